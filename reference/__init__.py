@@ -1,0 +1,1 @@
+"""Plain NumPy reference of gated LSTMs and GRUs."""
