@@ -1,1 +1,16 @@
-"""Backends that come with l0gate."""
+"""The backends that come with l0gate, registered like any plugin's; none is imported here."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from l0gate._plugins import hookimpl
+
+
+@hookimpl
+def l0gate_backends() -> list[dict[str, Any]]:
+    """Descriptors of the built-in backends."""
+    return [
+        {"name": "numpy", "module": "numpy", "factory": "l0gate.backends._numpy:NumpyBackend"},
+        {"name": "torch", "module": "torch", "factory": "l0gate.backends._torch:TorchBackend"},
+    ]

@@ -1,0 +1,263 @@
+"""One file for a small model: arrays and a manifest, written atomically, no pickle.
+
+The file is an uncompressed `.npz`: `numpy.load` can read its arrays, and "manifest" is JSON text.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import tempfile
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from l0gate._certificate import Certificate
+from l0gate._chain import Chain
+from l0gate._errors import L0GateError, check
+from l0gate._layout import Layout
+from l0gate._plugins import get_backend
+
+FORMAT = 1
+_MANIFEST = "manifest"
+
+
+@dataclass(frozen=True)
+class SavedModel:
+    """What a file holds: the small model's arrays under the dense model's parameter names.
+
+    `chain` describes a model that `l0gate.load` can run by itself; without one, loading needs
+    `into=`. `kept` and `dense_sizes` say, per axis, which neurons stayed and how many there were.
+    `metadata` is the user's own JSON (a vocabulary, say).
+    """
+
+    parameters: Mapping[str, np.ndarray]
+    layout: Layout
+    kept: Mapping[str, np.ndarray]
+    dense_sizes: Mapping[str, int]
+    chain: Chain | None = None
+    certificate: Certificate | None = None
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    version: str = ""
+
+    def net(self) -> Any:
+        """The NumPy net: `net(x, state=None) -> (y, state)` and `net.step(x_t, state)`."""
+        if self.chain is None:
+            raise L0GateError(
+                "the saved model is not a chain of embedding, recurrent and linear layers, so it"
+                " cannot run by itself; load it with `into=` a class or a function that builds it"
+            )
+        from l0gate.reference import Net
+
+        chain = self.chain
+        sides = [(self.kept[a], self.dense_sizes[a]) for a in chain.state_axes if a in self.kept]
+        net = Net(chain.layers, batch_first=chain.batch_first).bind(
+            dict(self.parameters),
+            input_index=self.kept.get(chain.input_axis) if chain.input_axis else None,
+            kept=sides if len(sides) == len(chain.state_axes) else None,
+        )
+        net.saved = self
+        return net
+
+
+def save(
+    path: str | os.PathLike[str], small: Any, *, metadata: Mapping[str, Any] | None = None
+) -> None:
+    """Write a small model to one file, atomically: a crash leaves the old file or the new one.
+
+    `small` is what `shrink()` returned, a net that `load` returned, or a `SavedModel`.
+    `metadata` is any JSON that should travel with it.
+
+    >>> import l0gate, numpy as np, tempfile, os
+    >>> net = l0gate.get_backend("numpy").net([{"type": "linear", "name": "out"}])
+    >>> small = net.bind({"out.weight": np.ones((2, 3)), "out.bias": np.zeros(2)})
+    >>> path = os.path.join(tempfile.mkdtemp(), "net.npz")
+    >>> l0gate.save(path, small)
+    >>> y, state = l0gate.load(path)(np.ones((5, 1, 3)))
+    >>> y.shape, float(y.max())
+    ((5, 1, 2), 3.0)
+    """
+    saved = small if isinstance(small, SavedModel) else get_backend(small).describe(small)
+    if metadata is not None:
+        saved = SavedModel(**{**vars(saved), "metadata": dict(metadata)})
+    write_atomically(path, _encode(saved))
+
+
+def load(path: str | os.PathLike[str], *, into: Any = None) -> Any:
+    """Read a small model: a NumPy net that streams, or `into` a model of the user's own.
+
+    Without `into` the file must hold a chain of embedding, recurrent and linear layers; the net
+    then needs NumPy alone (numba is used where it is installed). `into` is a model class, a
+    function that returns the dense model, or a dense model: it is rebuilt with the small sizes.
+
+    A truncated, altered or foreign file raises `L0GateError`. Nothing is ever unpickled.
+    """
+    saved = read(path)
+    if into is None:
+        return saved.net()
+    try:
+        backend, model = get_backend(into), into
+    except L0GateError:
+        check(callable(into), f"`into` is {into!r}; it must be a model, or build one when called")
+        model = into()
+        backend = get_backend(model)
+    return backend.rebuild(model, saved)
+
+
+def read(path: str | os.PathLike[str]) -> SavedModel:
+    """The content of a file, checked."""
+    try:
+        content = Path(path).read_bytes()
+    except OSError as error:
+        raise L0GateError(f"`path` {os.fspath(path)!r} cannot be read: {error.strerror}") from None
+    try:
+        return _decode(content)
+    except L0GateError as error:
+        raise L0GateError(f"`path` {os.fspath(path)!r} {error}") from None
+
+
+def write_atomically(path: str | os.PathLike[str], content: bytes) -> None:
+    """Write beside the target and rename, so that readers see the old file or the whole new one."""
+    target = Path(path)
+    try:
+        handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+    except OSError as error:
+        raise L0GateError(
+            f"`path` {str(target)!r} cannot be written: {error.strerror} ({target.parent})"
+        ) from None
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        # mkstemp is private to its owner; a saved model is as readable as any other new file.
+        mask = os.umask(0)
+        os.umask(mask)
+        os.chmod(name, 0o666 & ~mask)
+        os.replace(name, target)
+    except OSError as error:
+        Path(name).unlink(missing_ok=True)
+        raise L0GateError(f"`path` {str(target)!r} cannot be written: {error.strerror}") from None
+
+
+def pack(arrays: Mapping[str, np.ndarray], manifest: Mapping[str, Any]) -> bytes:
+    """Arrays and a JSON manifest as the bytes of an `.npz`, with a digest of every array."""
+    hosts = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+    for name, array in hosts.items():
+        check(array.dtype.kind in "biuf", f"array {name!r} has dtype {array.dtype}, not numbers")
+    digests = {name: _digest(array) for name, array in hosts.items()}
+    try:
+        text = json.dumps({**manifest, "digests": digests}, sort_keys=True, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise L0GateError(f"`metadata` must be plain JSON: {error}") from None
+    buffer = io.BytesIO()
+    entries: dict[str, Any] = {_MANIFEST: np.frombuffer(text.encode(), dtype=np.uint8), **hosts}
+    np.savez(buffer, allow_pickle=False, **entries)
+    return buffer.getvalue()
+
+
+def unpack(content: bytes) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """The arrays and the manifest of `pack`; damage of any kind raises `L0GateError`."""
+    try:
+        with np.load(io.BytesIO(content), allow_pickle=False) as file:
+            check(isinstance(file, np.lib.npyio.NpzFile), "is no l0gate file")
+            check(_MANIFEST in file.files, "is no l0gate file: it holds no manifest")
+            arrays = {name: file[name] for name in file.files}
+        manifest = json.loads(arrays.pop(_MANIFEST).tobytes().decode())
+    except L0GateError:
+        raise
+    except Exception as error:  # zip, npy and JSON each raise their own kinds on damaged bytes
+        kind = "is truncated or damaged" if zipfile.is_zipfile(io.BytesIO(content)) else None
+        raise L0GateError(
+            f"{kind or 'is no l0gate file, or is truncated'}: {type(error).__name__}: {error}"
+        ) from None
+    check(isinstance(manifest, dict), "is no l0gate file: its manifest is no JSON object")
+    digests = manifest.get("digests")
+    check(
+        isinstance(digests, dict) and set(digests) == set(arrays),
+        "is damaged: its arrays are not those that the manifest lists",
+    )
+    for name, array in arrays.items():
+        check(_digest(array) == digests[name], f"is damaged: array {name!r} was altered")
+    return arrays, manifest
+
+
+def _digest(array: np.ndarray) -> str:
+    head = f"{array.dtype.str}{array.shape}".encode()
+    return hashlib.sha256(head + np.ascontiguousarray(array).tobytes()).hexdigest()
+
+
+def _encode(saved: SavedModel) -> bytes:
+    from l0gate import __version__
+
+    arrays = {f"parameters/{name}": value for name, value in saved.parameters.items()}
+    arrays |= {f"kept/{axis}": np.asarray(index, np.int64) for axis, index in saved.kept.items()}
+    certificate = saved.certificate
+    manifest = {
+        "format": "l0gate",
+        "format_version": FORMAT,
+        "l0gate_version": __version__,
+        "layout": saved.layout.to_dict(),
+        "uses": saved.layout.given_uses,
+        "dense_sizes": {axis: int(size) for axis, size in saved.dense_sizes.items()},
+        "chain": None
+        if saved.chain is None
+        else {"layers": list(saved.chain.layers), "batch_first": saved.chain.batch_first},
+        "certificate": None
+        if certificate is None
+        else {name: getattr(certificate, name) for name in _CERTIFIED},
+        "metadata": dict(saved.metadata),
+    }
+    return pack(arrays, manifest)
+
+
+_CERTIFIED = (
+    "max_abs_difference",
+    "max_abs_difference_float32",
+    "max_abs_output",
+    "sequences",
+    "forced_open",
+    "forced_closed",
+)
+
+
+def _decode(content: bytes) -> SavedModel:
+    arrays, manifest = unpack(content)
+    check(manifest.get("format") == "l0gate", "is no l0gate model")
+    version = manifest.get("format_version")
+    check(
+        version == FORMAT,
+        f"has format version {version!r}; this l0gate reads {FORMAT}"
+        f" (it was written by l0gate {manifest.get('l0gate_version')})",
+    )
+    try:
+        kept = {n.removeprefix("kept/"): a for n, a in arrays.items() if n.startswith("kept/")}
+        sizes = {axis: int(size) for axis, size in manifest["dense_sizes"].items()}
+        chain = manifest["chain"]
+        certificate = manifest["certificate"]
+        return SavedModel(
+            parameters={
+                n.removeprefix("parameters/"): a
+                for n, a in arrays.items()
+                if n.startswith("parameters/")
+            },
+            layout=Layout(manifest["layout"], uses=manifest["uses"]),
+            kept=kept,
+            dense_sizes=sizes,
+            chain=None if chain is None else Chain(chain["layers"], chain["batch_first"]),
+            certificate=None
+            if certificate is None
+            else Certificate(
+                **{name: certificate[name] for name in _CERTIFIED}, kept=kept, dense_sizes=sizes
+            ),
+            metadata=manifest["metadata"],
+            version=manifest["l0gate_version"],
+        )
+    except (KeyError, TypeError, AttributeError) as error:
+        raise L0GateError(f"has an incomplete manifest: {type(error).__name__}: {error}") from None

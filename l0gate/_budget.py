@@ -1,0 +1,170 @@
+"""`Budget`: what the small model may cost; and the cut that meets it exactly."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from l0gate._cost import MEASURES, Cost
+from l0gate._errors import L0GateError, check
+
+
+@dataclass(frozen=True)
+class Budget:
+    """A target for the size of the small model: exactly one of `parameters`, `bytes` and
+    `multiply_adds` (per time step).
+
+    A float in (0, 1] is a fraction of the dense model, an int an absolute figure. `of` says what
+    is counted: "layout" (default: every parameter in the layout), "recurrent" (those that write a
+    recurrent axis) or a sequence of parameter names.
+
+    During training the expected size s, as a fraction of the dense one, follows a target t that
+    falls linearly from 1 over the first `warmup` of training. The penalty is
+    l1 (s - t) + l2 (s - t)^2, and the multipliers rise by gradient ascent: per optimizer step
+    l1 by `rate[0]` (s - t) and l2 by `rate[1]` (s - t)^2 (Wang, Wohlwend, Lei, "Structured pruning
+    of large language models", EMNLP 2020). From `settle` on, the neurons that stay are chosen
+    once and the small model trains on as it will be shrunk.
+
+    >>> Budget(parameters=0.1)
+    Budget(parameters=0.1)
+    >>> Budget(parameters=0)
+    Traceback (most recent call last):
+    ...
+    l0gate._errors.L0GateError: `parameters` is 0; it must be above 0
+    """
+
+    parameters: float | int | None = None
+    bytes: float | int | None = None
+    multiply_adds: float | int | None = None
+    of: str | Sequence[str] = "layout"
+    warmup: float = 0.5
+    settle: float = 0.8
+    rate: tuple[float, float] = (0.2, 2.0)
+
+    def __post_init__(self) -> None:
+        given = [m for m in MEASURES if getattr(self, m) is not None]
+        check(
+            len(given) == 1,
+            f"a budget takes exactly one of {', '.join(f'`{m}`' for m in MEASURES)}; given were"
+            f" {', '.join(given) or 'none'}",
+        )
+        value = getattr(self, given[0])
+        shown = f"`{given[0]}` is {value!r}"
+        if isinstance(value, (bool, np.bool_)) or not isinstance(
+            value, (int, float, np.integer, np.floating)
+        ):
+            raise L0GateError(f"{shown}; it must be a float in (0, 1] or an int above 0")
+        if isinstance(value, (float, np.floating)):
+            check(
+                0 < value <= 1,
+                f"{shown}; a float is a fraction in (0, 1], an int absolute",
+            )
+        check(value > 0, f"{shown}; it must be above 0")
+        check(
+            0 <= self.warmup <= self.settle <= 1,
+            f"`warmup` and `settle` are {self.warmup} and {self.settle};"
+            " they must satisfy 0 <= warmup <= settle <= 1 (fractions of training)",
+        )
+        check(
+            len(self.rate) == 2 and all(0 <= r < math.inf for r in self.rate),
+            f"`rate` is {self.rate}; it must be two numbers of at least 0",
+        )
+
+    def __repr__(self) -> str:
+        shown = [f"{self.measure}={self.value!r}"]
+        for name in ("of", "warmup", "settle", "rate"):
+            if getattr(self, name) != getattr(type(self), name):
+                shown.append(f"{name}={getattr(self, name)!r}")
+        return f"Budget({', '.join(shown)})"
+
+    @property
+    def measure(self) -> str:
+        """Which of "parameters", "bytes" and "multiply_adds" is limited."""
+        return next(m for m in MEASURES if getattr(self, m) is not None)
+
+    @property
+    def value(self) -> float | int:
+        """The figure given for the measure."""
+        value: float | int = getattr(self, self.measure)
+        return value
+
+    def limit(self, cost: Cost, frozen: Sequence[str] = ()) -> float:
+        """The absolute figure for a model of the given cost; raises below its floor.
+
+        The floor is the cost of one neuron per axis, and of all neurons of the `frozen` axes.
+        """
+        value = self.value
+        limit = value * cost.total if isinstance(value, (float, np.floating)) else float(value)
+        floor = cost.at({a: n if a in frozen else 1 for a, n in cost.sizes.items()})
+        check(
+            limit >= floor,
+            f"`{self.measure}` is {value!r}, which allows {limit:.6g} of {cost.total}; one neuron"
+            f" per axis already costs {floor} ({floor / cost.total:.4%}), the least allowed",
+        )
+        return limit
+
+
+def choose(
+    cost: Cost,
+    limit: float,
+    log_alpha: Mapping[str, np.ndarray],
+    candidates: Mapping[str, np.ndarray],
+    norms: Mapping[str, np.ndarray] | None = None,
+    groups: Sequence[Sequence[str]] = (),
+    frozen: Sequence[str] = (),
+) -> dict[str, np.ndarray]:
+    """The neurons to keep: the longest prefix by log_alpha that fits, then whatever still fits.
+
+    `candidates` marks (bool) the neurons that may stay. Ties in log_alpha go by the rank within
+    the axis divided by its size, and within the axis by `norms`. Axes in one group keep one count.
+    At least one neuron per axis stays, and all of the `frozen` axes. Returns sorted indices per
+    axis; the cost depends on the counts alone and grows with each, so no further candidate fits.
+    """
+    order: dict[str, np.ndarray] = {}
+    for axis, values in log_alpha.items():
+        norm = norms[axis] if norms is not None else np.zeros(len(values))
+        ranked = np.lexsort((np.arange(len(values)), -norm, -values))
+        allowed = ranked[candidates[axis][ranked]]
+        # An axis that would lose every neuron keeps its best one.
+        order[axis] = allowed if len(allowed) else ranked[:1]
+    grouped = {axis for group in groups for axis in group}
+    together = [tuple(a for a in group if a not in frozen) for group in groups]
+    alone = [(a,) for a in log_alpha if a not in grouped and a not in frozen]
+    units = [unit for unit in [*together, *alone] if unit]
+    whole = {axis: len(log_alpha[axis]) for axis in frozen}
+    steps: list[tuple[float, float, int]] = []  # (-log_alpha, rank / size, unit), first is best
+    for u, unit in enumerate(units):
+        longest = min(len(order[axis]) for axis in unit)
+        size = max(len(log_alpha[axis]) for axis in unit)
+        # The first neuron of every unit is in already: an axis never becomes empty.
+        for rank in range(1, longest):
+            level = np.mean([log_alpha[axis][order[axis][rank]] for axis in unit])
+            steps.append((-float(level), rank / size, u))
+    steps.sort()
+
+    def counts_after(taken: Sequence[int]) -> dict[str, int]:
+        return whole | {axis: 1 + taken[u] for u, unit in enumerate(units) for axis in unit}
+
+    def prefix(length: int) -> list[int]:
+        taken = [0] * len(units)
+        for _, _, u in steps[:length]:
+            taken[u] += 1
+        return taken
+
+    low, high = 0, len(steps)
+    while low < high:
+        middle = (low + high + 1) // 2
+        if cost.at(counts_after(prefix(middle))) <= limit:
+            low = middle
+        else:
+            high = middle - 1
+    taken = prefix(low)
+    for _, _, u in steps[low:]:
+        taken[u] += 1
+        if cost.at(counts_after(taken)) > limit:
+            taken[u] -= 1
+    counts = counts_after(taken)
+    return {axis: np.sort(order[axis][: counts[axis]]) for axis in log_alpha}

@@ -1,0 +1,42 @@
+"""`gate`: one call from the user's own model to its gated twin."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from l0gate._budget import Budget
+from l0gate._errors import check
+from l0gate._hard_concrete import HardConcrete
+from l0gate._layout import Layout
+from l0gate._plugins import get_backend
+
+
+def gate(
+    model: Any,
+    *,
+    example_inputs: Any = None,
+    layout: Layout | None = None,
+    budget: Budget | None = None,
+    strength: float | None = None,
+    gates: HardConcrete | None = None,
+    **options: Any,
+) -> Any:
+    """Gate a model of any framework whose backend adapts models; PyTorch's does.
+
+    Returns a drop-in model. Train it as usual, add `gated.penalty(progress)` to the loss, then
+    call `gated.shrink()` for the small model, with its `certificate`.
+
+    `example_inputs` (a tuple of what the model is called with) lets the backend derive the
+    layout; `layout` gives it. `budget` or `strength` says how much to prune: see `Pruner`.
+    Further options go to the backend.
+    """
+    check(budget is not None or strength is not None, "give `budget` or `strength`")
+    return get_backend(model).gate_model(
+        model,
+        example_inputs=example_inputs,
+        layout=layout,
+        budget=budget,
+        strength=strength,
+        gates=gates,
+        **options,
+    )

@@ -1,0 +1,535 @@
+"""`Layout`: which axes the dimensions of every parameter run over, and what follows from that."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+
+from l0gate._errors import L0GateError, check
+from l0gate._notation import Dimension, Pattern, parse_pattern
+from l0gate._tensor import Array, Backend, Parameters, zeros
+
+
+class Layout:
+    """Names the neurons: for every parameter, the axes that its dimensions run over.
+
+    `patterns` maps parameter names to patterns, or to a list of patterns for the slices of a
+    leading dimension (ONNX stacks the directions of a recurrent layer so). `in -> out` and
+    `out <- in` say where data comes from: the in-side of an arrow reads its neurons. A pattern
+    without an arrow is sliced and never folded (biases, running statistics). `_` marks a
+    dimension that is never pruned. A parameter that is not named is left alone.
+
+    `sizes` gives the size of axes that the arrays leave open. `uses` says how often a parameter
+    is multiplied per time step, where that is not once for a pattern with an arrow and never
+    for one without (an embedding is looked up: 0).
+
+    >>> layout = Layout({
+    ...     "embedding.weight": "_ -> x",
+    ...     "rnn.weight_ih_l0": "(4 h0) <- x",
+    ...     "rnn.weight_hh_l0": "(4 h0) <- h0",
+    ...     "decoder.weight": "_ <- h0",
+    ... }, uses={"embedding.weight": 0})
+    >>> layout.axes
+    ('x', 'h0')
+    >>> layout.readers("h0"), layout.writers("h0")
+    (('rnn.weight_hh_l0', 'decoder.weight'), ('rnn.weight_ih_l0', 'rnn.weight_hh_l0'))
+
+    Faults raise `L0GateError` with the name of the parameter, the pattern and a caret under it.
+    """
+
+    def __init__(
+        self,
+        patterns: Mapping[str, str | Sequence[str]],
+        *,
+        sizes: Mapping[str, int] | None = None,
+        uses: Mapping[str, float] | None = None,
+    ) -> None:
+        check(
+            isinstance(patterns, Mapping) and len(patterns) > 0,
+            f"`patterns` is {patterns!r}; it must map parameter names to patterns",
+        )
+        self.patterns: dict[str, Pattern | tuple[Pattern, ...]] = {}
+        for name, text in patterns.items():
+            try:
+                self.patterns[name] = (
+                    parse_pattern(text)
+                    if isinstance(text, str)
+                    else tuple(parse_pattern(t) for t in _nonempty(text))
+                )
+            except L0GateError as error:
+                raise L0GateError(f"layout of {name!r}: {error}") from None
+        self.axes: tuple[str, ...] = tuple(
+            dict.fromkeys(axis for _, p in self._each() for axis in p.axes)
+        )
+        self.given_sizes = dict(sizes or {})
+        self.given_uses = dict(uses or {})
+        for axis, size in self.given_sizes.items():
+            check(axis in self.axes, f"`sizes` names the axis {axis!r}; the layout has {self.axes}")
+            check(
+                isinstance(size, (int, np.integer)) and not isinstance(size, bool) and size > 0,
+                f"`sizes[{axis!r}]` is {size!r}; it must be an int above 0",
+            )
+        for name, count in self.given_uses.items():
+            check(name in self.patterns, f"`uses` names {name!r}, which the layout does not hold")
+            check(
+                isinstance(count, (int, float)) and 0 <= count < float("inf"),
+                f"`uses[{name!r}]` is {count!r}; it must be a number of at least 0",
+            )
+        for axis in self.axes:
+            check(
+                self.readers(axis),
+                f"axis {axis!r} is read by no parameter; put it on the in-side of the arrow of"
+                " whatever reads it, or write `_` for a dimension that is never pruned",
+            )
+
+    @classmethod
+    def lstm(
+        cls,
+        num_layers: int = 1,
+        *,
+        bidirectional: bool = False,
+        bias: bool = True,
+        name: str = "rnn",
+        embedding: str | None = "embedding",
+        decoder: str | None = "decoder",
+    ) -> Layout:
+        """The layout of embedding, stacked LSTM and linear layer, with torch's parameter names.
+
+        The input neurons are the axis x, the hidden neurons of layer k are hk, or fk and bk for
+        the two directions. `embedding` and `decoder` name the layers around, or are None; without
+        a decoder the caller sees the last layer's neurons: freeze them (`Pruner(freeze=...)`).
+
+        >>> Layout.lstm(1, bias=False)
+        Layout({
+            'embedding.weight': '_ -> x',
+            'rnn.weight_ih_l0': '(4 h0) <- x',
+            'rnn.weight_hh_l0': '(4 h0) <- h0',
+            'decoder.weight':   '_ <- h0',
+            'decoder.bias':     '_',
+        }, uses={'embedding.weight': 0})
+        """
+        return _stacked("lstm", num_layers, bidirectional, bias, name, embedding, decoder)
+
+    @classmethod
+    def gru(
+        cls,
+        num_layers: int = 1,
+        *,
+        bidirectional: bool = False,
+        bias: bool = True,
+        name: str = "rnn",
+        embedding: str | None = "embedding",
+        decoder: str | None = "decoder",
+    ) -> Layout:
+        """The layout of embedding, stacked GRU and linear layer: see `lstm`."""
+        return _stacked("gru", num_layers, bidirectional, bias, name, embedding, decoder)
+
+    # Text -------------------------------------------------------------------------------------
+
+    def to_dict(self) -> dict[str, str | list[str]]:
+        """The patterns in their one spelling; `Layout(layout.to_dict())` is the same layout."""
+        return {
+            name: [str(p) for p in pattern] if isinstance(pattern, tuple) else str(pattern)
+            for name, pattern in self.patterns.items()
+        }
+
+    def __repr__(self) -> str:
+        width = max(len(repr(name)) for name in self.patterns) + 1
+        lines = [f"    {f'{name!r}:':<{width}} {text!r}," for name, text in self.to_dict().items()]
+        options = "".join(
+            f", {label}={value!r}"
+            for label, value in (("sizes", self.given_sizes), ("uses", self.given_uses))
+            if value
+        )
+        return "Layout({\n" + "\n".join(lines) + "\n}" + options + ")"
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Layout):
+            return NotImplemented
+        return (self.patterns, self.given_sizes, self.given_uses) == (
+            other.patterns,
+            other.given_sizes,
+            other.given_uses,
+        )
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def table(self, parameters: Parameters | None = None) -> str:
+        """The axes as a text table: size (with parameters to measure), writers and readers.
+
+        >>> print(Layout({"a.weight": "h <- x", "b.weight": "_ <- h"}).table())
+        axis  size  written by  read by
+        x     ?     input       a.weight
+        h     ?     a.weight    b.weight
+        """
+        sizes: Mapping[str, Any] = self.solve(parameters) if parameters else self.given_sizes
+        rows = [("axis", "size", "written by", "read by")]
+        # Axes are listed as data meets them: what is read before what is written.
+        for axis in sorted(self.axes, key=lambda a: list(self.patterns).index(self.readers(a)[0])):
+            writers = ", ".join(self.writers(axis)) or "input"
+            rows.append((axis, str(sizes.get(axis, "?")), writers, ", ".join(self.readers(axis))))
+        widths = [max(len(row[i]) for row in rows) for i in range(4)]
+        return "\n".join(
+            "  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip()
+            for row in rows
+        )
+
+    # Structure --------------------------------------------------------------------------------
+
+    def readers(self, axis: str) -> tuple[str, ...]:
+        """Names of the parameters that read the axis (it stands on their in-side)."""
+        return self._names(lambda p: any(d.reads and axis in d.axes for d in p.dimensions))
+
+    def writers(self, axis: str) -> tuple[str, ...]:
+        """Names of the parameters that write the axis; an axis without any is an input."""
+        return self._names(
+            lambda p: p.arrow and any(not d.reads and axis in d.axes for d in p.dimensions)
+        )
+
+    @property
+    def recurrent(self) -> tuple[str, ...]:
+        """Parameters that write an axis which some parameter both reads and writes.
+
+        In an LSTM or GRU these are `weight_ih` and `weight_hh` of every layer and direction.
+        """
+        cyclic = {a for a in self.axes if set(self.readers(a)) & set(self.writers(a))}
+        return self._names(
+            lambda p: p.arrow and any(not d.reads and cyclic & set(d.axes) for d in p.dimensions)
+        )
+
+    def uses(self, name: str) -> float:
+        """How often the parameter is multiplied per time step."""
+        first = self._slices(name)[0]
+        return self.given_uses.get(name, 0 if first.arrow is None else 1)
+
+    def _names(self, matches: Callable[[Pattern], object]) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(name for name, p in self._each() if matches(p)))
+
+    def _slices(self, name: str) -> tuple[Pattern, ...]:
+        pattern = self.patterns[name]
+        return pattern if isinstance(pattern, tuple) else (pattern,)
+
+    def _each(self) -> Iterable[tuple[str, Pattern]]:
+        return ((name, p) for name in self.patterns for p in self._slices(name))
+
+    # Arrays -----------------------------------------------------------------------------------
+
+    def slices(self, parameters: Parameters) -> list[tuple[str, Pattern, tuple[int, ...], Array]]:
+        """Every array with its pattern and shape; one row per slice where a list was given."""
+        rows = []
+        for name, pattern in self.patterns.items():
+            check(
+                name in parameters,
+                f"the layout names the parameter {name!r}, which the model does not have;"
+                f" it has {', '.join(map(repr, parameters)) or 'none'}",
+            )
+            value = parameters[name]
+            if isinstance(pattern, Pattern):
+                rows.append((name, pattern, tuple(value.shape), value))
+                continue
+            count = len(value) if isinstance(value, (list, tuple)) else tuple(value.shape)[:1]
+            check(
+                count in (len(pattern), (len(pattern),)),
+                f"parameter {name!r} has {_shape_of(value)}; its layout lists {len(pattern)}"
+                " patterns for the slices of a leading dimension",
+            )
+            rows += [(name, p, tuple(value[i].shape), value[i]) for i, p in enumerate(pattern)]
+        return rows
+
+    def solve(self, parameters: Parameters) -> dict[str, int]:
+        """The size of every axis, from the shapes of the arrays; checks them all.
+
+        >>> import numpy as np
+        >>> layout = Layout({"w": "(4 h) <- x", "u": "(4 h) <- h"})
+        >>> layout.solve({"w": np.zeros((8, 3)), "u": np.zeros((8, 2))})
+        {'h': 2, 'x': 3}
+        >>> layout.solve({"w": np.zeros((9, 3)), "u": np.zeros((8, 2))})
+        Traceback (most recent call last):
+        ...
+        l0gate._errors.L0GateError: parameter 'w' has shape (9, 3), which does not fit its pattern
+        '(4 h) <- x': dimension 0 is 9, but (4 h) is 8 with h = 2
+        """
+        sizes: dict[str, int] = {a: int(n) for a, n in self.given_sizes.items()}
+        equations: list[tuple[str, Pattern, tuple[int, ...], int]] = []
+        for name, pattern, shape, _ in self.slices(parameters):
+            check(
+                len(shape) == len(pattern.dimensions),
+                f"parameter {name!r} has shape {shape}; its pattern {str(pattern)!r} has"
+                f" {len(pattern.dimensions)} dimensions",
+            )
+            equations += [
+                (name, pattern, shape, i) for i, d in enumerate(pattern.dimensions) if d.blocks
+            ]
+        # Fewest unknowns first, so that a misfit is reported where it is plainest.
+        pending = equations
+        while pending:
+            ready = [e for e in pending if self._unknowns(e, sizes) <= 1]
+            if not ready:
+                break
+            # A dimension that gives a whole size speaks before one that would give a fraction.
+            ready.sort(key=lambda e: self._unknowns(e, sizes) == 1 and not self._whole(e, sizes))
+            equation = ready[0]
+            self._solve_one(equation, sizes)
+            pending = [e for e in pending if e is not equation]
+        open_axes = [axis for axis in self.axes if axis not in sizes]
+        check(
+            not open_axes,
+            f"the arrays do not fix the size of {', '.join(map(repr, open_axes))};"
+            " give it with `sizes=`",
+        )
+        return {axis: sizes[axis] for axis in self.axes}
+
+    @staticmethod
+    def _unknowns(
+        equation: tuple[str, Pattern, tuple[int, ...], int], sizes: Mapping[str, int]
+    ) -> int:
+        _, pattern, _, i = equation
+        return sum(axis not in sizes for axis in pattern.dimensions[i].axes)
+
+    @staticmethod
+    def _rest(
+        equation: tuple[str, Pattern, tuple[int, ...], int], sizes: Mapping[str, int]
+    ) -> tuple[int, int, str | None]:
+        """What the known blocks leave over, and the unknown axis with how often it stands."""
+        _, pattern, shape, i = equation
+        rest, times, unknown = shape[i], 0, None
+        for block in pattern.dimensions[i].blocks:
+            each = block.outer * block.inner
+            if block.axis is None:
+                rest -= each
+            elif block.axis in sizes:
+                rest -= each * sizes[block.axis]
+            else:
+                unknown, times = block.axis, times + each
+        return rest, times, unknown
+
+    def _whole(
+        self, equation: tuple[str, Pattern, tuple[int, ...], int], sizes: Mapping[str, int]
+    ) -> bool:
+        rest, times, _ = self._rest(equation, sizes)
+        return rest > 0 and rest % times == 0
+
+    def _solve_one(
+        self, equation: tuple[str, Pattern, tuple[int, ...], int], sizes: dict[str, int]
+    ) -> None:
+        name, pattern, shape, i = equation
+        dimension = pattern.dimensions[i]
+        rest, times, unknown = self._rest(equation, sizes)
+        known = ", ".join(f"{a} = {sizes[a]}" for a in dimension.axes if a in sizes)
+        where = (
+            f"parameter {name!r} has shape {shape}, which does not fit its pattern"
+            f"\n{str(pattern)!r}: dimension {i} is {shape[i]}"
+        )
+        if unknown is not None:
+            check(
+                rest > 0 and rest % times == 0,
+                f"{where}, which leaves no whole size above 0 for {unknown} in {dimension}"
+                + (f" with {known}" if known else ""),
+            )
+            sizes[unknown] = rest // times
+            return
+        check(
+            rest == 0,
+            f"{where}, but {dimension} is {shape[i] - rest}" + (f" with {known}" if known else ""),
+        )
+
+    def map(
+        self,
+        parameters: Parameters,
+        change: Callable[[str, Pattern, Array], Array],
+        backend: Backend,
+    ) -> dict[str, Array]:
+        """The parameters with `change(name, pattern, array)` in place of every named array.
+
+        The slices of a leading dimension are stacked again when their shapes still agree, and
+        stay a tuple where they do not.
+        """
+        changed: dict[str, Array] = dict(parameters)
+        for name, pattern in self.patterns.items():
+            value = parameters[name]
+            if isinstance(pattern, Pattern):
+                changed[name] = change(name, pattern, value)
+                continue
+            parts = tuple(change(name, p, value[i]) for i, p in enumerate(pattern))
+            same = len({tuple(part.shape) for part in parts}) == 1
+            changed[name] = backend.xp.stack(parts, axis=0) if same else parts
+        return changed
+
+
+def _stacked(
+    cell: str,
+    num_layers: int,
+    bidirectional: bool,
+    bias: bool,
+    name: str,
+    embedding: str | None,
+    decoder: str | None,
+) -> Layout:
+    from l0gate._chain import Chain  # a chain is described by a layout, so it imports this module
+
+    check(
+        isinstance(num_layers, int) and num_layers >= 1,
+        f"`num_layers` is {num_layers!r}; it must be an int of at least 1",
+    )
+    layers: list[dict[str, Any]] = [
+        {
+            "type": cell,
+            "name": name,
+            "num_layers": num_layers,
+            "bidirectional": bidirectional,
+            "bias": bias,
+        }
+    ]
+    if embedding is not None:
+        layers.insert(0, {"type": "embedding", "name": embedding})
+    if decoder is not None:
+        layers.append({"type": "linear", "name": decoder})
+    return Chain(layers).layout
+
+
+def fold(
+    layout: Layout, parameters: Parameters, gates: Mapping[str, Array], backend: Backend
+) -> dict[str, Array]:
+    """Multiply every in-side dimension by the gates of its axes: the gated model's parameters."""
+
+    def change(name: str, pattern: Pattern, value: Array) -> Array:
+        for i, dimension in enumerate(pattern.dimensions):
+            if dimension.reads and dimension.axes:
+                gate = backend.cast(spread(dimension, gates, backend), backend.dtype(value))
+                value = value * _along(backend, gate, i, len(pattern.dimensions))
+        return value
+
+    return layout.map(parameters, change, backend)
+
+
+def keep(
+    layout: Layout, parameters: Parameters, kept: Mapping[str, np.ndarray], backend: Backend
+) -> dict[str, Array]:
+    """Keep only the given neurons (sorted host indices) of every axis, in every dimension."""
+    sizes = layout.solve(parameters)
+
+    def change(name: str, pattern: Pattern, value: Array) -> Array:
+        for i, dimension in enumerate(pattern.dimensions):
+            if dimension.blocks:
+                value = backend.take(value, positions(dimension, sizes, kept), i)
+        return value
+
+    return layout.map(parameters, change, backend)
+
+
+def spread(dimension: Dimension, gates: Mapping[str, Array], backend: Backend) -> Array:
+    """The gates along one dimension: one value for every position."""
+    xp = backend.xp
+    parts = []
+    for block in dimension.blocks:
+        if block.axis is None:
+            like = gates[dimension.axes[0]]
+            parts.append(zeros(backend, (block.outer,), like, fill=1.0))
+            continue
+        gate = gates[block.axis]
+        if block.inner > 1:
+            gate = xp.reshape(xp.stack([gate] * block.inner, axis=1), (-1,))
+        parts += [gate] * block.outer
+    return parts[0] if len(parts) == 1 else xp.concat(parts, axis=0)
+
+
+def gather(
+    layout: Layout,
+    gates: Mapping[str, Array],
+    contributions: Iterable[tuple[Dimension, Array]],
+    backend: Backend,
+) -> dict[str, Array]:
+    """The transpose of `spread`: sums, per neuron, of values along dimensions."""
+    xp = backend.xp
+    sums = {axis: xp.zeros_like(gates[axis]) for axis in layout.axes}
+    for dimension, values in contributions:
+        start = 0
+        for block in dimension.blocks:
+            if block.axis is None:
+                start += block.outer
+                continue
+            (size,) = gates[block.axis].shape
+            stop = start + block.outer * size * block.inner
+            part = xp.reshape(values[start:stop], (block.outer, size, block.inner))
+            part = xp.sum(xp.sum(part, axis=2), axis=0)
+            sums[block.axis] = sums[block.axis] + backend.cast(
+                part, backend.dtype(gates[block.axis])
+            )
+            start = stop
+    return sums
+
+
+def positions(
+    dimension: Dimension, sizes: Mapping[str, int], kept: Mapping[str, np.ndarray]
+) -> np.ndarray:
+    """Positions along one dimension that belong to the neurons kept."""
+    parts, start = [], 0
+    for block in dimension.blocks:
+        if block.axis is None:
+            parts.append(np.arange(start, start + block.outer))
+            start += block.outer
+            continue
+        size = sizes[block.axis]
+        outer = np.arange(block.outer)[:, None, None] * size
+        index = (outer + np.asarray(kept[block.axis])[None, :, None]) * block.inner
+        parts.append((start + index + np.arange(block.inner)).reshape(-1))
+        start += block.outer * size * block.inner
+    return np.concatenate(parts)
+
+
+def group_norms(layout: Layout, parameters: Parameters, backend: Backend) -> dict[str, np.ndarray]:
+    """Per axis, the Euclidean norm over every slice that belongs to neuron j (host float64)."""
+    sizes = layout.solve(parameters)
+    squares = {axis: np.zeros(size) for axis, size in sizes.items()}
+    for _, pattern, _, value in layout.slices(parameters):
+        energy = np.square(backend.to_numpy(backend.cast(value, "float64")))
+        for axis in pattern.axes:
+            owners = {
+                i: _owners(dimension, axis, sizes)
+                for i, dimension in enumerate(pattern.dimensions)
+                if axis in dimension.axes
+            }
+            # A neuron that stands in several dimensions owns the union of their slices.
+            for count in range(1, len(owners) + 1):
+                for dims in combinations(owners, count):
+                    others = tuple(i for i in range(energy.ndim) if i not in dims)
+                    block = energy.sum(axis=others)
+                    labels = np.meshgrid(*(owners[i] for i in dims), indexing="ij", sparse=True)
+                    mine = labels[0] >= 0
+                    for label in labels[1:]:
+                        mine = mine & (label == labels[0])
+                    owner = np.broadcast_to(labels[0], block.shape)[mine]
+                    total = np.bincount(owner, block[mine], minlength=sizes[axis])
+                    squares[axis] += total if count % 2 else -total
+    return {axis: np.sqrt(np.maximum(values, 0.0)) for axis, values in squares.items()}
+
+
+def _owners(dimension: Dimension, axis: str, sizes: Mapping[str, int]) -> np.ndarray:
+    """For every position along the dimension, the neuron of the axis that it belongs to, or -1."""
+    parts = []
+    for block in dimension.blocks:
+        size = 1 if block.axis is None else sizes[block.axis]
+        index = np.arange(size) if block.axis == axis else np.full(size, -1)
+        parts.append(np.tile(np.repeat(index, block.inner), block.outer))
+    return np.concatenate(parts)
+
+
+def _along(backend: Backend, vector: Array, i: int, ndim: int) -> Array:
+    return backend.xp.reshape(vector, (1,) * i + (-1,) + (1,) * (ndim - 1 - i))
+
+
+def _nonempty(texts: Sequence[str]) -> Sequence[str]:
+    check(
+        isinstance(texts, (list, tuple)) and len(texts) > 0,
+        f"`pattern` is {texts!r}; it must be a string or a list of strings",
+    )
+    return texts
+
+
+def _shape_of(value: Any) -> str:
+    if isinstance(value, (list, tuple)):
+        return f"{len(value)} arrays"
+    return f"shape {tuple(value.shape)}"

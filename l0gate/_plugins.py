@@ -1,0 +1,271 @@
+"""Finding backends: the hooks that plugins implement, and `get_backend`.
+
+A distribution adds a backend through an entry point in the group `l0gate` whose module implements
+
+    @l0gate.hookimpl
+    def l0gate_backends():
+        return [{"name": "jax", "module": "jax", "factory": "l0gate_jax:JaxBackend"}]
+
+Descriptors are plain dicts, so that registering imports no framework. `module` is the framework's
+top-level module: a backend is asked whether it owns an object only once that module is loaded.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+import threading
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any
+
+import pluggy
+
+from l0gate._errors import L0GateError
+from l0gate._tensor import INTERFACE, Backend
+
+GROUP = "l0gate"
+_BUILT_IN = "l0gate"
+hookspec = pluggy.HookspecMarker(GROUP)
+hookimpl = pluggy.HookimplMarker(GROUP)
+
+
+class _Hooks:
+    @hookspec
+    def l0gate_backends(self) -> list[dict[str, Any]]:  # type: ignore[empty-body]
+        """Descriptors of backends: dicts with `name`, `module`, `factory` and, if it was written
+        for another version of the interface, `interface`."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A registered backend; `make` imports its framework."""
+
+    name: str
+    module: str
+    factory: str | Callable[[], Backend]
+    distribution: str
+
+    def make(self) -> Backend:
+        """The backend itself."""
+        try:
+            factory = self.factory
+            if isinstance(factory, str):
+                module, _, attribute = factory.partition(":")
+                factory = getattr(importlib.import_module(module), attribute)
+            backend = factory()
+        except Exception as error:  # a plugin may fail in any way; say whose it is
+            raise L0GateError(
+                f"backend {self.name!r} of {self.distribution} cannot be loaded:"
+                f" {type(error).__name__}: {error}"
+            ) from error
+        if not isinstance(backend, Backend):
+            raise L0GateError(
+                f"backend {self.name!r} of {self.distribution} is {backend!r};"
+                " it must be a l0gate.Backend"
+            )
+        return backend
+
+
+@dataclass
+class Registry:
+    """Backends by name and by type; plugins are loaded one by one, so that none hurts another."""
+
+    entries: dict[str, Entry] = field(default_factory=dict)
+    problems: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._lock = threading.RLock()
+        self._made: dict[str, Backend] = {}
+        self._by_type: dict[type, Backend] = {}
+        self._manager = pluggy.PluginManager(GROUP)
+        self._manager.add_hookspecs(_Hooks)
+        self._plugins_loaded = False
+        self._built_ins_loaded = False
+
+    def register(self, plugin: object, distribution: str) -> None:
+        """Add the backends of one plugin; what is wrong with it becomes a warning that names it."""
+        with self._lock:
+            try:
+                self._manager.register(plugin, name=distribution)
+                self._check_hooks(plugin, distribution)
+                for hook in self._manager.hook.l0gate_backends.get_hookimpls():
+                    if hook.plugin is plugin:
+                        self._add(hook.function(), distribution)
+            except Exception as error:  # whatever a plugin raises is reported, never passed on
+                if self._manager.is_registered(plugin):
+                    self._manager.unregister(plugin)
+                self._problem(distribution, f"{type(error).__name__}: {error}")
+
+    def unregister(self, distribution: str) -> None:
+        """Remove a plugin and its backends (for tests and interactive use)."""
+        with self._lock:
+            plugin = self._manager.get_plugin(distribution)
+            if plugin is not None:
+                self._manager.unregister(plugin)
+            gone = [n for n, e in self.entries.items() if e.distribution == distribution]
+            for name in gone:
+                del self.entries[name]
+                self._made.pop(name, None)
+            self._by_type.clear()
+
+    def names(self) -> list[str]:
+        """Names of all backends, those of plugins included."""
+        self._load_plugins()
+        return list(self.entries)
+
+    def by_name(self, name: str) -> Backend:
+        """The backend of that name; its framework is imported here."""
+        self._load_built_ins()
+        if name not in self.entries:
+            self._load_plugins()
+        if name not in self.entries:
+            raise L0GateError(
+                f"`backend` is {name!r}; registered are {', '.join(map(repr, self.entries))}"
+                + "".join(f"\n  {problem}" for problem in self.problems)
+            )
+        with self._lock:
+            if name not in self._made:
+                self._made[name] = self.entries[name].make()
+            return self._made[name]
+
+    def by_object(self, x: object) -> Backend:
+        """The backend that owns an array or a model."""
+        found = self._by_type.get(type(x))
+        if found is not None:
+            return found
+        self._load_built_ins()
+        found = self._owner(x)
+        if found is None:
+            self._load_plugins()
+            found = self._owner(x)
+        if found is None:
+            raise L0GateError(
+                f"no backend owns {type(x).__module__}.{type(x).__qualname__}; registered are"
+                f" {', '.join(map(repr, self.entries))}"
+                + "".join(f"\n  {problem}" for problem in self.problems)
+            )
+        self._by_type[type(x)] = found
+        return found
+
+    def _owner(self, x: object) -> Backend | None:
+        for entry in list(self.entries.values()):
+            if entry.module not in sys.modules:
+                continue
+            try:
+                backend = self.by_name(entry.name)
+                if backend.owns(x) or backend.owns_model(x):
+                    return backend
+            except Exception as error:  # a broken backend must not hide the one that fits
+                self._problem(entry.distribution, str(error))
+        return None
+
+    def _load_built_ins(self) -> None:
+        with self._lock:
+            if not self._built_ins_loaded:
+                self._built_ins_loaded = True
+                self.register(importlib.import_module("l0gate.backends"), _BUILT_IN)
+
+    def _load_plugins(self) -> None:
+        self._load_built_ins()
+        with self._lock:
+            if self._plugins_loaded:
+                return
+            self._plugins_loaded = True
+            allowed = os.environ.get("L0GATE_PLUGINS")
+            for point in entry_points(group=GROUP):
+                distribution = _distribution(point)
+                if allowed is not None and point.name not in _listed(allowed):
+                    continue
+                try:
+                    plugin = point.load()
+                except Exception as error:  # an import may fail in any way
+                    self._problem(distribution, f"{type(error).__name__}: {error}")
+                    continue
+                self.register(plugin, distribution)
+
+    def _check_hooks(self, plugin: object, distribution: str) -> None:
+        known = {name for name in vars(_Hooks) if name.startswith("l0gate_")}
+        marked = {
+            name
+            for name in dir(plugin)
+            if self._manager.parse_hookimpl_opts(plugin, name) is not None
+        }
+        for name in sorted(marked - known):
+            self._problem(
+                distribution, f"implements {name!r}, which is no hook; hooks are {sorted(known)}"
+            )
+        if not marked:
+            self._problem(distribution, f"implements no hook; hooks are {sorted(known)}")
+
+    def _add(self, descriptors: object, distribution: str) -> None:
+        if not isinstance(descriptors, (list, tuple)):
+            self._problem(
+                distribution, f"l0gate_backends returned {descriptors!r}; it must return a list"
+            )
+            return
+        for descriptor in descriptors:
+            try:
+                name, module = descriptor["name"], descriptor["module"]
+                factory = descriptor["factory"]
+                interface = descriptor.get("interface", INTERFACE)
+            except (TypeError, KeyError, AttributeError):
+                self._problem(
+                    distribution,
+                    f"the descriptor {descriptor!r} must be a dict with name, module and factory",
+                )
+                continue
+            if interface != INTERFACE:
+                self._problem(
+                    distribution,
+                    f"backend {name!r} was built for interface {interface}; this l0gate has"
+                    f" {INTERFACE}",
+                )
+            elif name in self.entries:
+                self._problem(
+                    distribution,
+                    f"backend {name!r} is registered already by"
+                    f" {self.entries[name].distribution}, which stays",
+                )
+            else:
+                self.entries[name] = Entry(name, module, factory, distribution)
+
+    def _problem(self, distribution: str, what: str) -> None:
+        text = f"l0gate plugin {distribution}: {what}"
+        if text not in self.problems:
+            self.problems.append(text)
+            warnings.warn(text, stacklevel=2)
+
+
+def _distribution(point: EntryPoint) -> str:
+    name = point.dist.name if point.dist is not None else "an unknown distribution"
+    return f"{name} (entry point {point.name!r})"
+
+
+def _listed(allowed: str) -> set[str]:
+    return {name.strip() for name in allowed.split(",") if name.strip()}
+
+
+registry = Registry()
+
+
+def get_backend(which: object) -> Backend:
+    """The backend of that name, or the one that owns an array or a model.
+
+    Entry points (group `l0gate`) are read only when no built-in backend fits. The environment
+    variable `L0GATE_PLUGINS` limits them to the comma-separated entry point names it lists.
+
+    >>> import numpy as np
+    >>> get_backend(np.zeros(3)), get_backend("numpy")
+    (<l0gate backend numpy>, <l0gate backend numpy>)
+    >>> get_backend("nunpy")
+    Traceback (most recent call last):
+    ...
+    l0gate._errors.L0GateError: `backend` is 'nunpy'; registered are 'numpy', 'torch'
+    """
+    if isinstance(which, Backend):
+        return which
+    return registry.by_name(which) if isinstance(which, str) else registry.by_object(which)

@@ -1,0 +1,545 @@
+"""`Pruner`: the algorithm, as pure functions over parameters and gate state."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from l0gate._budget import Budget, choose
+from l0gate._certificate import Certificate, certify
+from l0gate._cost import Cost
+from l0gate._errors import check
+from l0gate._hard_concrete import HardConcrete, check_log_alpha
+from l0gate._layout import Layout, fold, gather, group_norms, keep, spread
+from l0gate._plugins import get_backend
+from l0gate._tensor import Array, Backend, Parameters, zeros
+
+State = dict[str, Any]
+_JITTER = 0.01  # breaks ties between fresh gates; upwards, so that test-time gates start as asked
+_REOPENED = 0.5  # test-time gate of a neuron that the selection keeps although its gate was lower
+
+
+class Pruner:
+    """Gates, prices, selects and shrinks the neurons of any model that a `Layout` describes.
+
+    Give a `Budget` (what the small model may cost) or a `strength`: the published objective, in
+    which `strength` times the expected number of non-zero parameters is added to the loss (Wen et
+    al., arXiv 1906.06847). `equal` lists groups of axes that must keep one count; the axes in
+    `freeze` keep every neuron, ungated. The backend is found from the parameters.
+
+    The methods are pure. `parameters` maps names to arrays; a gate state is a dict of arrays:
+
+    - "log_alpha", axis -> (n,): the only part that is trained by gradient;
+    - "mask", axis -> (n,): 1 keeps, 0 removes, -1 is undecided; `select` decides;
+    - "multipliers" (2,), "progress" (1,): of the budget's controller;
+    - "forced" (2,): how many neurons the selection opened and closed against their gates.
+
+    >>> import numpy as np
+    >>> layout = Layout({"w": "h <- _", "u": "h <- h", "v": "_ <- h"})
+    >>> parameters = {"w": np.ones((4, 3)), "u": np.ones((4, 4)), "v": np.ones((2, 4))}
+    >>> pruner = Pruner(layout, Budget(parameters=0.5))
+    >>> state = pruner.init(parameters, rng=0)
+    >>> state = pruner.select(state, parameters)
+    >>> small, kept = pruner.shrink(parameters, state)
+    >>> small["u"].shape, kept["h"].shape, pruner.cost.total
+    ((2, 2), (2,), 36)
+    """
+
+    def __init__(
+        self,
+        layout: Layout,
+        budget: Budget | None = None,
+        strength: float | None = None,
+        gates: HardConcrete | None = None,
+        backend: str | Backend | None = None,
+        *,
+        equal: Sequence[Sequence[str]] = (),
+        freeze: Sequence[str] = (),
+    ) -> None:
+        check(isinstance(layout, Layout), f"`layout` is {layout!r}; it must be a Layout")
+        check(
+            budget is None or isinstance(budget, Budget),
+            f"`budget` is {budget!r}; it must be a Budget, such as Budget(parameters=0.1)",
+        )
+        check(budget is None or strength is None, "give `budget` or `strength`, not both")
+        check(
+            strength is None
+            or (isinstance(strength, (int, float)) and 0 <= strength < float("inf")),
+            f"`strength` is {strength!r}; it must be a number of at least 0",
+        )
+        for axis in (axis for group in equal for axis in group):
+            check(axis in layout.axes, f"`equal` names the axis {axis!r}; allowed: {layout.axes}")
+        self.layout = layout
+        self.budget = budget
+        self.strength = strength
+        self.hard_concrete = gates if gates is not None else HardConcrete()
+        for axis in freeze:
+            check(axis in layout.axes, f"`freeze` names the axis {axis!r}; allowed: {layout.axes}")
+        self.equal = tuple(tuple(group) for group in equal)
+        self.freeze = tuple(freeze)
+        self._backend = None if backend is None else get_backend(backend)
+        self._cost: Cost | None = None
+        self._limit: float | None = None
+
+    # What the pruner knows of the model -------------------------------------------------------
+
+    def bind(self, parameters: Parameters) -> None:
+        """Check the layout against the model and price it; `init` does so by itself.
+
+        A pruner serves one model: parameters of other sizes raise.
+        """
+        if self._backend is None:
+            self._backend = get_backend(parameters[next(iter(self.layout.patterns))])
+        budget = self.budget
+        cost = Cost(
+            self.layout,
+            parameters,
+            "parameters" if budget is None else budget.measure,
+            "layout" if budget is None else budget.of,
+            self._backend,
+        )
+        if self._cost is not None:
+            check(
+                cost.sizes == self._cost.sizes and cost.terms == self._cost.terms,
+                f"the parameters belong to another model: their axes have the sizes {cost.sizes},"
+                f" this pruner was bound to {self._cost.sizes}",
+            )
+        self._limit = None if budget is None else budget.limit(cost, self.freeze)
+        self._cost = cost
+
+    @property
+    def backend(self) -> Backend:
+        """The backend that drives the arrays."""
+        check(self._backend is not None, "the pruner has met no parameters yet; call `init` first")
+        return self._backend  # type: ignore[return-value]
+
+    @property
+    def cost(self) -> Cost:
+        """What is limited or penalised, as a function of the numbers of open neurons."""
+        check(self._cost is not None, "the pruner has met no parameters yet; call `init` first")
+        return self._cost  # type: ignore[return-value]
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """The size of every axis in the dense model."""
+        return self.cost.sizes
+
+    # State ------------------------------------------------------------------------------------
+
+    def init(
+        self,
+        parameters: Parameters,
+        rng: Any = 0,
+        *,
+        log_alpha: Mapping[str, Any] | None = None,
+    ) -> State:
+        """A fresh state: gates at `HardConcrete.initial`, or at the given log_alpha.
+
+        `rng` is a seed or a generator of the backend. log_alpha is float64 where the parameters
+        are, else float32.
+        """
+        self.bind(parameters)
+        backend, hc = self.backend, self.hard_concrete
+        like = parameters[next(iter(self.layout.patterns))]
+        like = like[0] if isinstance(like, (list, tuple)) else like
+        like = backend.cast(like, "float64" if backend.dtype(like) == "float64" else "float32")
+        if isinstance(rng, (int, np.integer)):
+            rng = backend.rng(int(rng))
+        start = hc.initial_log_alpha(hc.initial)
+        values: dict[str, Array] = {}
+        mask: dict[str, Array] = {}
+        for axis, size in self.sizes.items():
+            u, rng = backend.uniform(rng, (size,), like)
+            frozen = axis in self.freeze
+            values[axis] = hc.clamp((hc.highest if frozen else start) + _JITTER * u, backend)
+            mask[axis] = zeros(backend, (size,), like, 1.0 if frozen else -1.0)
+        if log_alpha is not None:
+            values |= self._given(log_alpha, like)
+        return {
+            "log_alpha": values,
+            "mask": mask,
+            "multipliers": zeros(backend, (2,), like),
+            "progress": zeros(backend, (1,), like),
+            "forced": zeros(backend, (2,), like),
+        }
+
+    def _given(self, log_alpha: Mapping[str, Any], like: Array) -> dict[str, Array]:
+        values = {}
+        for axis, given in log_alpha.items():
+            check(
+                axis in self.sizes,
+                f"`log_alpha` names the axis {axis!r}; the layout has {', '.join(self.sizes)}",
+            )
+            owned = self.backend.owns(given)
+            array = self.backend.to_numpy(given) if owned else np.asarray(given, dtype=float)
+            check(
+                array.shape == (self.sizes[axis],),
+                f"`log_alpha[{axis!r}]` has shape {array.shape}; the axis has"
+                f" {self.sizes[axis]} neurons",
+            )
+            check_log_alpha(axis, array)
+            value = self.backend.asarray(array, like)
+            values[axis] = self.backend.cast(value, self.backend.dtype(like))
+        return values
+
+    def noise(self, state: State, rng: Any) -> tuple[dict[str, Array], Any]:
+        """Uniform noise for one training step, and the generator for the next one.
+
+        Draw once per step, never per time step: the gates of one step are the same throughout
+        its sequences.
+        """
+        noise = {}
+        for axis, log_alpha in state["log_alpha"].items():
+            noise[axis], rng = self.backend.uniform(rng, tuple(log_alpha.shape), log_alpha)
+        return noise, rng
+
+    # Gates ------------------------------------------------------------------------------------
+
+    def gates(self, state: State, noise: Mapping[str, Array] | None = None) -> dict[str, Array]:
+        """The value of every gate: sampled with noise, at test time without.
+
+        A gate that the selection decided is its test-time gate, or 0, whatever the noise.
+        """
+        xp = self.backend.xp
+        values = {}
+        for axis, log_alpha in state["log_alpha"].items():
+            mask = state["mask"][axis]
+            test = self.hard_concrete.test_gate(log_alpha, self.backend)
+            free = (
+                test
+                if noise is None
+                else self.hard_concrete.sample(log_alpha, noise[axis], self.backend)
+            )
+            fixed = self.backend.stop_gradient(test)
+            values[axis] = xp.where(mask < 0.0, free, xp.where(mask > 0.5, fixed, 0.0 * fixed))
+        return values
+
+    def gate(
+        self, parameters: Parameters, state: State, noise: Mapping[str, Array] | None = None
+    ) -> dict[str, Array]:
+        """The parameters of the gated model: run the untouched model with them."""
+        return fold(self.layout, parameters, self.gates(state, noise), self.backend)
+
+    def pullback(
+        self,
+        parameters: Parameters,
+        state: State,
+        noise: Mapping[str, Array] | None,
+        gradients: Parameters,
+    ) -> tuple[dict[str, Array], dict[str, Array]]:
+        """Gradients in (parameters, log_alpha) from gradients in the gated parameters.
+
+        The transpose of the derivative of `gate`, for frameworks without autodiff. `gradients`
+        must hold every parameter of the layout.
+        """
+        backend, xp, hc = self.backend, self.backend.xp, self.hard_concrete
+        gates = self.gates(state, noise)
+        contributions = []
+        rows = zip(self.layout.slices(parameters), self.layout.slices(gradients), strict=True)
+        for (_, pattern, shape, value), (_, _, _, gradient) in rows:
+            read = [i for i, d in enumerate(pattern.dimensions) if d.reads and d.axes]
+            if not read:
+                continue
+            product = gradient * value
+            along = {i: spread(pattern.dimensions[i], gates, backend) for i in read}
+            for i in read:
+                term = product
+                for j in read:
+                    if j != i:
+                        form = [1] * len(shape)
+                        form[j] = -1
+                        term = term * xp.reshape(
+                            backend.cast(along[j], backend.dtype(term)), tuple(form)
+                        )
+                for j in reversed(range(len(shape))):
+                    if j != i:
+                        term = xp.sum(term, axis=j)
+                contributions.append((pattern.dimensions[i], term))
+        of_gates = gather(self.layout, gates, contributions, backend)
+        of_log_alpha = {}
+        for axis, log_alpha in state["log_alpha"].items():
+            slope = (
+                hc.test_gate_slope(log_alpha, backend)
+                if noise is None
+                else hc.sample_slope(log_alpha, noise[axis], backend)
+            )
+            slope = xp.where(state["mask"][axis] < 0.0, slope, 0.0 * slope)
+            of_log_alpha[axis] = of_gates[axis] * slope
+        return fold(self.layout, gradients, gates, backend), of_log_alpha
+
+    # Price ------------------------------------------------------------------------------------
+
+    def open_probabilities(self, state: State) -> dict[str, Array]:
+        """The probability that each gate is not 0; 0 or 1 where the selection decided."""
+        xp = self.backend.xp
+        return {
+            axis: xp.where(
+                state["mask"][axis] < 0.0,
+                self.hard_concrete.open_probability(log_alpha, self.backend),
+                state["mask"][axis],
+            )
+            for axis, log_alpha in state["log_alpha"].items()
+        }
+
+    def expected_size(self, state: State) -> Array:
+        """The expected cost, in the budget's measure (parameters without a budget): a scalar."""
+        return self.cost.expected(self.open_probabilities(state), self.backend)
+
+    def size(self, state: State) -> Any:
+        """The exact cost of the model that `shrink` would return without any further cut."""
+        return self.cost.at({axis: len(index) for axis, index in self.kept(state).items()})
+
+    def target(self, progress: Any) -> Any:
+        """The budget's target at `progress` (a fraction of training), as a fraction of dense."""
+        _check_progress(progress)
+        if self.budget is None or self._limit is None:
+            return 1.0
+        final = self._limit / self.cost.total
+        if self.budget.warmup == 0:
+            return final
+        ratio = progress / self.budget.warmup
+        ratio = min(ratio, 1.0) if _is_number(ratio) else self.backend.xp.clip(ratio, 0.0, 1.0)
+        return 1.0 + (final - 1.0) * ratio
+
+    def penalty(self, state: State, progress: Any) -> Array:
+        """What to add to the task loss (a mean in nats or alike, of order 1): a scalar.
+
+        `progress` is the fraction of training done, a Python number in [0, 1] or an array.
+        """
+        if self.strength is not None:
+            return self.strength * self.expected_size(state)
+        excess, (first, second) = self._excess(state, progress)
+        return first * excess + second * excess**2
+
+    def penalty_gradient(self, state: State, progress: Any) -> dict[str, Array]:
+        """d penalty / d log_alpha, in closed form."""
+        backend = self.backend
+        if self.strength is not None:
+            scale: Any = self.strength
+        else:
+            excess, (first, second) = self._excess(state, progress)
+            scale = (first + 2.0 * second * excess) / float(self.cost.total)
+        slopes = self.cost.expected_slope(self.open_probabilities(state), backend)
+        gradient = {}
+        for axis, log_alpha in state["log_alpha"].items():
+            slope = self.hard_concrete.open_probability_slope(log_alpha, backend)
+            slope = backend.xp.where(state["mask"][axis] < 0.0, slope, 0.0 * slope)
+            gradient[axis] = scale * slopes[axis] * slope
+        return gradient
+
+    def _excess(self, state: State, progress: Any) -> tuple[Array, tuple[Array, Array]]:
+        check(
+            self.budget is not None,
+            "the pruner has neither `budget` nor `strength`, so nothing tells it what to close",
+        )
+        excess = self.expected_size(state) / float(self.cost.total) - self.target(progress)
+        multipliers = self.backend.stop_gradient(state["multipliers"])
+        return excess, (multipliers[0], multipliers[1])
+
+    def update(self, state: State, progress: Any) -> State:
+        """The state after an optimizer step: log_alpha clamped, multipliers moved.
+
+        The multipliers move only when `progress` has advanced, so calling it for every batch of
+        an accumulated step is harmless.
+        """
+        backend, xp = self.backend, self.backend.xp
+        log_alpha = {
+            axis: self.hard_concrete.clamp(values, backend)
+            for axis, values in state["log_alpha"].items()
+        }
+        state = {**state, "log_alpha": log_alpha}
+        if self.budget is None:
+            return state
+        excess, _ = self._excess(state, progress)
+        excess = backend.stop_gradient(xp.reshape(excess, (1,)))
+        rate = self.budget.rate
+        step = xp.concat([rate[0] * excess, rate[1] * excess**2], axis=0)
+        now = 0.0 * state["progress"] + progress
+        advanced = now > state["progress"]
+        return {
+            **state,
+            "multipliers": xp.where(advanced, state["multipliers"] + step, state["multipliers"]),
+            "progress": xp.where(advanced, now, state["progress"]),
+        }
+
+    # Selection and shrinking ------------------------------------------------------------------
+
+    def select(
+        self, state: State, parameters: Parameters | None = None, *, reopen: bool = True
+    ) -> State:
+        """The state with every neuron decided, within the budget, for the rest of training.
+
+        With a budget the cut is exact: neurons by log_alpha (ties by group norm, where parameters
+        are given), as many as fit, at least one per axis. `reopen=True` may keep a neuron whose
+        gate was closed, which then needs further training to carry something;
+        `reopen=False` only ever closes, so that nothing changes but the neurons cut. Without a
+        budget, what is open stays. Warns when the gates are far from the budget.
+        """
+        backend = self.backend
+        log_alpha = self._host(state["log_alpha"])
+        mask = self._host(state["mask"])
+        for axis, values in log_alpha.items():
+            check_log_alpha(axis, values)
+        self._warn_of_stall(state, log_alpha, mask)
+        gates = self._host(self.gates(state))
+        open_now = {axis: gate > 0 for axis, gate in gates.items()}
+        may_stay = {a: (mask[a] != 0) if reopen else open_now[a] & (mask[a] != 0) for a in mask}
+        if self._limit is None:
+            kept = self.kept(state)
+        else:
+            norms = None if parameters is None else group_norms(self.layout, parameters, backend)
+            kept = choose(
+                self.cost, self._limit, log_alpha, may_stay, norms, self.equal, self.freeze
+            )
+        opened = sum(int(np.sum(~open_now[axis][index])) for axis, index in kept.items())
+        closed = sum(int(o.sum() - o[kept[axis]].sum()) for axis, o in open_now.items())
+        level = self.hard_concrete.initial_log_alpha(_REOPENED)
+        decided, raised = {}, {}
+        for axis, index in kept.items():
+            like = state["log_alpha"][axis]
+            chosen = np.zeros(len(mask[axis]))
+            chosen[index] = 1.0
+            decided[axis] = backend.cast(backend.asarray(chosen, like), backend.dtype(like))
+            values = log_alpha[axis].copy()
+            if reopen:
+                values[index] = np.maximum(values[index], level)
+            raised[axis] = backend.cast(backend.asarray(values, like), backend.dtype(like))
+        forced = backend.asarray(np.array([opened, closed], dtype=float), state["forced"])
+        forced = backend.cast(forced, backend.dtype(state["forced"]))
+        return {**state, "log_alpha": raised, "mask": decided, "forced": state["forced"] + forced}
+
+    def selected(self, state: State) -> bool:
+        """Whether every neuron is decided."""
+        return all(bool((mask >= 0).all()) for mask in self._host(state["mask"]).values())
+
+    def kept(self, state: State, equal: Sequence[Sequence[str]] = ()) -> dict[str, np.ndarray]:
+        """Sorted indices per axis of the neurons that stay: decided, or with an open gate.
+
+        An axis that would lose every neuron keeps its best one and warns. Axes grouped in `equal`
+        keep one count, the largest: the others keep closed neurons beside their open ones, which
+        costs some size and changes nothing.
+        """
+        gates = self._host(self.gates(state))
+        mask = self._host(state["mask"])
+        log_alpha = self._host(state["log_alpha"])
+        kept = {}
+        for axis, gate in gates.items():
+            check_log_alpha(axis, log_alpha[axis])
+            index = np.flatnonzero(np.where(mask[axis] < 0, gate > 0, mask[axis] > 0.5))
+            if len(index) == 0:
+                index = np.array([int(np.argmax(log_alpha[axis]))])
+                warnings.warn(
+                    f"every gate of axis {axis!r} is closed; its best neuron, {index[0]}, is kept",
+                    stacklevel=3,
+                )
+            kept[axis] = index
+        for group in equal:
+            count = max(len(kept[axis]) for axis in group)
+            for axis in group:
+                closed = np.setdiff1d(np.arange(self.sizes[axis]), kept[axis])
+                best = closed[np.argsort(-log_alpha[axis][closed], kind="stable")]
+                more = best[: count - len(kept[axis])]
+                kept[axis] = np.sort(np.concatenate([kept[axis], more]))
+        return kept
+
+    def shrink(
+        self, parameters: Parameters, state: State, *, equal: Sequence[Sequence[str]] = ()
+    ) -> tuple[dict[str, Array], dict[str, np.ndarray]]:
+        """The parameters of the small model, and the indices kept per axis.
+
+        The test-time gates are folded, then the open neurons kept. A state that was not selected
+        is cut to the budget first, closing neurons only (`settle` it: see `select`).
+        """
+        state = self.settle(state, parameters)
+        kept = self.kept(state, equal)
+        return keep(self.layout, self.gate(parameters, state), kept, self.backend), kept
+
+    def settle(self, state: State, parameters: Parameters | None = None) -> State:
+        """The state that `shrink` and `certify` use: selected by closing alone, if it was not."""
+        if self._limit is None or self.selected(state):
+            return state
+        settled = self.select(state, parameters, reopen=False)
+        closed = float(self._host({"": settled["forced"]})[""][1])
+        if closed:
+            warnings.warn(
+                f"{closed:.0f} open neurons were cut to meet the budget, without training after"
+                " the cut; let progress reach `Budget.settle`, or call `select`, before the end",
+                stacklevel=3,
+            )
+        return settled
+
+    def certify(
+        self,
+        apply: Callable[..., Any],
+        parameters: Parameters,
+        state: State,
+        small: Any,
+        kept: Mapping[str, np.ndarray],
+        inputs: Iterable[Any],
+        *,
+        apply_small: Callable[..., Any] | None = None,
+    ) -> Certificate:
+        """Compare the gated and the small model on `inputs`; raise beyond the tolerance.
+
+        `apply(parameters, input)` returns outputs, or (outputs, states): states map an axis name
+        to an array, or a list of arrays, whose last dimension runs over that axis. Both models
+        run in float64, from the very numbers that were folded, and in float32.
+        `apply_small(small, input, dtype)` takes the place of `apply` where the small model is
+        more than a dict of parameters.
+        """
+        state = self.settle(state, parameters)
+        forced = self._host({"": state["forced"]})[""]
+        return certify(
+            self.backend,
+            apply,
+            self.gate(parameters, state),
+            small,
+            kept,
+            self.sizes,
+            inputs,
+            apply_small=apply_small,
+            forced=(int(forced[0]), int(forced[1])),
+        )
+
+    def _warn_of_stall(
+        self, state: State, log_alpha: Mapping[str, np.ndarray], mask: Mapping[str, np.ndarray]
+    ) -> None:
+        undecided = np.concatenate([log_alpha[a][mask[a] < 0] for a in log_alpha])
+        if self._limit is None or len(undecided) == 0:
+            return
+        hc = self.hard_concrete
+        share = float(self._host({"": self.expected_size(state)})[""]) / self.cost.total
+        final = self._limit / self.cost.total
+        if share > final + 0.1:
+            warnings.warn(
+                f"the gates stalled: the expected size is {share:.1%} of the dense model and the"
+                f" budget {final:.1%}, so the selection closes much that was open; give the gates"
+                " a larger learning rate, more steps, or raise `Budget.rate`",
+                stacklevel=4,
+            )
+        for bound, word in ((hc.highest, "open"), (hc.lowest, "closed")):
+            stuck = float(np.mean(np.abs(undecided - bound) < 1e-6))
+            if stuck > 0.95:
+                warnings.warn(
+                    f"the gates are saturated: {stuck:.0%} of them sit at log_alpha = {bound:g}"
+                    f" ({word}), so their order says little about which neurons matter",
+                    stacklevel=4,
+                )
+
+    def _host(self, arrays: Mapping[str, Array]) -> dict[str, np.ndarray]:
+        return {name: self.backend.to_numpy(value) for name, value in arrays.items()}
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float, np.integer, np.floating))
+
+
+def _check_progress(progress: object) -> None:
+    if _is_number(progress):
+        check(
+            0 <= progress <= 1,  # type: ignore[operator]
+            f"`progress` is {progress!r}; it must be in [0, 1], the fraction of training done",
+        )
