@@ -1,1 +1,17 @@
-"""Plain NumPy reference of gated LSTMs and GRUs."""
+"""LSTM and GRU nets in plain NumPy, forward and backward, with numba where it is installed."""
+
+from __future__ import annotations
+
+from l0gate.reference._cells import gru_scan, gru_scan_backward, lstm_scan, lstm_scan_backward
+from l0gate.reference._losses import mean_squared_error, softmax_cross_entropy
+from l0gate.reference._net import Net
+
+__all__ = [
+    "Net",
+    "gru_scan",
+    "gru_scan_backward",
+    "lstm_scan",
+    "lstm_scan_backward",
+    "mean_squared_error",
+    "softmax_cross_entropy",
+]

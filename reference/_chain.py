@@ -1,0 +1,311 @@
+"""From the plain description of a net to its layers, and the checks of what a net is given."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cache
+from importlib import import_module
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from l0gate._errors import L0GateError, check
+from l0gate.reference import _cells
+from l0gate.reference._cells import Array
+from l0gate.reference._layers import (
+    ACTIVATIONS,
+    GRU,
+    LSTM,
+    Activation,
+    Direction,
+    Embedding,
+    Layer,
+    Linear,
+    Parameters,
+    Recurrent,
+    State,
+)
+
+ENGINES = ("auto", "numpy", "numba")
+
+_RECURRENT = {"num_layers": 1, "bidirectional": False, "bias": True}
+# type -> (the key that must be given, further keys with their defaults)
+_KEYS: dict[str, tuple[str, dict[str, Any]]] = {
+    "embedding": ("name", {}),
+    "lstm": ("name", _RECURRENT),
+    "gru": ("name", {**_RECURRENT, "reset_after": True}),
+    "linear": ("name", {"bias": True}),
+    "activation": ("function", {}),
+}
+
+
+def complete(layers: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The description of a net with every key written out, after checking it."""
+    check(layers, "`layers` is empty; a net has at least one layer")
+    completed = [_complete(f"`layers[{index}]`", layer) for index, layer in enumerate(layers)]
+    for index, layer in enumerate(completed):
+        check(
+            index == 0 or layer["type"] != "embedding",
+            f"`layers[{index}]` is an embedding; only the first layer can be one",
+        )
+    names = [layer["name"] for layer in completed if "name" in layer]
+    repeated = sorted({name for name in names if names.count(name) > 1})
+    check(not repeated, f"`layers` use the names {repeated} more than once; names must differ")
+    return completed
+
+
+def _complete(where: str, layer: Mapping[str, Any]) -> dict[str, Any]:
+    check(isinstance(layer, Mapping), f"{where} is {layer!r}; it must be a dict with a `type`")
+    kind = layer.get("type")
+    check(kind in _KEYS, f"{where} has type {kind!r}; known types are {', '.join(_KEYS)}")
+    required, defaults = _KEYS[str(kind)]
+    check(required in layer, f"{where} of type {kind!r} lacks the key `{required}`")
+    unknown = sorted(set(layer) - {"type", required, *defaults}, key=str)
+    allowed = ", ".join((required, *defaults))
+    check(not unknown, f"{where} of type {kind!r} has unknown keys {unknown}; allowed: {allowed}")
+    full = {"type": kind, required: layer[required], **defaults, **layer}
+    if required == "function":
+        allowed = ", ".join(ACTIVATIONS)
+        found = full["function"]
+        check(found in ACTIVATIONS, f"{where} has function {found!r}; allowed: {allowed}")
+    else:
+        check(isinstance(full["name"], str), f"{where} has name {full['name']!r}; expected a str")
+    for key in defaults:
+        value = full[key]
+        if key == "num_layers":
+            valid = isinstance(value, int) and not isinstance(value, bool) and value >= 1
+            check(valid, f"{where} has num_layers {value!r}; it must be a positive integer")
+        else:
+            check(isinstance(value, bool), f"{where} has {key} {value!r}; it must be a bool")
+    return full
+
+
+def build(layers: Sequence[Mapping[str, Any]]) -> tuple[Layer, ...]:
+    """The layers of a completed description, recurrent stacks taken apart, axes named."""
+    chain: list[Layer] = []
+    reads: tuple[str, ...] = ()  # axes of the features so far, () where they have no gates
+    count = 0
+    for layer in layers:
+        if layer["type"] == "embedding":
+            chain.append(Embedding(layer["name"]))
+        elif layer["type"] == "linear":
+            chain.append(Linear(layer["name"], layer["bias"], reads))
+            reads = ()
+        elif layer["type"] == "activation":
+            chain.append(Activation(layer["function"]))
+        else:
+            for depth in range(layer["num_layers"]):
+                reads = ("x",) if count == 0 else reads
+                directions = _directions(layer, depth, count)
+                chain.append(
+                    LSTM(layer["name"], directions, reads)
+                    if layer["type"] == "lstm"
+                    else GRU(layer["name"], directions, reads, layer["reset_after"])
+                )
+                reads = tuple(direction.axis for direction in directions)
+                count += 1
+    return tuple(chain)
+
+
+def _directions(layer: Mapping[str, Any], depth: int, count: int) -> tuple[Direction, ...]:
+    name, bias = layer["name"], layer["bias"]
+    if not layer["bidirectional"]:
+        return (Direction(name, f"l{depth}", bias, f"h{count}", reverse=False),)
+    return (
+        Direction(name, f"l{depth}", bias, f"f{count}", reverse=False),
+        Direction(name, f"l{depth}_reverse", bias, f"b{count}", reverse=True),
+    )
+
+
+@cache
+def find_scans(engine: str) -> ModuleType:
+    """The module that holds the scans of an engine; "auto" is numba where it is installed."""
+    check(engine in ENGINES, f"`engine` is {engine!r}; allowed: {', '.join(ENGINES)}")
+    if engine == "numpy":
+        return _cells
+    try:
+        scans = import_module("l0gate.reference._jit")
+        if not hasattr(scans, "gru_scan_backward"):
+            raise ImportError("the compiled scans are not complete yet")
+        return scans
+    except ImportError as error:
+        if engine == "auto":
+            return _cells
+        raise L0GateError(
+            f"`engine` is 'numba', which needs numba ({error}): pip install 'l0gate[fast]', "
+            "or choose 'numpy'"
+        ) from error
+
+
+def check_parameters(
+    chain: Sequence[Layer], parameters: Parameters
+) -> tuple[np.dtype[Any], dict[str, int]]:
+    """Check names, dtypes and shapes. Returns the common dtype, and the size of every axis."""
+    names = [name for layer in chain for name in layer.names]
+    for name in names:
+        check(name in parameters, f"parameter `{name}` is missing; expected {', '.join(names)}")
+        array = parameters[name]
+        check(
+            isinstance(array, np.ndarray),
+            f"parameter `{name}` is a {type(array).__name__}; expected a NumPy array",
+        )
+        first = parameters[names[0]]
+        check(
+            float_dtype(f"parameter `{name}`", array.dtype) == first.dtype,
+            f"parameter `{name}` is {array.dtype} and `{names[0]}` {first.dtype}; "
+            "all parameters must have one dtype",
+        )
+    axes: dict[str, int] = {}
+    width: int | None = None
+    for layer in chain:
+        if "x" in layer.reads:
+            axes["x"] = parameters[layer.names[0]].shape[-1]
+        width = layer.check(parameters, width)
+        for direction in layer.directions:
+            axes[direction.axis] = parameters[direction.weights[1]].shape[1]
+    return (parameters[names[0]].dtype if names else np.dtype(np.float64)), axes
+
+
+def float_dtype(what: str, dtype: np.dtype[Any]) -> np.dtype[Any]:
+    check(
+        dtype in (np.float32, np.float64), f"{what} has dtype {dtype}; expected float32 or float64"
+    )
+    return dtype
+
+
+def input_size(chain: Sequence[Layer], parameters: Parameters) -> int | None:
+    """The vocabulary's size, or the number of features that the net reads."""
+    for layer in chain:
+        if layer.names:
+            vocabulary, features = parameters[layer.names[0]].shape
+            return int(vocabulary if isinstance(layer, Embedding) else features)
+    return None
+
+
+def check_input(x: Array, tokens: bool, size: int | None, dtype: np.dtype[Any]) -> Array:
+    """The features (..., size) in `dtype`, or the tokens (...); the leading shape is free."""
+    if not tokens:
+        check(
+            x.dtype.kind == "f",
+            f"`x` has dtype {x.dtype}; a net without an embedding reads floats",
+        )
+        check(
+            x.ndim and size in (None, x.shape[-1]),
+            f"`x` has shape {x.shape}; its last dimension must be the {size} input features",
+        )
+        features: Array = x.astype(dtype, copy=False)
+        return features
+    check(x.dtype.kind in "iu", f"`x` has dtype {x.dtype}; an embedding reads integer tokens")
+    wrong = x[(x < 0) | (x >= size)]
+    check(not wrong.size, f"`x` contains token {wrong[:1].sum()}; allowed: 0..{(size or 0) - 1}")
+    return x
+
+
+def check_state(
+    state: Any,
+    chain: Sequence[Layer],
+    axes: Mapping[str, int],
+    batch: int,
+    dtype: np.dtype[Any],
+    name: str = "state",
+) -> State:
+    """The flat state, one entry per layer and direction; zeros for None."""
+    directions = [
+        (direction, layer)
+        for layer in chain
+        if isinstance(layer, Recurrent)
+        for direction in layer.directions
+    ]
+    if state is None:
+        return tuple(
+            _entry([np.zeros((batch, axes[direction.axis]), dtype) for _ in range(layer.states)])
+            for direction, layer in directions
+        )
+    check(
+        isinstance(state, (tuple, list)) and len(state) == len(directions),
+        f"`{name}` is {_outline(state)}; expected a tuple of {len(directions)} entries, "
+        "one per recurrent layer and direction",
+    )
+    checked = []
+    for index, (entry, (direction, layer)) in enumerate(zip(state, directions, strict=True)):
+        parts = [entry] if layer.states == 1 else entry
+        expected = "an array h" if layer.states == 1 else "a pair (h, c)"
+        check(
+            isinstance(parts, (tuple, list)) and len(parts) == layer.states,
+            f"`{name}[{index}]` is {_outline(entry)}; expected {expected}",
+        )
+        shape = (batch, axes[direction.axis])
+        for part in parts:
+            check(
+                np.shape(part) == shape,
+                f"`{name}[{index}]` has an array of shape {np.shape(part)}; expected {shape}",
+            )
+        checked.append(_entry([np.asarray(part, dtype) for part in parts]))
+    return tuple(checked)
+
+
+def _entry(parts: Sequence[Array]) -> Any:
+    return parts[0] if len(parts) == 1 else tuple(parts)
+
+
+def _outline(value: Any) -> str:
+    if isinstance(value, (tuple, list)):
+        return f"a {type(value).__name__} of {len(value)}"
+    return f"of type {type(value).__name__}"
+
+
+def check_lengths(given: Any, steps: int, batch: int) -> Array | None:
+    if given is None:
+        return None
+    lengths: Array = np.asarray(given)
+    check(
+        lengths.dtype.kind in "iu" and lengths.shape == (batch,),
+        f"`lengths` has dtype {lengths.dtype} and shape {lengths.shape}; "
+        f"expected integers of shape {(batch,)}",
+    )
+    wrong = lengths[(lengths < 0) | (lengths > steps)]
+    check(not wrong.size, f"`lengths` contains {wrong[:1].sum()}; allowed: 0..{steps}")
+    return lengths.astype(np.int64)
+
+
+def check_gates(
+    gates: Mapping[str, Any] | None, axes: Mapping[str, int], dtype: np.dtype[Any]
+) -> dict[str, Array]:
+    """The gates of all axes, 1 where none are given; none at all if `gates` is empty."""
+    if not gates:
+        return {}
+    for axis, gate in gates.items():
+        check(axis in axes, f"`gates` names the axis {axis!r}; this net has {', '.join(axes)}")
+        shape = (axes[axis],)
+        check(
+            np.shape(gate) == shape,
+            f"`gates[{axis!r}]` has shape {np.shape(gate)}; expected {shape}",
+        )
+    return {
+        axis: np.asarray(gates[axis], dtype) if axis in gates else np.ones(size, dtype)
+        for axis, size in axes.items()
+    }
+
+
+def check_sizes(
+    layers: Sequence[Mapping[str, Any]], sizes: Mapping[str, int | Sequence[int]]
+) -> dict[str, list[int]]:
+    """By layer name, one size per layer and direction."""
+    expected: dict[str, list[int]] = {}
+    for layer in layers:
+        if "name" not in layer:
+            continue
+        name = layer["name"]
+        check(name in sizes, f"`sizes` lacks the layer {name!r}")
+        count = layer.get("num_layers", 1) * (1 + layer.get("bidirectional", False))
+        given = np.asarray(sizes[name])
+        check(
+            given.dtype.kind in "iu" and given.shape in ((), (count,)) and (given >= 1).all(),
+            f"`sizes[{name!r}]` is {sizes[name]!r}; expected a positive integer"
+            + (f" or {count} of them" if count > 1 else ""),
+        )
+        expected[name] = np.broadcast_to(given, (count,)).tolist()
+    unknown = sorted(set(sizes) - set(expected))
+    check(not unknown, f"`sizes` names {unknown}; this net has the layers {', '.join(expected)}")
+    return expected

@@ -1,0 +1,504 @@
+"""The layers of a net, each with its forward and hand-derived backward pass.
+
+Everything around the scans of `_cells.py` or `_jit.py` stands here once: input products and weight
+gradients as one matrix product for the whole sequence, both directions of a layer, gates, and the
+check that the parameters fit. Activations are time first, (T, B, features).
+
+A matrix reads its input x through gates z: W (x z). From G = dy^T x follow both gradients,
+dW = G z and dz = column sums of G W, so the gated activations need not be kept.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from types import ModuleType
+from typing import Any, ClassVar
+
+import numpy as np
+
+from l0gate._errors import check
+from l0gate.reference import _cells
+from l0gate.reference._cells import Array, Tape, previous_states, sigmoid
+
+Parameters = Mapping[str, Array]
+State = tuple[Any, ...]  # per layer and direction: (h, c) for an LSTM, h for a GRU
+
+
+class Gradients(dict[str, Array]):
+    """Gradients by name; a name that is added twice holds the sum."""
+
+    def add(self, name: str, gradient: Array) -> None:
+        self[name] = self[name] + gradient if name in self else gradient
+
+
+@dataclass(frozen=True)
+class Pass:
+    """What one pass through a net has in common for all layers."""
+
+    parameters: Parameters
+    dtype: np.dtype[Any]
+    axes: Mapping[str, int]  # their sizes
+    scans: ModuleType  # `_cells` or `_jit`
+    lengths: Array | None = None
+    gates: Mapping[str, Array] = field(default_factory=dict)  # by axis; of all axes or of none
+    gradients: Gradients = field(default_factory=Gradients)
+    gate_gradients: Gradients = field(default_factory=Gradients)
+
+    def gate(self, axes: Sequence[str]) -> Array | None:
+        """The gates of a dimension that runs over `axes`."""
+        if not self.gates or not axes:
+            return None
+        return np.concatenate([self.gates[axis] for axis in axes])
+
+    def add_matrix(self, name: str, product: Array, axes: Sequence[str]) -> None:
+        """Add the gradients of a matrix and of the gates it reads through, from G = dy^T x."""
+        gate = self.gate(axes)
+        if gate is None:
+            self.gradients.add(name, product)
+            return
+        self.gradients.add(name, product * gate)
+        dgate = (product * self.parameters[name]).sum(axis=0)
+        ends = np.cumsum([len(self.gates[axis]) for axis in axes])[:-1]
+        for axis, part in zip(axes, np.split(dgate, ends), strict=True):
+            self.gate_gradients.add(axis, part)
+
+
+class Layer:
+    """What a net asks of a layer; `reads` names the axes of its input, `names` its parameters."""
+
+    name: str
+    reads: tuple[str, ...]
+    directions: tuple[Direction, ...]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        raise NotImplementedError
+
+    def check(self, parameters: Parameters, width: int | None) -> int | None:
+        """Check the parameters' shapes for `width` features in; returns the features out."""
+        raise NotImplementedError
+
+    def init(self, rng: np.random.Generator, width: int, sizes: Sequence[int]) -> dict[str, Array]:
+        """PyTorch's default initial parameters; `sizes` has one entry per direction, or one."""
+        raise NotImplementedError
+
+    def forward(self, run: Pass, x: Array, state: State) -> tuple[Array, State, Any]:
+        """The output, the new state (one entry per direction) and the tape for `backward`."""
+        raise NotImplementedError
+
+    def backward(
+        self, run: Pass, tape: Any, dy: Array, dstate: State, need_dx: bool = True
+    ) -> tuple[Array | None, State]:
+        """Add the parameters' and gates' gradients to `run`; returns dx and the state's one."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Embedding(Layer):
+    """Row x of `weight` (V, E) for every token x."""
+
+    name: str
+    reads = ()
+    directions = ()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return (_join(self.name, "weight"),)
+
+    def check(self, parameters: Parameters, width: int | None) -> int:
+        return int(_matrix(parameters, self.names[0]).shape[1])
+
+    def init(self, rng: np.random.Generator, width: int, sizes: Sequence[int]) -> dict[str, Array]:
+        return {self.names[0]: rng.standard_normal((width, sizes[0]))}
+
+    def forward(self, run: Pass, x: Array, state: State) -> tuple[Array, State, Any]:
+        return run.parameters[self.names[0]].take(x, axis=0), (), x
+
+    def backward(
+        self, run: Pass, tape: Any, dy: Array, dstate: State, need_dx: bool = True
+    ) -> tuple[Array | None, State]:
+        weight = run.parameters[self.names[0]]
+        run.gradients.add(self.names[0], _scatter(tape.ravel(), _rows(dy), len(weight)))
+        return None, ()
+
+
+@dataclass(frozen=True)
+class Linear(Layer):
+    """y = weight (x z) + bias, with weight (O, I)."""
+
+    name: str
+    bias: bool
+    reads: tuple[str, ...]
+    directions = ()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return (_join(self.name, "weight"),) + ((_join(self.name, "bias"),) if self.bias else ())
+
+    def check(self, parameters: Parameters, width: int | None) -> int:
+        outputs, inputs = _matrix(parameters, self.names[0]).shape
+        _expect(parameters, self.names[0], (outputs, inputs if width is None else width))
+        for name in self.names[1:]:
+            _expect(parameters, name, (outputs,))
+        return int(outputs)
+
+    def init(self, rng: np.random.Generator, width: int, sizes: Sequence[int]) -> dict[str, Array]:
+        return _uniform(rng, self.names, [(sizes[0], width), (sizes[0],)], width)
+
+    def forward(self, run: Pass, x: Array, state: State) -> tuple[Array, State, Any]:
+        weight = run.parameters[self.names[0]]
+        bias = run.parameters[self.names[1]] if self.bias else None
+        return _product(x, weight, bias, run.gate(self.reads)), (), x
+
+    def backward(
+        self, run: Pass, tape: Any, dy: Array, dstate: State, need_dx: bool = True
+    ) -> tuple[Array | None, State]:
+        run.add_matrix(self.names[0], _rows(dy).T @ _rows(tape), self.reads)
+        for name in self.names[1:]:
+            run.gradients.add(name, _rows(dy).sum(axis=0))
+        if not need_dx:
+            return None, ()
+        return _input_gradient(dy, run.parameters[self.names[0]], run.gate(self.reads)), ()
+
+
+# function -> (itself, its derivative as a function of its output)
+ACTIVATIONS: dict[str, tuple[Callable[[Array], Array], Callable[[Array], Array]]] = {
+    "tanh": (np.tanh, lambda y: 1 - y * y),
+    "sigmoid": (sigmoid, lambda y: y * (1 - y)),
+    "relu": (lambda x: np.maximum(x, 0), lambda y: (y > 0).astype(y.dtype)),
+}
+
+
+@dataclass(frozen=True)
+class Activation(Layer):
+    """An elementwise function, a key of `ACTIVATIONS`."""
+
+    function: str
+    name = ""
+    reads = ()
+    directions = ()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return ()
+
+    def check(self, parameters: Parameters, width: int | None) -> int | None:
+        return width
+
+    def init(self, rng: np.random.Generator, width: int, sizes: Sequence[int]) -> dict[str, Array]:
+        return {}
+
+    def forward(self, run: Pass, x: Array, state: State) -> tuple[Array, State, Any]:
+        y = ACTIVATIONS[self.function][0](x)
+        return y, (), y
+
+    def backward(
+        self, run: Pass, tape: Any, dy: Array, dstate: State, need_dx: bool = True
+    ) -> tuple[Array | None, State]:
+        return dy * ACTIVATIONS[self.function][1](tape), ()
+
+
+@dataclass(frozen=True)
+class Direction:
+    """One direction of a recurrent layer; `axis` names its hidden neurons."""
+
+    layer: str
+    suffix: str
+    bias: bool
+    axis: str
+    reverse: bool
+
+    @property
+    def weights(self) -> tuple[str, str]:
+        return _join(self.layer, f"weight_ih_{self.suffix}"), _join(
+            self.layer, f"weight_hh_{self.suffix}"
+        )
+
+    @property
+    def biases(self) -> tuple[str, ...]:
+        names = (
+            _join(self.layer, f"bias_ih_{self.suffix}"),
+            _join(self.layer, f"bias_hh_{self.suffix}"),
+        )
+        return names if self.bias else ()
+
+
+@dataclass(frozen=True)
+class Recurrent(Layer):
+    """One layer of an LSTM or GRU in one or both directions, their outputs concatenated."""
+
+    name: str
+    directions: tuple[Direction, ...]
+    reads: tuple[str, ...]
+
+    blocks: ClassVar[int]
+    states: ClassVar[int]  # arrays in the state of a direction
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(
+            name for direction in self.directions for name in direction.weights + direction.biases
+        )
+
+    def check(self, parameters: Parameters, width: int | None) -> int:
+        total = 0
+        for direction in self.directions:
+            weight_ih, weight_hh = direction.weights
+            if width is None:
+                width = _matrix(parameters, weight_ih).shape[1]
+            hidden = _matrix(parameters, weight_hh).shape[1]
+            _expect(parameters, weight_hh, (self.blocks * hidden, hidden))
+            _expect(parameters, weight_ih, (self.blocks * hidden, width))
+            for name in direction.biases:
+                _expect(parameters, name, (self.blocks * hidden,))
+            total += hidden
+        return total
+
+    def init(self, rng: np.random.Generator, width: int, sizes: Sequence[int]) -> dict[str, Array]:
+        parameters: dict[str, Array] = {}
+        for direction, hidden in zip(self.directions, sizes, strict=True):
+            rows = self.blocks * hidden
+            shapes = [(rows, width), (rows, hidden), (rows,), (rows,)]
+            parameters |= _uniform(rng, direction.weights + direction.biases, shapes, hidden)
+        return parameters
+
+    def forward(self, run: Pass, x: Array, state: State) -> tuple[Array, State, Any]:
+        runs = [
+            self._scan(run, direction, x, initial)
+            for direction, initial in zip(self.directions, state, strict=True)
+        ]
+        outputs, states, tapes = zip(*runs, strict=True)
+        y = outputs[0] if len(outputs) == 1 else np.concatenate(outputs, axis=2)
+        return y, states, (x, state, outputs, tapes)
+
+    def backward(
+        self, run: Pass, tape: Any, dy: Array, dstate: State, need_dx: bool = True
+    ) -> tuple[Array | None, State]:
+        x, state, outputs, tapes = tape
+        ends = np.cumsum([y.shape[2] for y in outputs])[:-1]
+        dys = np.split(dy, ends, axis=2)
+        dx: Array | None = None
+        dstate0 = []
+        for d, direction in enumerate(self.directions):
+            weight_ih, weight_hh = direction.weights
+            dgx, dgh, initial = self._scan_backward(
+                run, direction, dys[d], dstate[d], outputs[d], state[d], tapes[d]
+            )
+            dstate0.append(initial)
+            recurrent = self._recurrent_product(run, direction, dgh, outputs[d], state[d], tapes[d])
+            run.add_matrix(weight_ih, _rows(dgx).T @ _rows(x), self.reads)
+            run.add_matrix(weight_hh, recurrent, (direction.axis,))
+            if direction.bias:
+                dbias = _rows(dgx).sum(axis=0)
+                same = dgh is dgx
+                run.gradients.add(direction.biases[0], dbias)
+                run.gradients.add(
+                    direction.biases[1], dbias.copy() if same else _rows(dgh).sum(axis=0)
+                )
+            if need_dx:
+                part = _input_gradient(dgx, run.parameters[weight_ih], run.gate(self.reads))
+                dx = part if dx is None else dx + part
+        return dx, tuple(dstate0)
+
+    def _scan(
+        self, run: Pass, direction: Direction, x: Array, initial: Any
+    ) -> tuple[Array, Any, Tape]:
+        raise NotImplementedError
+
+    def _scan_backward(
+        self,
+        run: Pass,
+        direction: Direction,
+        dy: Array,
+        dlast: Any,
+        y: Array,
+        initial: Any,
+        tape: Tape,
+    ) -> tuple[Array, Array, Any]:
+        raise NotImplementedError
+
+    def _recurrent_product(
+        self, run: Pass, direction: Direction, dgh: Array, y: Array, initial: Any, tape: Tape
+    ) -> Array:
+        """The sum over time and batch of dgh^T times what `weight_hh` reads."""
+        raise NotImplementedError
+
+
+class LSTM(Recurrent):
+    """One layer of an LSTM; the state of a direction is (h, c)."""
+
+    blocks = 4
+    states = 2
+
+    def _scan(
+        self, run: Pass, direction: Direction, x: Array, initial: Any
+    ) -> tuple[Array, Any, Tape]:
+        weight_hh, options = _read_hidden(run, direction)
+        gx = _product(
+            x, run.parameters[direction.weights[0]], lstm_bias(run, direction), run.gate(self.reads)
+        )
+        y, h, c, tape = run.scans.lstm_scan(gx, weight_hh, *initial, **options)
+        return y, (h, c), tape
+
+    def _scan_backward(
+        self,
+        run: Pass,
+        direction: Direction,
+        dy: Array,
+        dlast: Any,
+        y: Array,
+        initial: Any,
+        tape: Tape,
+    ) -> tuple[Array, Array, Any]:
+        weight_hh, options = _read_hidden(run, direction)
+        dgx, dh0, dc0 = run.scans.lstm_scan_backward(
+            dy, *dlast, weight_hh, y, *initial, tape, **options
+        )
+        return dgx, dgx, (dh0, dc0)
+
+    def _recurrent_product(
+        self, run: Pass, direction: Direction, dgh: Array, y: Array, initial: Any, tape: Tape
+    ) -> Array:
+        h_prev = previous_states(y, initial[0], run.lengths, direction.reverse)
+        product: Array = _rows(dgh).T @ _rows(h_prev)
+        return product
+
+
+@dataclass(frozen=True)
+class GRU(Recurrent):
+    """One layer of a GRU; the state of a direction is h."""
+
+    reset_after: bool
+
+    blocks = 3
+    states = 1
+
+    def _scan(
+        self, run: Pass, direction: Direction, x: Array, initial: Any
+    ) -> tuple[Array, Any, Tape]:
+        weight_hh, options = _read_hidden(run, direction)
+        bias, bias_hn = gru_bias(run, direction, self.reset_after)
+        gx = _product(x, run.parameters[direction.weights[0]], bias, run.gate(self.reads))
+        y, h, tape = run.scans.gru_scan(
+            gx, weight_hh, bias_hn, initial, self.reset_after, **options
+        )
+        return y, h, tape
+
+    def _scan_backward(
+        self,
+        run: Pass,
+        direction: Direction,
+        dy: Array,
+        dlast: Any,
+        y: Array,
+        initial: Any,
+        tape: Tape,
+    ) -> tuple[Array, Array, Any]:
+        weight_hh, options = _read_hidden(run, direction)
+        _, bias_hn = gru_bias(run, direction, self.reset_after)
+        dgx, dgh, dh0 = run.scans.gru_scan_backward(
+            dy, dlast, weight_hh, bias_hn, y, initial, tape, self.reset_after, **options
+        )
+        return dgx, dgh, dh0
+
+    def _recurrent_product(
+        self, run: Pass, direction: Direction, dgh: Array, y: Array, initial: Any, tape: Tape
+    ) -> Array:
+        h_prev = previous_states(y, initial, run.lengths, direction.reverse)
+        rows, hidden = _rows(dgh), y.shape[2]
+        product: Array
+        if self.reset_after:
+            product = rows.T @ _rows(h_prev)
+            return product
+        reset = tape[0][..., :hidden] * h_prev
+        product = np.empty((3 * hidden, hidden), dgh.dtype)
+        np.matmul(rows[:, : 2 * hidden].T, _rows(h_prev), out=product[: 2 * hidden])
+        np.matmul(rows[:, 2 * hidden :].T, _rows(reset), out=product[2 * hidden :])
+        return product
+
+
+def lstm_bias(run: Pass, direction: Direction) -> Array | None:
+    """The bias of the input pre-activations, (4H,)."""
+    if not direction.bias:
+        return None
+    bias_ih, bias_hh = (run.parameters[name] for name in direction.biases)
+    return bias_ih + bias_hh
+
+
+def gru_bias(run: Pass, direction: Direction, reset_after: bool) -> tuple[Array | None, Array]:
+    """The bias of the input pre-activations (3H,), and the one that r multiplies (H,)."""
+    weight_hh = run.parameters[direction.weights[1]]
+    hidden = weight_hh.shape[1]
+    if not direction.bias:
+        return None, np.zeros(hidden, weight_hh.dtype)
+    bias_ih, bias_hh = (run.parameters[name] for name in direction.biases)
+    bias = bias_ih + bias_hh
+    if reset_after:
+        bias[2 * hidden :] = bias_ih[2 * hidden :]
+    return bias, bias_hh[2 * hidden :]
+
+
+def _read_hidden(run: Pass, direction: Direction) -> tuple[Array, dict[str, Any]]:
+    """`weight_hh` and the options of the scan. Only the plain scans gate explicitly."""
+    weight_hh, gate = run.parameters[direction.weights[1]], run.gate((direction.axis,))
+    options: dict[str, Any] = {"lengths": run.lengths, "reverse": direction.reverse}
+    if run.scans is _cells:
+        return weight_hh, options | {"gate": gate}
+    return weight_hh if gate is None else weight_hh * gate, options
+
+
+def _rows(x: Array) -> Array:
+    """All positions of (T, B, features) as the rows of a matrix."""
+    return x.reshape(math.prod(x.shape[:-1]), x.shape[-1])
+
+
+def _product(x: Array, weight: Array, bias: Array | None, z: Array | None) -> Array:
+    y: Array = _rows(x if z is None else x * z) @ weight.T
+    if bias is not None:
+        y += bias
+    return y.reshape(*x.shape[:-1], len(weight))
+
+
+def _input_gradient(dy: Array, weight: Array, z: Array | None) -> Array:
+    dx: Array = (_rows(dy) @ weight).reshape(*dy.shape[:-1], weight.shape[1])
+    return dx if z is None else dx * z
+
+
+def _scatter(index: Array, rows: Array, size: int) -> Array:
+    """The sum of the rows that share an index, for 0..size-1; sorting beats `np.add.at`."""
+    total = np.zeros((size, rows.shape[1]), rows.dtype)
+    if len(index):
+        order = np.argsort(index, kind="stable")
+        ordered = index[order]
+        starts = np.flatnonzero(np.diff(ordered, prepend=ordered[0] - 1))
+        total[ordered[starts]] = np.add.reduceat(rows[order], starts, axis=0)
+    return total
+
+
+def _join(name: str, parameter: str) -> str:
+    return f"{name}.{parameter}" if name else parameter
+
+
+def _matrix(parameters: Parameters, name: str) -> Array:
+    check(name in parameters, f"parameter `{name}` is missing")
+    array = parameters[name]
+    check(array.ndim == 2, f"parameter `{name}` has shape {array.shape}; it must be a matrix")
+    return array
+
+
+def _expect(parameters: Parameters, name: str, shape: tuple[int, ...]) -> None:
+    check(name in parameters, f"parameter `{name}` is missing")
+    found = parameters[name].shape
+    check(found == shape, f"parameter `{name}` has shape {found}; expected {shape}")
+
+
+def _uniform(
+    rng: np.random.Generator, names: Sequence[str], shapes: Sequence[tuple[int, ...]], fan: int
+) -> dict[str, Array]:
+    """Uniform within 1/sqrt(fan) of 0; `names` may leave out the biases at the end."""
+    bound = 1 / math.sqrt(max(fan, 1))
+    return {
+        name: rng.uniform(-bound, bound, shape) for name, shape in zip(names, shapes, strict=False)
+    }

@@ -1,0 +1,328 @@
+"""A chain of layers as pure functions over named parameters: forward, backward, loss."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from l0gate._errors import check
+from l0gate.reference import _chain
+from l0gate.reference._cells import Array
+from l0gate.reference._layers import (
+    Embedding,
+    Gradients,
+    Linear,
+    Parameters,
+    Pass,
+    State,
+)
+from l0gate.reference._losses import mean_squared_error, softmax_cross_entropy
+
+LOSSES = {"cross_entropy": softmax_cross_entropy, "mse": mean_squared_error}
+
+
+@dataclass(frozen=True)
+class Tape:
+    """What `Net.backward` needs from `Net.forward`."""
+
+    run: Pass
+    records: tuple[Any, ...]
+    shape: tuple[int, ...]  # of the output, time first
+    gated: tuple[str, ...]  # the axes whose gates were given
+
+
+class Net:
+    """A chain of embedding, LSTM or GRU, linear and activation layers.
+
+    `layers` is a list of plain dicts, so that a net can be written to JSON:
+
+    - `{"type": "embedding", "name": "embedding"}`, only as the first layer
+    - `{"type": "lstm", "name": "rnn", "num_layers": 1, "bidirectional": False, "bias": True}`
+    - `{"type": "gru", "name": "rnn", ..., "reset_after": True}`
+    - `{"type": "linear", "name": "decoder", "bias": True}`
+    - `{"type": "activation", "function": "tanh"}`, or `"sigmoid"`, `"relu"`
+
+    Keys other than the type, the name and the function may be left out; the values above are
+    their defaults. Parameters have PyTorch's names, shapes and gate order (`rnn.weight_ih_l0`,
+    `decoder.bias`; no dot where the name is empty). Sizes come from the arrays, so every layer and
+    direction may have a size of its own. All parameters are float32, or all float64, and that is
+    the dtype of everything computed.
+
+    Shapes: x is (T, B) integers below an embedding, else (T, B, features) floats; with
+    `batch_first` T and B change places in x and y. A state is a flat tuple over the recurrent
+    layers and directions of the whole chain (l0, l0_reverse, l1, ...), each `(h, c)` for an LSTM
+    and `h` for a GRU, of shape (B, H); None stands for zeros. `lengths` (B,), each 0..T, are the
+    sequences' own numbers of steps, as in a packed sequence. Arguments are never modified.
+
+    >>> net = Net([{"type": "lstm", "name": "rnn"}, {"type": "linear", "name": "decoder"}])
+    >>> rng = np.random.default_rng(0)
+    >>> parameters = net.init(rng, input_size=3, sizes={"rnn": 8, "decoder": 2})
+    >>> y, state = net.apply(parameters, np.ones((5, 4, 3), np.float32))
+    >>> y.shape, y.dtype, state[0][0].shape
+    ((5, 4, 2), dtype('float32'), (4, 8))
+    """
+
+    def __init__(self, layers: Sequence[Mapping[str, Any]], batch_first: bool = False) -> None:
+        self.layers = _chain.complete(layers)
+        self.batch_first = batch_first
+        self._chain = _chain.build(self.layers)
+
+    def __repr__(self) -> str:
+        return f"Net({self.layers}, batch_first={self.batch_first})"
+
+    @property
+    def parameter_names(self) -> tuple[str, ...]:
+        """The names of all parameters, in the order of the chain.
+
+        >>> Net([{"type": "gru", "name": "", "bias": False}]).parameter_names
+        ('weight_ih_l0', 'weight_hh_l0')
+        """
+        return tuple(name for layer in self._chain for name in layer.names)
+
+    def init(
+        self,
+        rng: np.random.Generator,
+        *,
+        input_size: int,
+        sizes: Mapping[str, int | Sequence[int]],
+        dtype: Any = np.float32,
+    ) -> dict[str, Array]:
+        """Random initial parameters, distributed as PyTorch's defaults.
+
+        `input_size` is the vocabulary's size below an embedding, else the number of features.
+        `sizes` gives, by layer name, the number of features of an embedding or linear layer and
+        the hidden size of a recurrent one: one number, or one per layer and direction in the order
+        of the states. Recurrent parameters are uniform within 1/sqrt(H) of 0, linear ones within
+        1/sqrt(inputs), embeddings standard normal.
+
+        >>> net = Net([{"type": "gru", "name": "rnn", "num_layers": 2}])
+        >>> parameters = net.init(np.random.default_rng(0), input_size=3, sizes={"rnn": (8, 5)})
+        >>> parameters["rnn.weight_ih_l1"].shape
+        (15, 8)
+        """
+        dtype = _chain.float_dtype("`dtype`", np.dtype(dtype))
+        remaining = {
+            name: iter(given) for name, given in _chain.check_sizes(self.layers, sizes).items()
+        }
+        parameters: dict[str, Array] = {}
+        width = input_size
+        for layer in self._chain:
+            if layer.names:
+                own = [next(remaining[layer.name]) for _ in layer.directions or (None,)]
+                parameters |= layer.init(rng, width, own)
+                width = sum(own)
+        return {name: array.astype(dtype) for name, array in parameters.items()}
+
+    def apply(
+        self,
+        parameters: Parameters,
+        x: Any,
+        state: Any = None,
+        *,
+        lengths: Any = None,
+        engine: str = "auto",
+    ) -> tuple[Array, State]:
+        """Run the net. Returns the output, time first or batch first as x, and the new state.
+
+        `engine` is "numpy", "numba", or "auto": numba where it is installed. What comes after a
+        recurrent layer still runs in the padding, on zeros.
+
+        >>> net = Net([{"type": "embedding", "name": "embedding"}, {"type": "gru", "name": "rnn"}])
+        >>> sizes = {"embedding": 4, "rnn": 6}
+        >>> parameters = net.init(np.random.default_rng(0), input_size=10, sizes=sizes)
+        >>> tokens = np.array([[1, 7], [2, 8], [3, 9]])
+        >>> y, state = net.apply(parameters, tokens)
+        >>> _, half = net.apply(parameters, tokens[:1])
+        >>> y_rest, _ = net.apply(parameters, tokens[1:], half)
+        >>> np.allclose(y[1:], y_rest)
+        True
+        """
+        run, x, state = self._prepare(parameters, x, state, lengths, None, engine)
+        y, state, _ = self._forward(run, x, state, keep=False)
+        return self._swap(y), state
+
+    def forward(
+        self,
+        parameters: Parameters,
+        x: Any,
+        state: Any = None,
+        *,
+        lengths: Any = None,
+        gates: Mapping[str, Any] | None = None,
+        engine: str = "auto",
+    ) -> tuple[Array, State, Tape]:
+        """As `apply`, with explicit gates, and with the tape for `backward`.
+
+        `gates` maps an axis to a vector that multiplies its neurons at their readers and nowhere
+        else: "x", what the first recurrent layer reads; "h0", "h1", ... the hidden neurons of the
+        recurrent layers, counted through the chain; "f0" and "b0" in place of "h0" where the layer
+        is bidirectional. The readers of h0 are `weight_hh` of its own layer and the matrix of the
+        next layer. States, products and y see ungated values (Wen et al., arXiv 1906.06847).
+        Gating equals a net whose weights' columns are multiplied by the gates.
+
+        >>> net = Net([{"type": "lstm", "name": "rnn"}])
+        >>> parameters = net.init(np.random.default_rng(0), input_size=2, sizes={"rnn": 3})
+        >>> x = np.ones((4, 1, 2), np.float32)
+        >>> y, _, tape = net.forward(parameters, x, gates={"x": [1, 0], "h0": [1, 1, 0.5]})
+        >>> gradients, dx, _, gate_gradients = net.backward(tape, np.ones_like(y))
+        >>> bool(dx[0, 0, 1] == 0), sorted(gate_gradients)
+        (True, ['h0', 'x'])
+        """
+        run, x, state = self._prepare(parameters, x, state, lengths, gates, engine)
+        y, state, records = self._forward(run, x, state, keep=True)
+        return self._swap(y), state, Tape(run, tuple(records), y.shape, tuple(gates or ()))
+
+    def backward(
+        self, tape: Tape, dy: Any, dstate: Any = None
+    ) -> tuple[dict[str, Array], Array | None, State, dict[str, Array]]:
+        """Backward through time: the gradients of anything computed from y and the new state.
+
+        dy has the shape of y; dstate is laid out as the state, None for zeros. Returns the
+        gradients of the parameters by name, of x (None below an embedding), of the initial state,
+        and of the gates by axis.
+        """
+        shape = self._swap_shape(tape.shape)
+        check(np.shape(dy) == shape, f"`dy` has shape {np.shape(dy)}; expected {shape}, as y")
+        dy = self._swap(np.asarray(dy, tape.run.dtype))
+        return self._backward(tape, dy, dstate, need_dx=True)
+
+    def loss(
+        self,
+        parameters: Parameters,
+        x: Any,
+        targets: Any,
+        state: Any = None,
+        *,
+        loss: str = "cross_entropy",
+        lengths: Any = None,
+        engine: str = "auto",
+    ) -> tuple[float, State]:
+        """The loss of `loss_and_gradients` without the gradients, and the new state."""
+        run, x, state = self._prepare(parameters, x, state, lengths, None, engine)
+        y, state, _ = self._forward(run, x, state, keep=False)
+        return self._loss(loss, y, targets, run.lengths)[0], state
+
+    def loss_and_gradients(
+        self,
+        parameters: Parameters,
+        x: Any,
+        targets: Any,
+        state: Any = None,
+        *,
+        loss: str = "cross_entropy",
+        lengths: Any = None,
+        engine: str = "auto",
+    ) -> tuple[float, dict[str, Array], State]:
+        """One training step's loss and parameter gradients, and the new state.
+
+        `loss` is "cross_entropy", the mean over positions in nats, with integer targets of the
+        shape of the positions; or "mse", the mean over elements, with targets of y's shape.
+        With `lengths` the mean runs over each sequence's own steps. The new state carries no
+        gradient: passing it on trains by truncated backpropagation through time.
+
+        >>> net = Net([{"type": "gru", "name": "rnn"}, {"type": "linear", "name": "decoder"}])
+        >>> sizes = {"rnn": 4, "decoder": 3}
+        >>> parameters = net.init(np.random.default_rng(0), input_size=2, sizes=sizes)
+        >>> x, targets = np.ones((5, 1, 2)), np.zeros((5, 1), int)
+        >>> before, gradients, _ = net.loss_and_gradients(parameters, x, targets)
+        >>> after, _ = net.loss({k: p - gradients[k] for k, p in parameters.items()}, x, targets)
+        >>> after < before
+        True
+        """
+        run, x, state = self._prepare(parameters, x, state, lengths, None, engine)
+        y, state, records = self._forward(run, x, state, keep=True)
+        value, dy = self._loss(loss, y, targets, run.lengths)
+        tape = Tape(run, tuple(records), y.shape, ())
+        return value, self._backward(tape, dy, None, need_dx=False)[0], state
+
+    def _prepare(
+        self,
+        parameters: Parameters,
+        x: Any,
+        state: Any,
+        lengths: Any,
+        gates: Mapping[str, Any] | None,
+        engine: str,
+    ) -> tuple[Pass, Array, State]:
+        """Check every argument; x comes back time first."""
+        scans = _chain.find_scans(engine)
+        dtype, axes = _chain.check_parameters(self._chain, parameters)
+        tokens = isinstance(self._chain[0], Embedding)
+        x = np.asarray(x)
+        expected = ("B, T" if self.batch_first else "T, B") + ("" if tokens else ", features")
+        check(x.ndim == 3 - tokens, f"`x` has shape {x.shape}; expected ({expected})")
+        x = _chain.check_input(x, tokens, _chain.input_size(self._chain, parameters), dtype)
+        x = self._swap(x)
+        state = _chain.check_state(state, self._chain, axes, x.shape[1], dtype)
+        run = Pass(
+            parameters,
+            dtype,
+            axes,
+            scans,
+            _chain.check_lengths(lengths, *x.shape[:2]),
+            _chain.check_gates(gates, axes, dtype),
+        )
+        return run, x, state
+
+    def _forward(
+        self, run: Pass, x: Array, state: State, keep: bool
+    ) -> tuple[Array, State, list[Any]]:
+        records: list[Any] = []
+        new_state: State = ()
+        for layer in self._chain:
+            own, state = state[: len(layer.directions)], state[len(layer.directions) :]
+            x, own, record = layer.forward(run, x, own)
+            new_state += own
+            if keep:
+                records.append(record)
+        return x, new_state, records
+
+    def _backward(
+        self, tape: Tape, dy: Array, dstate: Any, need_dx: bool
+    ) -> tuple[dict[str, Array], Array | None, State, dict[str, Array]]:
+        run = replace(tape.run, gradients=Gradients(), gate_gradients=Gradients())
+        dstate = _chain.check_state(
+            dstate, self._chain, run.axes, dy.shape[1], run.dtype, name="dstate"
+        )
+        dstate0: State = ()
+        dx: Array | None = dy
+        for index in reversed(range(len(self._chain))):
+            layer = self._chain[index]
+            split = len(dstate) - len(layer.directions)
+            dstate, own = dstate[:split], dstate[split:]
+            assert dx is not None  # only the first layer can be an embedding
+            dx, own = layer.backward(run, tape.records[index], dx, own, need_dx or index > 0)
+            dstate0 = own + dstate0
+        gradients = {name: run.gradients[name] for name in self.parameter_names}
+        gate_gradients = {axis: run.gate_gradients[axis] for axis in tape.gated}
+        return gradients, None if dx is None else self._swap(dx), dstate0, gate_gradients
+
+    def _loss(
+        self, loss: str, y: Array, targets: Any, lengths: Array | None
+    ) -> tuple[float, Array]:
+        check(loss in LOSSES, f"`loss` is {loss!r}; allowed: {', '.join(LOSSES)}")
+        targets = np.asarray(targets)
+        if targets.ndim >= 2:  # otherwise the loss says what is wrong with the shape
+            targets = self._swap(targets)
+        if lengths is None:
+            # The output of a linear layer is not on any tape.
+            return LOSSES[loss](y, targets, overwrite=isinstance(self._chain[-1], Linear))
+        valid = np.arange(len(y))[:, None] < lengths
+        check(
+            targets.shape[:2] == valid.shape,
+            f"`targets` have shape {self._swap_shape(targets.shape)}; "
+            f"expected {self._swap_shape(valid.shape)}",
+        )
+        value, gradient = LOSSES[loss](y[valid], targets[valid], overwrite=True)
+        dy = np.zeros_like(y)
+        dy[valid] = gradient
+        return value, dy
+
+    def _swap(self, x: Array) -> Array:
+        return np.swapaxes(x, 0, 1) if self.batch_first else x
+
+    def _swap_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        return (shape[1], shape[0], *shape[2:]) if self.batch_first else shape
