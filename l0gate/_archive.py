@@ -158,7 +158,7 @@ def pack(arrays: Mapping[str, np.ndarray], manifest: Mapping[str, Any]) -> bytes
         raise L0GateError(f"`metadata` must be plain JSON: {error}") from None
     buffer = io.BytesIO()
     entries: dict[str, Any] = {_MANIFEST: np.frombuffer(text.encode(), dtype=np.uint8), **hosts}
-    np.savez(buffer, allow_pickle=False, **entries)
+    np.savez(buffer, **entries)
     return buffer.getvalue()
 
 
