@@ -5,9 +5,11 @@ from __future__ import annotations
 from l0gate.reference._cells import gru_scan, gru_scan_backward, lstm_scan, lstm_scan_backward
 from l0gate.reference._losses import mean_squared_error, softmax_cross_entropy
 from l0gate.reference._net import Net
+from l0gate.reference._streaming import StreamingNet
 
 __all__ = [
     "Net",
+    "StreamingNet",
     "gru_scan",
     "gru_scan_backward",
     "lstm_scan",

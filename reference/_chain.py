@@ -9,8 +9,6 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
-
-from l0gate._errors import L0GateError, check
 from l0gate.reference import _cells
 from l0gate.reference._cells import Array
 from l0gate.reference._layers import (
@@ -23,9 +21,10 @@ from l0gate.reference._layers import (
     Layer,
     Linear,
     Parameters,
-    Recurrent,
     State,
 )
+
+from l0gate._errors import L0GateError, check
 
 ENGINES = ("auto", "numpy", "numba")
 
@@ -96,7 +95,7 @@ def build(layers: Sequence[Mapping[str, Any]]) -> tuple[Layer, ...]:
             chain.append(Activation(layer["function"]))
         else:
             for depth in range(layer["num_layers"]):
-                reads = ("x",) if count == 0 else reads
+                reads = reads or ("x" if count == 0 else f"x{count}",)
                 directions = _directions(layer, depth, count)
                 chain.append(
                     LSTM(layer["name"], directions, reads)
@@ -159,9 +158,9 @@ def check_parameters(
     axes: dict[str, int] = {}
     width: int | None = None
     for layer in chain:
-        if "x" in layer.reads:
-            axes["x"] = parameters[layer.names[0]].shape[-1]
         width = layer.check(parameters, width)
+        for axis in layer.reads:  # the others are hidden neurons of an earlier layer
+            axes.setdefault(axis, parameters[layer.names[0]].shape[1])
         for direction in layer.directions:
             axes[direction.axis] = parameters[direction.weights[1]].shape[1]
     return (parameters[names[0]].dtype if names else np.dtype(np.float64)), axes
@@ -186,19 +185,19 @@ def input_size(chain: Sequence[Layer], parameters: Parameters) -> int | None:
 def check_input(x: Array, tokens: bool, size: int | None, dtype: np.dtype[Any]) -> Array:
     """The features (..., size) in `dtype`, or the tokens (...); the leading shape is free."""
     if not tokens:
-        check(
-            x.dtype.kind == "f",
-            f"`x` has dtype {x.dtype}; a net without an embedding reads floats",
-        )
-        check(
-            x.ndim and size in (None, x.shape[-1]),
-            f"`x` has shape {x.shape}; its last dimension must be the {size} input features",
-        )
+        if x.dtype.kind != "f":
+            raise L0GateError(f"`x` has dtype {x.dtype}; a net without an embedding reads floats")
+        if size not in (None, x.shape[-1]):
+            raise L0GateError(
+                f"`x` has shape {x.shape}; its last dimension must be the {size} input features"
+            )
         features: Array = x.astype(dtype, copy=False)
         return features
-    check(x.dtype.kind in "iu", f"`x` has dtype {x.dtype}; an embedding reads integer tokens")
-    wrong = x[(x < 0) | (x >= size)]
-    check(not wrong.size, f"`x` contains token {wrong[:1].sum()}; allowed: 0..{(size or 0) - 1}")
+    if x.dtype.kind not in "iu":
+        raise L0GateError(f"`x` has dtype {x.dtype}; an embedding reads integer tokens")
+    if x.size and not (x.min() >= 0 and x.max() < size):
+        token = x[(x < 0) | (x >= size)].flat[0]
+        raise L0GateError(f"`x` contains the token {token}; allowed: 0..{(size or 0) - 1}")
     return x
 
 
@@ -206,43 +205,41 @@ def check_state(
     state: Any,
     chain: Sequence[Layer],
     axes: Mapping[str, int],
-    batch: int,
+    batch: tuple[int, ...],
     dtype: np.dtype[Any],
     name: str = "state",
 ) -> State:
-    """The flat state, one entry per layer and direction; zeros for None."""
-    directions = [
-        (direction, layer)
-        for layer in chain
-        if isinstance(layer, Recurrent)
-        for direction in layer.directions
-    ]
+    """The flat state, one entry per layer and direction, of shape (*batch, H); zeros for None."""
+    ends = [(layer, end) for layer in chain for end in layer.directions]
     if state is None:
         return tuple(
-            _entry([np.zeros((batch, axes[direction.axis]), dtype) for _ in range(layer.states)])
-            for direction, layer in directions
+            _entry([np.zeros((*batch, axes[end.axis]), dtype) for _ in range(layer.states)])
+            for layer, end in ends
         )
-    check(
-        isinstance(state, (tuple, list)) and len(state) == len(directions),
-        f"`{name}` is {_outline(state)}; expected a tuple of {len(directions)} entries, "
-        "one per recurrent layer and direction",
+    if not (isinstance(state, (tuple, list)) and len(state) == len(ends)):
+        raise L0GateError(
+            f"`{name}` is {_outline(state)}; expected a tuple of {len(ends)} entries, "
+            "one per recurrent layer and direction"
+        )
+    return tuple(
+        _entry(_check_entry(entry, layer.states, (*batch, axes[end.axis]), dtype, name, index))
+        for index, (entry, (layer, end)) in enumerate(zip(state, ends, strict=True))
     )
-    checked = []
-    for index, (entry, (direction, layer)) in enumerate(zip(state, directions, strict=True)):
-        parts = [entry] if layer.states == 1 else entry
-        expected = "an array h" if layer.states == 1 else "a pair (h, c)"
-        check(
-            isinstance(parts, (tuple, list)) and len(parts) == layer.states,
-            f"`{name}[{index}]` is {_outline(entry)}; expected {expected}",
-        )
-        shape = (batch, axes[direction.axis])
-        for part in parts:
-            check(
-                np.shape(part) == shape,
-                f"`{name}[{index}]` has an array of shape {np.shape(part)}; expected {shape}",
+
+
+def _check_entry(
+    entry: Any, count: int, shape: tuple[int, ...], dtype: np.dtype[Any], name: str, index: int
+) -> list[Array]:
+    parts = [entry] if count == 1 else entry
+    if not (isinstance(parts, (tuple, list)) and len(parts) == count):
+        raise L0GateError(f"`{name}[{index}]` is {_outline(entry)}; expected a pair (h, c)")
+    arrays = [np.asarray(part, dtype) for part in parts]
+    for array in arrays:
+        if array.shape != shape:
+            raise L0GateError(
+                f"`{name}[{index}]` has an array of shape {array.shape}; expected {shape}"
             )
-        checked.append(_entry([np.asarray(part, dtype) for part in parts]))
-    return tuple(checked)
+    return arrays
 
 
 def _entry(parts: Sequence[Array]) -> Any:
@@ -265,7 +262,7 @@ def check_lengths(given: Any, steps: int, batch: int) -> Array | None:
         f"expected integers of shape {(batch,)}",
     )
     wrong = lengths[(lengths < 0) | (lengths > steps)]
-    check(not wrong.size, f"`lengths` contains {wrong[:1].sum()}; allowed: 0..{steps}")
+    check(not wrong.size, f"`lengths` contains {wrong[:1]}; allowed: 0..{steps}")
     return lengths.astype(np.int64)
 
 

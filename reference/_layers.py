@@ -17,10 +17,10 @@ from types import ModuleType
 from typing import Any, ClassVar
 
 import numpy as np
-
-from l0gate._errors import check
 from l0gate.reference import _cells
 from l0gate.reference._cells import Array, Tape, previous_states, sigmoid
+
+from l0gate._errors import check
 
 Parameters = Mapping[str, Array]
 State = tuple[Any, ...]  # per layer and direction: (h, c) for an LSTM, h for a GRU
@@ -71,6 +71,7 @@ class Layer:
     name: str
     reads: tuple[str, ...]
     directions: tuple[Direction, ...]
+    states: int  # arrays in the state of a direction
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -102,6 +103,7 @@ class Embedding(Layer):
     name: str
     reads = ()
     directions = ()
+    states = 0
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -132,6 +134,7 @@ class Linear(Layer):
     bias: bool
     reads: tuple[str, ...]
     directions = ()
+    states = 0
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -179,6 +182,7 @@ class Activation(Layer):
     name = ""
     reads = ()
     directions = ()
+    states = 0
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -234,7 +238,6 @@ class Recurrent(Layer):
     reads: tuple[str, ...]
 
     blocks: ClassVar[int]
-    states: ClassVar[int]  # arrays in the state of a direction
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -337,7 +340,10 @@ class LSTM(Recurrent):
     ) -> tuple[Array, Any, Tape]:
         weight_hh, options = _read_hidden(run, direction)
         gx = _product(
-            x, run.parameters[direction.weights[0]], lstm_bias(run, direction), run.gate(self.reads)
+            x,
+            run.parameters[direction.weights[0]],
+            lstm_bias(run.parameters, direction),
+            run.gate(self.reads),
         )
         y, h, c, tape = run.scans.lstm_scan(gx, weight_hh, *initial, **options)
         return y, (h, c), tape
@@ -379,7 +385,7 @@ class GRU(Recurrent):
         self, run: Pass, direction: Direction, x: Array, initial: Any
     ) -> tuple[Array, Any, Tape]:
         weight_hh, options = _read_hidden(run, direction)
-        bias, bias_hn = gru_bias(run, direction, self.reset_after)
+        bias, bias_hn = gru_bias(run.parameters, direction, self.reset_after)
         gx = _product(x, run.parameters[direction.weights[0]], bias, run.gate(self.reads))
         y, h, tape = run.scans.gru_scan(
             gx, weight_hh, bias_hn, initial, self.reset_after, **options
@@ -397,7 +403,7 @@ class GRU(Recurrent):
         tape: Tape,
     ) -> tuple[Array, Array, Any]:
         weight_hh, options = _read_hidden(run, direction)
-        _, bias_hn = gru_bias(run, direction, self.reset_after)
+        _, bias_hn = gru_bias(run.parameters, direction, self.reset_after)
         dgx, dgh, dh0 = run.scans.gru_scan_backward(
             dy, dlast, weight_hh, bias_hn, y, initial, tape, self.reset_after, **options
         )
@@ -419,21 +425,23 @@ class GRU(Recurrent):
         return product
 
 
-def lstm_bias(run: Pass, direction: Direction) -> Array | None:
+def lstm_bias(parameters: Parameters, direction: Direction) -> Array | None:
     """The bias of the input pre-activations, (4H,)."""
     if not direction.bias:
         return None
-    bias_ih, bias_hh = (run.parameters[name] for name in direction.biases)
+    bias_ih, bias_hh = (parameters[name] for name in direction.biases)
     return bias_ih + bias_hh
 
 
-def gru_bias(run: Pass, direction: Direction, reset_after: bool) -> tuple[Array | None, Array]:
+def gru_bias(
+    parameters: Parameters, direction: Direction, reset_after: bool
+) -> tuple[Array | None, Array]:
     """The bias of the input pre-activations (3H,), and the one that r multiplies (H,)."""
-    weight_hh = run.parameters[direction.weights[1]]
+    weight_hh = parameters[direction.weights[1]]
     hidden = weight_hh.shape[1]
     if not direction.bias:
         return None, np.zeros(hidden, weight_hh.dtype)
-    bias_ih, bias_hh = (run.parameters[name] for name in direction.biases)
+    bias_ih, bias_hh = (parameters[name] for name in direction.biases)
     bias = bias_ih + bias_hh
     if reset_after:
         bias[2 * hidden :] = bias_ih[2 * hidden :]

@@ -7,8 +7,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-
-from l0gate._errors import check
 from l0gate.reference import _chain
 from l0gate.reference._cells import Array
 from l0gate.reference._layers import (
@@ -20,6 +18,9 @@ from l0gate.reference._layers import (
     State,
 )
 from l0gate.reference._losses import mean_squared_error, softmax_cross_entropy
+from l0gate.reference._streaming import StreamingNet
+
+from l0gate._errors import check
 
 LOSSES = {"cross_entropy": softmax_cross_entropy, "mse": mean_squared_error}
 
@@ -159,8 +160,9 @@ class Net:
         `gates` maps an axis to a vector that multiplies its neurons at their readers and nowhere
         else: "x", what the first recurrent layer reads; "h0", "h1", ... the hidden neurons of the
         recurrent layers, counted through the chain; "f0" and "b0" in place of "h0" where the layer
-        is bidirectional. The readers of h0 are `weight_hh` of its own layer and the matrix of the
-        next layer. States, products and y see ungated values (Wen et al., arXiv 1906.06847).
+        is bidirectional; "x2", what recurrent layer 2 reads where it follows a linear layer. The
+        readers of h0 are `weight_hh` of its own layer and the matrix of the next layer. States,
+        products and y see ungated values (Wen et al., arXiv 1906.06847).
         Gating equals a net whose weights' columns are multiplied by the gates.
 
         >>> net = Net([{"type": "lstm", "name": "rnn"}])
@@ -238,6 +240,28 @@ class Net:
         tape = Tape(run, tuple(records), y.shape, ())
         return value, self._backward(tape, dy, None, need_dx=False)[0], state
 
+    def bind(
+        self,
+        parameters: Parameters,
+        *,
+        input_index: Any = None,
+        kept: Sequence[tuple[Any, int]] | None = None,
+        engine: str = "auto",
+    ) -> StreamingNet:
+        """The net with its parameters, ready to run on sequences or step by step.
+
+        A pruned net can take what its dense model took. `input_index` lists the input features
+        that it still reads: x then has the dense width. `kept` gives for every recurrent layer and
+        direction the indices of the hidden neurons that stayed and how many there were: states of
+        the dense size are then accepted beside small ones.
+
+        >>> net = Net([{"type": "linear", "name": "decoder", "bias": False}])
+        >>> small = net.bind({"decoder.weight": np.ones((1, 2))}, input_index=[0, 2])
+        >>> small.step(np.array([1.0, 20.0, 300.0]))
+        (array([301.]), ())
+        """
+        return StreamingNet(self, parameters, input_index, kept, engine)
+
     def _prepare(
         self,
         parameters: Parameters,
@@ -256,7 +280,7 @@ class Net:
         check(x.ndim == 3 - tokens, f"`x` has shape {x.shape}; expected ({expected})")
         x = _chain.check_input(x, tokens, _chain.input_size(self._chain, parameters), dtype)
         x = self._swap(x)
-        state = _chain.check_state(state, self._chain, axes, x.shape[1], dtype)
+        state = _chain.check_state(state, self._chain, axes, x.shape[1:2], dtype)
         run = Pass(
             parameters,
             dtype,
@@ -285,7 +309,7 @@ class Net:
     ) -> tuple[dict[str, Array], Array | None, State, dict[str, Array]]:
         run = replace(tape.run, gradients=Gradients(), gate_gradients=Gradients())
         dstate = _chain.check_state(
-            dstate, self._chain, run.axes, dy.shape[1], run.dtype, name="dstate"
+            dstate, self._chain, run.axes, dy.shape[1:2], run.dtype, name="dstate"
         )
         dstate0: State = ()
         dx: Array | None = dy

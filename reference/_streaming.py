@@ -1,0 +1,259 @@
+"""A net with its parameters, ready to run on sequences or one step at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from l0gate.reference import _chain
+from l0gate.reference._cells import Array, sigmoid
+from l0gate.reference._layers import (
+    ACTIVATIONS,
+    GRU,
+    LSTM,
+    Activation,
+    Embedding,
+    Layer,
+    Linear,
+    Parameters,
+    State,
+    gru_bias,
+    lstm_bias,
+)
+
+from l0gate._errors import L0GateError, check
+
+if TYPE_CHECKING:
+    from l0gate.reference._net import Net
+
+# One layer, one time step: (x, state) -> (y, state). x is (B, features) or (features,).
+Step = Callable[[Array, State], tuple[Array, State]]
+
+
+class StreamingNet:
+    """What `Net.bind` returns: `net(x, state)` runs a sequence, `net.step(x_t, state)` a step.
+
+    Parameters are packed once for `step`, so they must not be changed afterwards.
+
+    >>> from l0gate.reference import Net
+    >>> net = Net([{"type": "embedding", "name": "embedding"}, {"type": "lstm", "name": "rnn"}])
+    >>> sizes = {"embedding": 4, "rnn": 6}
+    >>> small = net.bind(net.init(np.random.default_rng(0), input_size=10, sizes=sizes))
+    >>> y, _ = small(np.array([[3], [1]]))
+    >>> y_0, state = small.step(3)
+    >>> y_1, state = small.step(1, state)
+    >>> y.shape, y_1.shape, np.allclose(y[1, 0], y_1)
+    ((2, 1, 6), (6,), True)
+    """
+
+    saved: Any = None  # what the net was loaded from
+
+    def __init__(
+        self,
+        net: Net,
+        parameters: Parameters,
+        input_index: Any = None,
+        kept: Sequence[tuple[Any, int]] | None = None,
+        engine: str = "auto",
+    ) -> None:
+        self.net = net
+        self.parameters = {name: parameters[name] for name in net.parameter_names}
+        self.engine = engine
+        self._chain = _chain.build(net.layers)
+        self._dtype, self._axes = _chain.check_parameters(self._chain, self.parameters)
+        self._tokens = isinstance(self._chain[0], Embedding)
+        self._input_size = _chain.input_size(self._chain, self.parameters)
+        self._input_index = self._check_input_index(input_index)
+        self._kept = self._check_kept(kept)
+        streams = all(len(layer.directions) < 2 for layer in self._chain)
+        self._steps = [
+            _STEPS[type(layer)](layer, self.parameters) for layer in self._chain if streams
+        ]
+
+    @property
+    def layers(self) -> list[dict[str, Any]]:
+        """The description of the net, as `Net.layers`."""
+        return self.net.layers
+
+    def __repr__(self) -> str:
+        return f"StreamingNet({self.layers}, batch_first={self.net.batch_first})"
+
+    def __call__(self, x: Any, state: Any = None, lengths: Any = None) -> tuple[Array, State]:
+        """Run a sequence: as `Net.apply`, with what `Net.bind` says of dense inputs and states."""
+        x = self._reduce_input(np.asarray(x))
+        state = self._reduce_state(state)
+        return self.net.apply(self.parameters, x, state, lengths=lengths, engine=self.engine)
+
+    def step(self, x_t: Any, state: Any = None) -> tuple[Array, State]:
+        """Run one time step.
+
+        x_t is a token or (I,) features, giving y_t (O,) and state entries (H,); or a batch, (B,)
+        tokens or (B, I) features, giving (B, O) and (B, H). Returns y_t and the new state. A state
+        is never changed afterwards, so earlier ones can be kept and continued from.
+        """
+        check(self._steps, "`step` needs a net of one direction; a reverse layer reads the future")
+        x = np.asarray(x_t)
+        features = 0 if self._tokens else 1
+        if x.ndim not in (features, features + 1):
+            expected = "a token or (B,)" if self._tokens else "(features,) or (B, features)"
+            raise L0GateError(f"`x_t` has shape {x.shape}; expected {expected}")
+        batch = x.shape[: x.ndim - features]
+        x = self._reduce_input(x)
+        y = _chain.check_input(x, self._tokens, self._input_size, self._dtype)
+        state = _chain.check_state(
+            self._reduce_state(state), self._chain, self._axes, batch, self._dtype
+        )
+        new_state: State = ()
+        for layer, step in zip(self._chain, self._steps, strict=True):
+            own, state = state[: len(layer.directions)], state[len(layer.directions) :]
+            y, own = step(y, own)
+            new_state += own
+        return y, new_state
+
+    def _check_input_index(self, given: Any) -> Array | None:
+        if given is None:
+            return None
+        index = np.asarray(given)
+        check(not self._tokens, "`input_index` is given, but the net reads tokens, not features")
+        check(
+            index.dtype.kind in "iu" and index.shape == (self._input_size,) and (index >= 0).all(),
+            f"`input_index` is {given!r}; expected {self._input_size} indices of input features",
+        )
+        return index
+
+    def _check_kept(self, kept: Any) -> list[tuple[Array, int]] | None:
+        if kept is None:
+            return None
+        sizes = [self._axes[end.axis] for layer in self._chain for end in layer.directions]
+        check(
+            len(kept) == len(sizes),
+            f"`kept` has {len(kept)} entries; expected {len(sizes)}, one per layer and direction",
+        )
+        pairs = []
+        for position, ((given, dense), size) in enumerate(zip(kept, sizes, strict=True)):
+            index = np.asarray(given)
+            check(
+                index.dtype.kind in "iu"
+                and index.shape == (size,)
+                and ((index >= 0) & (index < dense)).all(),
+                f"`kept[{position}]` is {(given, dense)!r}; "
+                f"expected {size} indices below {dense}, and {dense}",
+            )
+            pairs.append((index, int(dense)))
+        return pairs
+
+    def _reduce_input(self, x: Array) -> Array:
+        index = self._input_index
+        if index is None or x.ndim == 0:
+            return x
+        width = x.shape[-1]
+        if len(index) and width <= index.max():
+            raise L0GateError(
+                f"`x` has shape {x.shape}; the net reads input feature {index.max()}, so the last "
+                "dimension must be the dense model's number of features"
+            )
+        return x.take(index, axis=-1)
+
+    def _reduce_state(self, state: Any) -> Any:
+        """Arrays of the dense size lose the neurons that were pruned; all else stays."""
+        if self._kept is None or not isinstance(state, (tuple, list)):
+            return state
+        if len(state) != len(self._kept):
+            return state
+        return tuple(
+            tuple(_reduce(part, *pair) for part in entry)
+            if isinstance(entry, (tuple, list))
+            else _reduce(entry, *pair)
+            for entry, pair in zip(state, self._kept, strict=True)
+        )
+
+
+def _reduce(array: Any, index: Array, dense: int) -> Any:
+    shape = np.shape(array)
+    return np.asarray(array).take(index, axis=-1) if shape and shape[-1] == dense else array
+
+
+def _embedding_step(layer: Layer, parameters: Parameters) -> Step:
+    weight = parameters[layer.names[0]]
+    return lambda x, state: (weight.take(x, axis=0), ())
+
+
+def _activation_step(layer: Layer, parameters: Parameters) -> Step:
+    assert isinstance(layer, Activation)
+    function = ACTIVATIONS[layer.function][0]
+    return lambda x, state: (function(x), ())
+
+
+def _linear_step(layer: Layer, parameters: Parameters) -> Step:
+    weight, *bias = (parameters[name] for name in layer.names)
+    weight = np.ascontiguousarray(weight.T)
+    if bias:
+        return lambda x, state: (x @ weight + bias[0], ())
+    return lambda x, state: (x @ weight, ())
+
+
+def _lstm_step(layer: Layer, parameters: Parameters) -> Step:
+    """[W_ih W_hh] [x; h] is one product. As sigmoid(a) = (tanh(a / 2) + 1) / 2, rows scaled once
+    let a single tanh serve all four blocks."""
+    (direction,) = layer.directions
+    weight_ih, weight_hh = (parameters[name] for name in direction.weights)
+    hidden, dtype = weight_hh.shape[1], weight_hh.dtype
+    scale = np.repeat(np.array([0.5, 0.5, 1, 0.5], dtype), hidden)
+    shift = np.repeat(np.array([0.5, 0.5, 0, 0.5], dtype), hidden)
+    weight = np.ascontiguousarray(np.concatenate((weight_ih, weight_hh), axis=1).T * scale)
+    bias = lstm_bias(parameters, direction)
+    bias = np.zeros(4 * hidden, dtype) if bias is None else bias * scale
+
+    def step(x: Array, state: State) -> tuple[Array, State]:
+        ((h, c),) = state
+        gates = np.concatenate((x, h), axis=-1) @ weight
+        gates += bias
+        np.tanh(gates, out=gates)
+        gates *= scale
+        gates += shift
+        i, f = gates[..., :hidden], gates[..., hidden : 2 * hidden]
+        g, o = gates[..., 2 * hidden : 3 * hidden], gates[..., 3 * hidden :]
+        c = f * c + i * g
+        h = o * np.tanh(c)
+        return h, ((h, c),)
+
+    return step
+
+
+def _gru_step(layer: Layer, parameters: Parameters) -> Step:
+    assert isinstance(layer, GRU)
+    (direction,) = layer.directions
+    weight_ih, weight_hh = (parameters[name].T for name in direction.weights)
+    hidden = weight_hh.shape[0]
+    weight_rz, weight_n = weight_hh[:, : 2 * hidden], weight_hh[:, 2 * hidden :]
+    weight_ih, weight_hh, weight_rz, weight_n = map(
+        np.ascontiguousarray, (weight_ih, weight_hh, weight_rz, weight_n)
+    )
+    bias, bias_hn = gru_bias(parameters, direction, layer.reset_after)
+    reset_after = layer.reset_after
+
+    def step(x: Array, state: State) -> tuple[Array, State]:
+        (h,) = state
+        gx = x @ weight_ih
+        if bias is not None:
+            gx += bias
+        gh = h @ (weight_hh if reset_after else weight_rz)
+        rz = sigmoid(gx[..., : 2 * hidden] + gh[..., : 2 * hidden])
+        r, z = rz[..., :hidden], rz[..., hidden:]
+        hn = r * (gh[..., 2 * hidden :] + bias_hn) if reset_after else (r * h) @ weight_n
+        n = np.tanh(gx[..., 2 * hidden :] + hn)
+        h = n + z * (h - n)
+        return h, (h,)
+
+    return step
+
+
+# Packs the parameters of one layer.
+_STEPS: dict[type[Layer], Callable[[Layer, Parameters], Step]] = {
+    Embedding: _embedding_step,
+    Activation: _activation_step,
+    Linear: _linear_step,
+    LSTM: _lstm_step,
+    GRU: _gru_step,
+}
