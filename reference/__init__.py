@@ -5,13 +5,25 @@ from __future__ import annotations
 from l0gate.reference._cells import gru_scan, gru_scan_backward, lstm_scan, lstm_scan_backward
 from l0gate.reference._losses import mean_squared_error, softmax_cross_entropy
 from l0gate.reference._net import Net
+from l0gate.reference._objective import (
+    expected_size,
+    hard_concrete_open_probability,
+    hard_concrete_sample,
+    hard_concrete_test_gate,
+    l0_objective,
+)
 from l0gate.reference._streaming import StreamingNet
 
 __all__ = [
     "Net",
     "StreamingNet",
+    "expected_size",
     "gru_scan",
     "gru_scan_backward",
+    "hard_concrete_open_probability",
+    "hard_concrete_sample",
+    "hard_concrete_test_gate",
+    "l0_objective",
     "lstm_scan",
     "lstm_scan_backward",
     "mean_squared_error",

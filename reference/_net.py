@@ -69,7 +69,7 @@ class Net:
     def __init__(self, layers: Sequence[Mapping[str, Any]], batch_first: bool = False) -> None:
         self.layers = _chain.complete(layers)
         self.batch_first = batch_first
-        self._chain = _chain.build(self.layers)
+        self.chain = _chain.build(self.layers)
 
     def __repr__(self) -> str:
         return f"Net({self.layers}, batch_first={self.batch_first})"
@@ -81,7 +81,7 @@ class Net:
         >>> Net([{"type": "gru", "name": "", "bias": False}]).parameter_names
         ('weight_ih_l0', 'weight_hh_l0')
         """
-        return tuple(name for layer in self._chain for name in layer.names)
+        return tuple(name for layer in self.chain for name in layer.names)
 
     def init(
         self,
@@ -110,7 +110,7 @@ class Net:
         }
         parameters: dict[str, Array] = {}
         width = input_size
-        for layer in self._chain:
+        for layer in self.chain:
             if layer.names:
                 own = [next(remaining[layer.name]) for _ in layer.directions or (None,)]
                 parameters |= layer.init(rng, width, own)
@@ -273,14 +273,14 @@ class Net:
     ) -> tuple[Pass, Array, State]:
         """Check every argument; x comes back time first."""
         scans = _chain.find_scans(engine)
-        dtype, axes = _chain.check_parameters(self._chain, parameters)
-        tokens = isinstance(self._chain[0], Embedding)
+        dtype, axes = _chain.check_parameters(self.chain, parameters)
+        tokens = isinstance(self.chain[0], Embedding)
         x = np.asarray(x)
         expected = ("B, T" if self.batch_first else "T, B") + ("" if tokens else ", features")
         check(x.ndim == 3 - tokens, f"`x` has shape {x.shape}; expected ({expected})")
-        x = _chain.check_input(x, tokens, _chain.input_size(self._chain, parameters), dtype)
+        x = _chain.check_input(x, tokens, _chain.input_size(self.chain, parameters), dtype)
         x = self._swap(x)
-        state = _chain.check_state(state, self._chain, axes, x.shape[1:2], dtype)
+        state = _chain.check_state(state, self.chain, axes, x.shape[1:2], dtype)
         run = Pass(
             parameters,
             dtype,
@@ -296,7 +296,7 @@ class Net:
     ) -> tuple[Array, State, list[Any]]:
         records: list[Any] = []
         new_state: State = ()
-        for layer in self._chain:
+        for layer in self.chain:
             own, state = state[: len(layer.directions)], state[len(layer.directions) :]
             x, own, record = layer.forward(run, x, own)
             new_state += own
@@ -309,12 +309,12 @@ class Net:
     ) -> tuple[dict[str, Array], Array | None, State, dict[str, Array]]:
         run = replace(tape.run, gradients=Gradients(), gate_gradients=Gradients())
         dstate = _chain.check_state(
-            dstate, self._chain, run.axes, dy.shape[1:2], run.dtype, name="dstate"
+            dstate, self.chain, run.axes, dy.shape[1:2], run.dtype, name="dstate"
         )
         dstate0: State = ()
         dx: Array | None = dy
-        for index in reversed(range(len(self._chain))):
-            layer = self._chain[index]
+        for index in reversed(range(len(self.chain))):
+            layer = self.chain[index]
             split = len(dstate) - len(layer.directions)
             dstate, own = dstate[:split], dstate[split:]
             assert dx is not None  # only the first layer can be an embedding
@@ -333,7 +333,7 @@ class Net:
             targets = self._swap(targets)
         if lengths is None:
             # The output of a linear layer is not on any tape.
-            return LOSSES[loss](y, targets, overwrite=isinstance(self._chain[-1], Linear))
+            return LOSSES[loss](y, targets, overwrite=isinstance(self.chain[-1], Linear))
         valid = np.arange(len(y))[:, None] < lengths
         check(
             targets.shape[:2] == valid.shape,

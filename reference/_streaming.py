@@ -60,7 +60,7 @@ class StreamingNet:
         self.net = net
         self.parameters = {name: parameters[name] for name in net.parameter_names}
         self.engine = engine
-        self._chain = _chain.build(net.layers)
+        self._chain = net.chain
         self._dtype, self._axes = _chain.check_parameters(self._chain, self.parameters)
         self._tokens = isinstance(self._chain[0], Embedding)
         self._input_size = _chain.input_size(self._chain, self.parameters)

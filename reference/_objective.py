@@ -1,0 +1,206 @@
+"""The L0 objective: hard-concrete gates, the expected size of a net, and their gradients.
+
+Gates follow Louizos, Welling and Kingma (arXiv 1712.01312), the expected size Wen, Zhang, Bai and
+Xu (arXiv 1906.06847). Gates are learned through log alpha, one number per neuron; every function
+returns its value together with its derivative in log alpha. The dtype of log alpha is kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+from l0gate.reference._cells import Array, sigmoid
+from l0gate.reference._chain import check_parameters
+from l0gate.reference._layers import Embedding, Parameters, Recurrent, State
+from l0gate.reference._net import LOSSES, Net
+
+from l0gate._errors import check
+
+BETA, GAMMA, ZETA = 2 / 3, -0.1, 1.1
+
+
+def hard_concrete_sample(
+    log_alpha: Array, u: Array, *, beta: float = BETA, gamma: float = GAMMA, zeta: float = ZETA
+) -> tuple[Array, Array]:
+    """Gates for uniform noise u in (0, 1), and their derivative in log alpha.
+
+    s = sigmoid((ln u - ln(1 - u) + log alpha) / beta), stretched to s (zeta - gamma) + gamma and
+    clipped to 0..1 (arXiv 1712.01312, equations 10 and 11). Where it is clipped the derivative
+    is 0.
+
+    >>> gate, derivative = hard_concrete_sample(np.array([0.0, 0.0]), np.array([0.5, 0.999]))
+    >>> gate.round(12).tolist(), derivative.round(2).tolist()
+    ([0.5, 1.0], [0.45, 0.0])
+    """
+    check(
+        np.shape(u) == np.shape(log_alpha),
+        f"`u` has shape {np.shape(u)}; expected {np.shape(log_alpha)}, that of `log_alpha`",
+    )
+    check(np.all((u > 0) & (u < 1)), "`u` must lie strictly between 0 and 1")
+    s = sigmoid((np.log(u) - np.log1p(-u) + log_alpha) / beta)
+    return _stretch(s, s * (1 - s) / beta, gamma, zeta)
+
+
+def hard_concrete_test_gate(
+    log_alpha: Array,
+    rule: str = "mean",
+    *,
+    beta: float = BETA,
+    gamma: float = GAMMA,
+    zeta: float = ZETA,
+) -> tuple[Array, Array]:
+    """Gates without noise, and their derivative in log alpha.
+
+    "mean" stretches sigmoid(log alpha) (arXiv 1712.01312, equation 13); "median" stretches
+    sigmoid(log alpha / beta), the sample at u = 1/2, which is 0 exactly where a gate is open with
+    probability 1/2 or less.
+
+    >>> gate, _ = hard_concrete_test_gate(np.array([-2.5, 0.0, 2.5]))
+    >>> gate.round(12).tolist()
+    [0.0, 0.5, 1.0]
+    """
+    check(rule in ("mean", "median"), f"`rule` is {rule!r}; allowed: mean, median")
+    temperature = 1.0 if rule == "mean" else beta
+    s = sigmoid(log_alpha / temperature)
+    return _stretch(s, s * (1 - s) / temperature, gamma, zeta)
+
+
+def hard_concrete_open_probability(
+    log_alpha: Array, *, beta: float = BETA, gamma: float = GAMMA, zeta: float = ZETA
+) -> tuple[Array, Array]:
+    """The probability that a sampled gate is not 0, and its derivative in log alpha.
+
+    sigmoid(log alpha - beta ln(-gamma / zeta)) (arXiv 1712.01312, equation 12).
+
+    >>> probability, _ = hard_concrete_open_probability(np.array([2 / 3 * np.log(0.1 / 1.1)]))
+    >>> probability.round(12).tolist()
+    [0.5]
+    """
+    probability = sigmoid(log_alpha - beta * float(np.log(-gamma / zeta)))
+    return probability, probability * (1 - probability)
+
+
+def expected_size(
+    net: Net, parameters: Parameters, log_alpha: Mapping[str, Array], **distribution: float
+) -> tuple[float, dict[str, Array]]:
+    """The expected number of entries left in all matrices, and its gradient in log alpha.
+
+    `log_alpha` maps axes, named as the gates of `Net.forward`, to vectors; an axis that is not
+    named stays whole. With p the probability that a neuron stays, a matrix has
+    `blocks * sum p_out * sum p_in` entries left, and `weight_hh`, where one axis stands twice,
+    `blocks * ((sum p)^2 - sum p^2 + sum p)`. For two LSTM layers between an embedding and a linear
+    layer of V words:
+    4 (sum p_z sum p_1 + D(p_1) + sum p_1 sum p_2 + D(p_2)) + V sum p_2 + V sum p_z.
+    `distribution` may set beta, gamma and zeta.
+
+    >>> net = Net([{"type": "gru", "name": "rnn", "bias": False}])
+    >>> parameters = net.init(np.random.default_rng(0), input_size=2, sizes={"rnn": 5})
+    >>> expected_size(net, parameters, {})[0] == 3 * 5 * 2 + 3 * 5 * 5
+    True
+    """
+    opened = {
+        axis: hard_concrete_open_probability(values, **distribution)
+        for axis, values in log_alpha.items()
+    }
+    p = {axis: probability for axis, (probability, _) in opened.items()}
+    dp = {axis: np.zeros_like(probability) for axis, probability in p.items()}
+    size = 0.0
+    for blocks, outputs, inputs in _matrices(net, parameters):
+        n_out, n_in = (
+            sum(float(p[axis].sum()) if axis in p else number for axis, number in side)
+            for side in (outputs, inputs)
+        )
+        size += blocks * n_out * n_in
+        for axis, _ in outputs:
+            if axis in p:
+                dp[axis] += blocks * n_in
+        for axis, _ in inputs:
+            if axis in p:
+                dp[axis] += blocks * n_out
+        if outputs == inputs and outputs[0][0] in p:  # the diagonal needs one neuron, not two
+            q, axis = p[outputs[0][0]], outputs[0][0]
+            size += blocks * float((q - q * q).sum())
+            dp[axis] += blocks * (1 - 2 * q)
+    return size, {axis: dp[axis] * derivative for axis, (_, derivative) in opened.items()}
+
+
+def l0_objective(
+    net: Net,
+    parameters: Parameters,
+    log_alpha: Mapping[str, Array],
+    u: Mapping[str, Array],
+    x: Any,
+    targets: Any,
+    state: Any = None,
+    *,
+    strength: float,
+    loss: str = "cross_entropy",
+    engine: str = "auto",
+    **distribution: float,
+) -> tuple[float, dict[str, Array], dict[str, Array], State]:
+    """Task loss of the net with sampled gates + strength * expected size.
+
+    u holds uniform noise of the shapes of `log_alpha`. Returns the objective, its gradients in the
+    parameters and in log alpha, and the new state.
+
+    >>> net = Net([{"type": "lstm", "name": "rnn"}])
+    >>> rng = np.random.default_rng(0)
+    >>> parameters = net.init(rng, input_size=2, sizes={"rnn": 3}, dtype=np.float64)
+    >>> x, target = rng.standard_normal((4, 1, 2)), np.zeros((4, 1, 3))
+    >>> log_alpha, u = {"h0": np.ones(3)}, {"h0": rng.uniform(size=3)}
+    >>> value, gradients, log_alpha_gradients, _ = l0_objective(
+    ...     net, parameters, log_alpha, u, x, target, strength=0.1, loss="mse")
+    >>> log_alpha_gradients["h0"].shape
+    (3,)
+    """
+    check(loss in LOSSES, f"`loss` is {loss!r}; allowed: {', '.join(LOSSES)}")
+    check(
+        set(u) == set(log_alpha),
+        f"`u` has the axes {sorted(u)}; expected {sorted(log_alpha)}, those of `log_alpha`",
+    )
+    sampled = {
+        axis: hard_concrete_sample(values, u[axis], **distribution)
+        for axis, values in log_alpha.items()
+    }
+    gates = {axis: gate for axis, (gate, _) in sampled.items()}
+    y, state, tape = net.forward(parameters, x, state, gates=gates, engine=engine)
+    value, dy = LOSSES[loss](y, targets)
+    gradients, _, _, gate_gradients = net.backward(tape, dy)
+    size, size_gradients = expected_size(net, parameters, log_alpha, **distribution)
+    log_alpha_gradients = {
+        axis: gate_gradients[axis] * derivative + strength * size_gradients[axis]
+        for axis, (_, derivative) in sampled.items()
+    }
+    return value + strength * size, gradients, log_alpha_gradients, state
+
+
+def _stretch(s: Array, ds: Array, gamma: float, zeta: float) -> tuple[Array, Array]:
+    stretched = s * (zeta - gamma) + gamma
+    inside = (stretched > 0) & (stretched < 1)
+    return np.clip(stretched, 0, 1), np.where(inside, ds * (zeta - gamma), 0)
+
+
+Side = list[tuple[str, int]]  # the axes of a dimension with their full sizes; "" has no gates
+
+
+def _matrices(net: Net, parameters: Parameters) -> Iterator[tuple[int, Side, Side]]:
+    """Every matrix of the net as (blocks, outputs, inputs)."""
+    _, axes = check_parameters(net.chain, parameters)
+    layers = [layer for layer in net.chain if layer.names]
+    for index, layer in enumerate(layers):
+        if isinstance(layer, Recurrent):
+            for end in layer.directions:
+                hidden = [(end.axis, axes[end.axis])]
+                yield layer.blocks, hidden, [(axis, axes[axis]) for axis in layer.reads]
+                yield layer.blocks, hidden, hidden
+            continue
+        following = layers[index + 1].reads if index + 1 < len(layers) else ()
+        rows, columns = parameters[layer.names[0]].shape
+        read, written = (rows, columns) if isinstance(layer, Embedding) else (columns, rows)
+        yield (
+            1,
+            [(axis, axes[axis]) for axis in following] or [("", written)],
+            [(axis, axes[axis]) for axis in layer.reads] or [("", read)],
+        )
