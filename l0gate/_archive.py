@@ -83,7 +83,12 @@ def save(
     >>> y.shape, float(y.max())
     ((5, 1, 2), 3.0)
     """
-    saved = small if isinstance(small, SavedModel) else get_backend(small).describe(small)
+    if isinstance(small, SavedModel):
+        saved = small
+    else:
+        backend = get_backend(small)
+        check(backend.owns_model(small), f"`small` is {type(small).__name__}; it must be a model")
+        saved = backend.describe(small)
     if metadata is not None:
         saved = SavedModel(**{**vars(saved), "metadata": dict(metadata)})
     write_atomically(path, _encode(saved))

@@ -89,6 +89,7 @@ class Registry:
     def register(self, plugin: object, distribution: str) -> None:
         """Add the backends of one plugin; what is wrong with it becomes a warning that names it."""
         with self._lock:
+            self._load_built_ins()  # first of all, so that no plugin takes the name of one
             try:
                 self._manager.register(plugin, name=distribution)
                 self._check_hooks(plugin, distribution)

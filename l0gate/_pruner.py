@@ -107,6 +107,12 @@ class Pruner:
                 f"the parameters belong to another model: their axes have the sizes {cost.sizes},"
                 f" this pruner was bound to {self._cost.sizes}",
             )
+        for group in self.equal:
+            check(
+                len({cost.sizes[axis] for axis in group}) <= 1,
+                f"`equal` groups {group}, whose sizes differ:"
+                f" {[cost.sizes[axis] for axis in group]}",
+            )
         self._limit = None if budget is None else budget.limit(cost, self.freeze)
         self._cost = cost
 
@@ -422,12 +428,12 @@ class Pruner:
         keep one count, the largest: the others keep closed neurons beside their open ones, which
         costs some size and changes nothing.
         """
-        gates = self._host(self.gates(state))
         mask = self._host(state["mask"])
         log_alpha = self._host(state["log_alpha"])
+        for axis, values in log_alpha.items():
+            check_log_alpha(axis, values)
         kept = {}
-        for axis, gate in gates.items():
-            check_log_alpha(axis, log_alpha[axis])
+        for axis, gate in self._host(self.gates(state)).items():
             index = np.flatnonzero(np.where(mask[axis] < 0, gate > 0, mask[axis] > 0.5))
             if len(index) == 0:
                 index = np.array([int(np.argmax(log_alpha[axis]))])

@@ -1,0 +1,236 @@
+from __future__ import annotations
+
+import json
+import os
+import stat
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import l0gate
+from l0gate import Budget, L0GateError, Pruner
+from l0gate._archive import SavedModel, pack, read, unpack, write_atomically
+from l0gate._chain import Chain
+
+LAYERS: list[dict[str, Any]] = [
+    {"type": "embedding", "name": "embedding"},
+    {"type": "lstm", "name": "rnn", "num_layers": 2},
+    {"type": "linear", "name": "decoder"},
+]
+
+
+def pruned(batch_first: bool = False, dtype: str = "float32") -> tuple[Any, dict, Any]:
+    """A pruned chain as a SavedModel, with the small parameters and the net they run in."""
+    chain = Chain(LAYERS, batch_first)
+    net = l0gate.get_backend("numpy").net(LAYERS, batch_first)
+    parameters = net.init(
+        np.random.default_rng(0),
+        input_size=9,
+        sizes={"embedding": 6, "rnn": 8, "decoder": 4},
+        dtype=dtype,
+    )
+    pruner = Pruner(chain.layout, Budget(parameters=0.4))
+    rng = np.random.default_rng(1)
+    log_alpha = {"x": rng.normal(-2, 2, 6), "h0": rng.normal(-2, 2, 8), "h1": rng.normal(-2, 2, 8)}
+    state = pruner.select(pruner.init(parameters, log_alpha=log_alpha))
+    small, kept = pruner.shrink(parameters, state)
+    x = rng.integers(0, 9, (5, 3))
+    certificate = pruner.certify(
+        lambda p, given: net.apply(p, given)[0], parameters, state, small, kept, [x]
+    )
+    saved = SavedModel(
+        parameters=small,
+        layout=chain.layout,
+        kept=kept,
+        dense_sizes=pruner.sizes,
+        chain=chain,
+        certificate=certificate,
+        metadata={"vocabulary": list("abcdefghi")},
+    )
+    return saved, small, net
+
+
+@pytest.mark.parametrize("batch_first", [False, True])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_loaded_net_computes_the_same_whole_and_step_by_step(
+    tmp_path: Path, batch_first: bool, dtype: str
+) -> None:
+    saved, small, net = pruned(batch_first, dtype)
+    l0gate.save(tmp_path / "net.npz", saved)
+    loaded = l0gate.load(tmp_path / "net.npz")
+    x = np.random.default_rng(2).integers(0, 9, (3, 5) if batch_first else (5, 3))
+    y, state = loaded(x)
+    expected, _ = net.apply(small, x)
+    assert y.dtype == dtype
+    np.testing.assert_array_equal(y, expected)
+    states = None
+    tolerance = {"rtol": 1e-4, "atol": 1e-6} if dtype == "float32" else {"rtol": 1e-10}
+    for t in range(5):
+        y_t, states = loaded.step(x[:, t] if batch_first else x[t], states)
+        np.testing.assert_allclose(y_t, y[:, t] if batch_first else y[t], **tolerance)
+    for (h, c), (h_t, c_t) in zip(state, states, strict=True):
+        np.testing.assert_allclose(h_t, h, **tolerance)
+        np.testing.assert_allclose(c_t, c, **tolerance)
+
+
+def test_everything_survives_a_round_trip(tmp_path: Path) -> None:
+    saved, small, _ = pruned()
+    l0gate.save(tmp_path / "a.npz", saved)
+    loaded = l0gate.load(tmp_path / "a.npz")
+    l0gate.save(tmp_path / "b.npz", loaded)
+    assert (tmp_path / "a.npz").read_bytes() == (tmp_path / "b.npz").read_bytes()
+    again = read(tmp_path / "b.npz")
+    assert set(again.parameters) == set(small)
+    for name, value in small.items():
+        np.testing.assert_array_equal(again.parameters[name], value)
+        assert again.parameters[name].dtype == value.dtype
+    assert again.layout == saved.layout
+    assert again.dense_sizes == saved.dense_sizes
+    assert again.metadata == saved.metadata
+    assert again.version == l0gate.__version__
+    assert again.certificate is not None
+    assert again.certificate.max_abs_difference == saved.certificate.max_abs_difference
+    assert again.certificate.kept["h0"].tolist() == saved.kept["h0"].tolist()
+
+
+def test_states_of_the_dense_size_are_reduced(tmp_path: Path) -> None:
+    saved, _, _ = pruned()
+    l0gate.save(tmp_path / "net.npz", saved)
+    net = l0gate.load(tmp_path / "net.npz")
+    dense = [np.random.default_rng(i).normal(size=(1, 8)).astype(np.float32) for i in range(4)]
+    given = ((dense[0], dense[1]), (dense[2], dense[3]))
+    k0, k1 = saved.kept["h0"], saved.kept["h1"]
+    reduced = ((dense[0][:, k0], dense[1][:, k0]), (dense[2][:, k1], dense[3][:, k1]))
+    x = np.array([[1], [2]])
+    np.testing.assert_array_equal(net(x, given)[0], net(x, reduced)[0])
+
+
+def test_metadata_is_replaced_and_must_be_json(tmp_path: Path) -> None:
+    saved, _, _ = pruned()
+    l0gate.save(tmp_path / "net.npz", saved, metadata={"a": [1, None]})
+    assert read(tmp_path / "net.npz").metadata == {"a": [1, None]}
+    for bad in ({"a": np.zeros(2)}, {"a": float("nan")}):
+        with pytest.raises(L0GateError, match="`metadata` must be plain JSON"):
+            l0gate.save(tmp_path / "net.npz", saved, metadata=bad)
+
+
+def test_plain_numpy_reads_the_arrays(tmp_path: Path) -> None:
+    saved, small, _ = pruned()
+    l0gate.save(tmp_path / "net.npz", saved)
+    with np.load(tmp_path / "net.npz", allow_pickle=False) as file:
+        np.testing.assert_array_equal(file["parameters/decoder.weight"], small["decoder.weight"])
+        manifest = json.loads(file["manifest"].tobytes())
+    assert manifest["format"] == "l0gate"
+    assert manifest["layout"]["rnn.weight_hh_l1"] == "(4 h1) <- h1"
+
+
+def test_a_file_of_another_kind_or_version(tmp_path: Path) -> None:
+    path = tmp_path / "net.npz"
+    np.savez(path, weights=np.zeros(3))
+    with pytest.raises(L0GateError, match=r"net.npz' is no l0gate file: it holds no manifest"):
+        l0gate.load(path)
+    np.save(tmp_path / "array.npy", np.zeros(3))
+    with pytest.raises(L0GateError, match="is no l0gate file"):
+        l0gate.load(tmp_path / "array.npy")
+    for content in (b"", b"hello", b"PK\x03\x04rubbish", b"\x80\x04]\x94."):
+        path.write_bytes(content)
+        with pytest.raises(L0GateError, match="is no l0gate file"):
+            l0gate.load(path)
+    path.write_bytes(pack({}, {"format": "l0gate", "format_version": 99}))
+    with pytest.raises(L0GateError, match="has format version 99; this l0gate reads 1"):
+        l0gate.load(path)
+    path.write_bytes(pack({}, {"format": "l0gate", "format_version": 1}))
+    with pytest.raises(L0GateError, match="incomplete manifest"):
+        l0gate.load(path)
+    path.write_bytes(pack({}, {"format": "checkpoint"}))
+    with pytest.raises(L0GateError, match="is no l0gate model"):
+        l0gate.load(path)
+
+
+def test_pickles_are_never_loaded(tmp_path: Path) -> None:
+    class Trap:
+        def __reduce__(self) -> Any:
+            return (os.mkdir, (str(tmp_path / "sprung"),))
+
+    path = tmp_path / "net.npz"
+    np.savez(path, manifest=np.array([Trap()], dtype=object))
+    with pytest.raises(L0GateError):
+        l0gate.load(path)
+    assert not (tmp_path / "sprung").exists()
+    with pytest.raises(L0GateError, match="'a' has dtype object"):
+        pack({"a": np.array([None])}, {})
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
+@given(st.data())
+def test_any_altered_or_missing_byte_is_noticed_or_harmless(tmp_path: Path, data: Any) -> None:
+    saved, small, _ = pruned()
+    path = tmp_path / "net.npz"
+    l0gate.save(path, saved)
+    content = bytearray(path.read_bytes())
+    if data.draw(st.booleans()):
+        del content[data.draw(st.integers(0, len(content) - 1)) :]
+    else:
+        at = data.draw(st.integers(0, len(content) - 1))
+        content[at] ^= data.draw(st.integers(1, 255))
+    (tmp_path / "broken.npz").write_bytes(content)
+    try:
+        loaded = read(tmp_path / "broken.npz")
+    except L0GateError as error:
+        assert "broken.npz" in str(error)  # noqa: PT017
+    else:
+        for name, value in small.items():
+            np.testing.assert_array_equal(loaded.parameters[name], value)
+
+
+def test_writing_is_atomic(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "file"
+    write_atomically(path, b"old")
+    mask = os.umask(0)
+    os.umask(mask)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o666 & ~mask
+
+    def fail(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(L0GateError, match="cannot be written: No space left on device"):
+        write_atomically(path, b"new")
+    assert path.read_bytes() == b"old"
+    assert [p.name for p in tmp_path.iterdir()] == ["file"]
+
+
+def test_paths_that_cannot_be_read_or_written(tmp_path: Path) -> None:
+    saved, _, _ = pruned()
+    with pytest.raises(L0GateError, match="cannot be read: No such file"):
+        l0gate.load(tmp_path / "none.npz")
+    with pytest.raises(L0GateError, match="cannot be written: No such file"):
+        l0gate.save(tmp_path / "no" / "net.npz", saved)
+    with pytest.raises(L0GateError, match="cannot be"):
+        l0gate.save(tmp_path, saved)
+
+
+def test_a_model_that_is_no_chain_asks_for_into(tmp_path: Path) -> None:
+    saved, _, _ = pruned()
+    l0gate.save(tmp_path / "net.npz", SavedModel(**{**vars(saved), "chain": None}))
+    with pytest.raises(L0GateError, match="load it with `into=`"):
+        l0gate.load(tmp_path / "net.npz")
+    with pytest.raises(L0GateError, match="`into` is 3; it must be a model"):
+        l0gate.load(tmp_path / "net.npz", into=3)
+
+
+def test_things_that_cannot_be_saved(tmp_path: Path) -> None:
+    with pytest.raises(L0GateError, match="no backend owns builtins.int"):
+        l0gate.save(tmp_path / "net.npz", 3)
+    with pytest.raises(L0GateError, match="`small` is ndarray; it must be a model"):
+        l0gate.save(tmp_path / "net.npz", np.zeros(3))
+
+
+def test_unpack_notices_missing_arrays() -> None:
+    arrays, manifest = unpack(pack({"a": np.arange(3)}, {"k": 1}))
+    assert arrays["a"].tolist() == [0, 1, 2]
+    assert manifest["k"] == 1

@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+import doctest
+import importlib
+import pkgutil
+import subprocess
+import sys
+import types
+import warnings
+
+import l0gate.backends
+import l0gate.reference
+import pytest
+
+import l0gate
+
+HEAVY = ("numba", "scipy", "torch", "jax", "pytest", "matplotlib", "rich", "typer")
+
+
+def python(code: str) -> str:
+    """What a fresh interpreter prints."""
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    return result.stdout.strip()
+
+
+def test_the_public_names() -> None:
+    assert sorted(l0gate.__all__) == l0gate.__all__
+    public = {
+        name
+        for name, value in vars(l0gate).items()
+        if not name.startswith("_") and not isinstance(value, types.ModuleType)
+    }
+    assert public - {"annotations"} == set(l0gate.__all__)
+    assert len(l0gate.__all__) <= 12
+    for name in l0gate.__all__:
+        assert getattr(l0gate, name).__doc__, name
+
+
+def test_import_loads_numpy_and_nothing_heavy() -> None:
+    loaded = python(f"import sys, l0gate; print([m for m in {HEAVY} if m in sys.modules])")
+    assert loaded == "[]"
+    inside = python(
+        "import sys, l0gate; print([m for m in sys.modules if m.startswith('l0gate.')"
+        " and m.split('.')[1] in ('backends', 'reference', 'cli')])"
+    )
+    assert inside == "[]"
+
+
+def test_loading_a_net_needs_neither_torch_nor_plugins(tmp_path: object) -> None:
+    path = f"{tmp_path}/net.npz"
+    code = (
+        "import sys, numpy as np, l0gate\n"
+        "net = l0gate.get_backend('numpy').net([{'type': 'lstm', 'name': 'rnn'}])\n"
+        "p = net.init(np.random.default_rng(0), input_size=3, sizes={'rnn': 4})\n"
+        f"l0gate.save({path!r}, net.bind(p))\n"
+    )
+    python(code)
+    heavy = tuple(m for m in HEAVY if m not in ("numba", "scipy"))
+    loaded = python(
+        "import sys, numpy as np, l0gate\n"
+        f"l0gate.load({path!r}).step(np.zeros(3, np.float32))\n"
+        f"print([m for m in {heavy} if m in sys.modules])"
+    )
+    assert loaded == "[]"
+
+
+def modules() -> list[str]:
+    found = ["l0gate"]
+    for package in (l0gate, l0gate.backends, l0gate.reference):
+        found += [
+            name
+            for _, name, is_package in pkgutil.iter_modules(
+                package.__path__, f"{package.__name__}."
+            )
+            if not is_package and not name.endswith("__main__")
+        ]
+    return sorted(set(found))
+
+
+@pytest.mark.parametrize("name", modules())
+def test_examples_in_docstrings(name: str) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        result = doctest.testmod(importlib.import_module(name))
+    assert result.failed == 0

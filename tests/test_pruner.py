@@ -1,0 +1,416 @@
+from __future__ import annotations
+
+import re
+import warnings
+from typing import Any
+
+import numpy as np
+import pytest
+from cases import CASES, SIZES, arrays_for
+from hypothesis import given
+from hypothesis import strategies as st
+from strategies import chains, log_alphas
+
+import l0gate
+from l0gate import Budget, HardConcrete, L0GateError, Layout, Pruner
+from l0gate._chain import Chain
+from l0gate._layout import fold
+
+NUMPY = l0gate.get_backend("numpy")
+LAYOUT = Layout.lstm(2)
+LSTM_SIZES = {"x": 4, "h0": 5, "h1": 6}
+
+
+pytestmark = pytest.mark.filterwarnings("ignore:the gates stalled:UserWarning")
+
+
+def fresh(budget: Budget | None = None, **options: Any) -> tuple[Pruner, dict, dict]:
+    pruner = Pruner(LAYOUT, budget, **options)
+    parameters = arrays_for(LAYOUT, LSTM_SIZES)
+    return pruner, parameters, pruner.init(parameters, 0)
+
+
+def freeze_arrays(tree: Any) -> Any:
+    """Read-only copies, which catch hidden mutation."""
+    if isinstance(tree, dict):
+        return {key: freeze_arrays(value) for key, value in tree.items()}
+    array = np.array(tree)
+    array.flags.writeable = False
+    return array
+
+
+def test_a_fresh_state_is_open_and_undecided() -> None:
+    pruner, parameters, state = fresh(Budget(parameters=0.5))
+    for axis, n in LSTM_SIZES.items():
+        assert state["log_alpha"][axis].shape == (n,)
+        assert len(set(state["log_alpha"][axis].tolist())) == n
+    for name, value in pruner.gate(parameters, state).items():
+        np.testing.assert_array_equal(value, parameters[name])
+    assert not pruner.selected(state)
+    assert pruner.size(state) == pruner.cost.total
+
+
+def test_the_dtype_of_gates_follows_the_parameters() -> None:
+    for dtype, wanted in (("float64", "float64"), ("float32", "float32"), ("float16", "float32")):
+        parameters = {n: v.astype(dtype) for n, v in arrays_for(LAYOUT, LSTM_SIZES).items()}
+        pruner = Pruner(LAYOUT)
+        state = pruner.init(parameters, 0)
+        assert state["log_alpha"]["x"].dtype == wanted
+        noise, _ = pruner.noise(state, NUMPY.rng(1))
+        folded = pruner.gate(parameters, state, noise)
+        assert {value.dtype.name for value in folded.values()} == {dtype}
+
+
+def test_noise_is_pure_and_moves_on() -> None:
+    pruner, _, state = fresh(Budget(parameters=0.5))
+    first, rng = pruner.noise(state, NUMPY.rng(3))
+    again, _ = pruner.noise(state, NUMPY.rng(3))
+    second, _ = pruner.noise(state, rng)
+    for axis in LSTM_SIZES:
+        np.testing.assert_array_equal(first[axis], again[axis])
+        assert (first[axis] != second[axis]).all()
+        assert ((first[axis] > 0) & (first[axis] < 1)).all()
+
+
+@pytest.mark.parametrize("name", CASES)
+@given(seed=st.integers(0, 999), sampled=st.booleans())
+def test_pullback_is_the_transpose_of_gating(name: str, seed: int, sampled: bool) -> None:
+    layout = CASES[name]
+    parameters = arrays_for(layout, {axis: SIZES[axis] for axis in layout.axes}, seed)
+    pruner = Pruner(layout)
+    rng = np.random.default_rng(seed)
+    # Gates well inside (0, 1), away from the clip's kinks.
+    state = pruner.init(
+        parameters,
+        log_alpha={axis: rng.uniform(-0.3, 0.3, SIZES[axis]) for axis in layout.axes},
+    )
+    noise = {a: rng.uniform(0.4, 0.6, SIZES[a]) for a in layout.axes} if sampled else None
+    weights = {n: rng.normal(size=v.shape) for n, v in parameters.items()}
+    toward = {n: rng.normal(size=v.shape) for n, v in parameters.items()}
+    toward_alpha = {a: rng.normal(size=SIZES[a]) for a in layout.axes}
+
+    def value(step: float) -> float:
+        moved = {n: v + step * toward[n] for n, v in parameters.items()}
+        log_alpha = {a: v + step * toward_alpha[a] for a, v in state["log_alpha"].items()}
+        folded = pruner.gate(moved, {**state, "log_alpha": log_alpha}, noise)
+        return sum(float(np.vdot(folded[n], weights[n])) for n in folded)
+
+    frozen = freeze_arrays(parameters), freeze_arrays(state)
+    of_parameters, of_log_alpha = pruner.pullback(*frozen, noise, freeze_arrays(weights))
+    found = sum(float(np.vdot(of_parameters[n], toward[n])) for n in parameters)
+    found += sum(float(np.vdot(of_log_alpha[a], toward_alpha[a])) for a in layout.axes)
+    assert found == pytest.approx((value(1e-5) - value(-1e-5)) / 2e-5, rel=1e-6, abs=1e-6)
+
+
+@given(st.data(), st.floats(0.0, 1.0), st.booleans())
+def test_penalty_gradient_is_the_derivative(data: Any, progress: float, by_budget: bool) -> None:
+    if by_budget:
+        pruner, parameters, state = fresh(Budget(parameters=0.3))
+        state["multipliers"] = np.array([0.7, 3.0])
+    else:
+        pruner, parameters, state = fresh(strength=1e-3)
+    log_alpha = {a: data.draw(log_alphas(n)) for a, n in LSTM_SIZES.items()}
+    toward = {a: np.random.default_rng(0).normal(size=n) for a, n in LSTM_SIZES.items()}
+
+    def value(step: float) -> float:
+        moved = {a: v + step * toward[a] for a, v in log_alpha.items()}
+        return float(pruner.penalty({**state, "log_alpha": moved}, progress))
+
+    gradient = pruner.penalty_gradient({**state, "log_alpha": log_alpha}, progress)
+    found = sum(float(np.vdot(gradient[a], toward[a])) for a in LSTM_SIZES)
+    assert found == pytest.approx((value(1e-5) - value(-1e-5)) / 2e-5, rel=1e-6, abs=1e-8)
+
+
+def test_the_penalty_is_the_published_one() -> None:
+    pruner, _, state = fresh(Budget(parameters=0.25, warmup=0.5))
+    state["multipliers"] = np.array([2.0, 5.0])
+    share = float(pruner.expected_size(state)) / pruner.cost.total
+    for progress, target in ((0.0, 1.0), (0.25, 0.625), (0.5, 0.25), (1.0, 0.25)):
+        assert pruner.target(progress) == pytest.approx(target)
+        wanted = 2 * (share - target) + 5 * (share - target) ** 2
+        assert float(pruner.penalty(state, progress)) == pytest.approx(wanted)
+    paper, _, state = fresh(strength=0.5)
+    assert float(paper.penalty(state, 0.3)) == pytest.approx(
+        0.5 * float(paper.expected_size(state))
+    )
+
+
+def test_multipliers_move_once_per_advance_and_log_alpha_is_clamped() -> None:
+    pruner, _, state = fresh(Budget(parameters=0.25, rate=(0.2, 2.0)))
+    state["log_alpha"]["x"] = np.array([9.0, -9.0, 0.0, 1.0])
+    excess = float(pruner.expected_size(state)) / pruner.cost.total - pruner.target(0.5)
+    clamped = pruner.update(state, 0.0)
+    assert clamped["log_alpha"]["x"].tolist() == [5, -8, 0, 1]
+    assert clamped["multipliers"].tolist() == [0, 0]
+    excess = float(pruner.expected_size(clamped)) / pruner.cost.total - pruner.target(0.5)
+    moved = pruner.update(clamped, 0.5)
+    np.testing.assert_allclose(moved["multipliers"], [0.2 * excess, 2 * excess**2], rtol=1e-12)
+    again = pruner.update(moved, 0.5)
+    np.testing.assert_array_equal(again["multipliers"], moved["multipliers"])
+    assert pruner.update(again, 0.6)["multipliers"][1] > moved["multipliers"][1]
+
+
+def test_the_controller_steers_the_expected_size_to_its_target() -> None:
+    pruner, parameters, state = fresh(Budget(parameters=0.25, warmup=0.5))
+    steps = 600
+    for step in range(steps):
+        progress = step / steps
+        gradient = pruner.penalty_gradient(state, progress)
+        log_alpha = {a: v - 0.06 * np.sign(gradient[a]) for a, v in state["log_alpha"].items()}
+        state = pruner.update({**state, "log_alpha": log_alpha}, progress)
+    share = float(pruner.expected_size(state)) / pruner.cost.total
+    assert share == pytest.approx(0.25, abs=0.04)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_selection_meets_the_budget_and_shrinking_has_its_size(name: str) -> None:
+    layout = CASES[name]
+    parameters = arrays_for(layout, {axis: SIZES[axis] for axis in layout.axes})
+    pruner = Pruner(layout, Budget(parameters=0.6))
+    rng = np.random.default_rng(0)
+    log_alpha = {axis: rng.normal(0, 3, SIZES[axis]) for axis in layout.axes}
+    state = pruner.init(parameters, log_alpha=log_alpha)
+    selected = pruner.select(state, parameters)
+    assert pruner.selected(selected)
+    small, kept = pruner.shrink(parameters, selected)
+    size = sum(
+        part.size
+        for value in small.values()
+        for part in (value if isinstance(value, tuple) else [value])
+    )
+    assert size == pruner.size(selected) <= 0.6 * pruner.cost.total
+    for axis, index in kept.items():
+        assert len(index) == layout.solve(small)[axis]
+        # Every neuron that stays carries something.
+        assert (pruner.gates(selected)[axis][index] > 0).all()
+        assert (np.delete(pruner.gates(selected)[axis], index) == 0).all()
+
+
+def test_a_selected_gate_is_fixed_whatever_the_noise() -> None:
+    pruner, parameters, state = fresh(Budget(parameters=0.4))
+    with pytest.warns(UserWarning, match="the gates stalled"):
+        selected = pruner.select(state, parameters)
+    noise, _ = pruner.noise(selected, NUMPY.rng(0))
+    for axis, gate in pruner.gates(selected, noise).items():
+        np.testing.assert_array_equal(gate, pruner.gates(selected)[axis])
+    weights = {n: np.ones_like(v) for n, v in parameters.items()}
+    _, of_log_alpha = pruner.pullback(parameters, selected, noise, weights)
+    penalty = pruner.penalty_gradient(selected, 1.0)
+    for axis in LSTM_SIZES:
+        assert not of_log_alpha[axis].any()
+        assert not penalty[axis].any()
+    assert float(pruner.expected_size(selected)) == pruner.size(selected)
+
+
+def test_selection_counts_what_it_forced() -> None:
+    pruner, parameters, _ = fresh(Budget(parameters=1.0))
+    log_alpha = {"x": np.array([2.0, -5, -6, 3]), "h0": np.full(5, 2.0), "h1": np.full(6, 2.0)}
+    state = pruner.init(parameters, log_alpha=log_alpha)
+    opened = pruner.select(state, parameters)
+    assert opened["forced"].tolist() == [2, 0]
+    assert (pruner.gates(opened)["x"] > 0).all()
+    closed = pruner.select(state, parameters, reopen=False)
+    assert closed["forced"].tolist() == [0, 0]
+    assert pruner.kept(closed)["x"].tolist() == [0, 3]
+    np.testing.assert_array_equal(closed["log_alpha"]["x"], state["log_alpha"]["x"])
+
+
+def test_shrinking_an_unselected_state_only_closes_and_says_so() -> None:
+    pruner, parameters, state = fresh(Budget(parameters=0.4))
+    with pytest.warns(UserWarning, match=r"\d+ open neurons were cut to meet the budget"):
+        small, kept = pruner.shrink(parameters, state)
+    assert pruner.cost.at({a: len(i) for a, i in kept.items()}) <= 0.4 * pruner.cost.total
+    full = fold(LAYOUT, parameters, pruner.gates(state), NUMPY)
+    index = np.ix_(np.arange(3), kept["h1"])
+    np.testing.assert_array_equal(small["decoder.weight"], full["decoder.weight"][index])
+
+
+def test_an_axis_that_would_lose_every_neuron_keeps_its_best() -> None:
+    pruner, parameters, _ = fresh()
+    log_alpha = {"x": np.array([-5.0, -4, -6, -7])}
+    state = pruner.init(parameters, log_alpha=log_alpha)
+    with pytest.warns(UserWarning, match="every gate of axis 'x' is closed; its best neuron, 1"):
+        small, kept = pruner.shrink(parameters, state)
+    assert kept["x"].tolist() == [1]
+    assert not small["rnn.weight_ih_l0"].any()
+
+
+def test_frozen_axes_stay_whole_and_ungated() -> None:
+    pruner, parameters, state = fresh(Budget(parameters=0.6), freeze=["h0"])
+    assert (pruner.gates(state)["h0"] == 1).all()
+    with pytest.warns(UserWarning, match="stalled"):
+        selected = pruner.select(state, parameters)
+    assert len(pruner.kept(selected)["h0"]) == 5
+    assert pruner.size(selected) <= 0.6 * pruner.cost.total
+    with pytest.raises(L0GateError, match="`freeze` names the axis 'y'"):
+        fresh(freeze=["y"])
+
+
+def test_equal_counts_by_selection_and_by_padding() -> None:
+    rng = np.random.default_rng(2)
+    sizes = {"x": 4, "h0": 6, "h1": 6}
+    parameters = arrays_for(LAYOUT, sizes)
+    log_alpha = {a: rng.normal(-1, 3, n) for a, n in sizes.items()}
+    log_alpha["h0"][:3] = -5.0
+    pruner = Pruner(LAYOUT, Budget(parameters=0.5), equal=[("h0", "h1")])
+    state = pruner.select(pruner.init(parameters, log_alpha=log_alpha), parameters)
+    kept = pruner.kept(state)
+    assert len(kept["h0"]) == len(kept["h1"])
+    free = Pruner(LAYOUT)
+    state = free.init(parameters, log_alpha=log_alpha)
+    ragged, padded = free.kept(state), free.kept(state, equal=[("h0", "h1")])
+    assert len(ragged["h0"]) != len(ragged["h1"])
+    assert len(padded["h0"]) == len(padded["h1"]) == max(len(ragged["h0"]), len(ragged["h1"]))
+    for axis in ("h0", "h1"):
+        extra = np.setdiff1d(padded[axis], ragged[axis])
+        assert (free.gates(state)[axis][extra] == 0).all()
+    with pytest.raises(L0GateError, match="whose sizes differ"):
+        fresh(equal=[("h0", "x")])
+    with pytest.raises(L0GateError, match="`equal` names the axis 'z'"):
+        fresh(equal=[("h0", "z")])
+
+
+def test_saturated_gates_are_warned_about() -> None:
+    pruner, parameters, _ = fresh(Budget(parameters=0.9))
+    low = {a: np.full(n, -8.0) for a, n in LSTM_SIZES.items()}
+    with pytest.warns(UserWarning, match=r"saturated: 100% of them sit at log_alpha = -8 \(closed"):
+        pruner.select(pruner.init(parameters, log_alpha=low), parameters)
+
+
+BAD = [
+    (lambda: Pruner({"w": "_ <- x"}), "`layout` is"),
+    (lambda: Pruner(LAYOUT, 0.1), "`budget` is 0.1; it must be a Budget"),
+    (lambda: Pruner(LAYOUT, Budget(parameters=0.1), 1.0), "not both"),
+    (lambda: Pruner(LAYOUT, strength=-1), "`strength` is -1"),
+    (lambda: Pruner(LAYOUT).cost, "call `init` first"),
+    (lambda: fresh(Budget(parameters=1e-6)), "one neuron per axis already costs"),
+    (lambda: fresh()[0].penalty(fresh()[2], 0.5), "neither `budget` nor `strength`"),
+]
+
+
+@pytest.mark.parametrize(("action", "message"), BAD)
+def test_bad_use(action: Any, message: str) -> None:
+    with pytest.raises(L0GateError, match=re.escape(message)):
+        action()
+
+
+def test_bad_progress_log_alpha_and_models() -> None:
+    pruner, parameters, state = fresh(Budget(parameters=0.5))
+    for progress in (-0.1, 1.5, float("nan")):
+        with pytest.raises(L0GateError, match=r"`progress` is .*; it must be in \[0, 1\]"):
+            pruner.penalty(state, progress)
+    state["log_alpha"]["h0"] = np.array([1.0, np.nan, 0, 0, np.inf])
+    for action in (pruner.select, pruner.kept, lambda s: pruner.shrink(parameters, s)):
+        with pytest.raises(L0GateError, match=r"`log_alpha\['h0'\]` is nan at neuron 1 \(2 of 5"):
+            action(state)
+    for given, message in (
+        ({"y": np.zeros(3)}, "names the axis 'y'"),
+        ({"x": np.zeros(3)}, "has shape (3,); the axis has 4"),
+        ({"x": np.full(4, np.nan)}, "`log_alpha['x']` is nan at neuron 0"),
+    ):
+        with pytest.raises(L0GateError, match=re.escape(message)):
+            pruner.init(parameters, log_alpha=given)
+    with pytest.raises(L0GateError, match="the parameters belong to another model"):
+        pruner.init(arrays_for(LAYOUT, {"x": 4, "h0": 5, "h1": 7}))
+    with pytest.raises(L0GateError, match="names the parameter 'rnn.weight_hh_l1'"):
+        pruner.init({n: v for n, v in parameters.items() if n != "rnn.weight_hh_l1"})
+
+
+# Whole nets: shrinking preserves outputs and states ---------------------------------------------
+
+
+def random_log_alpha(kind: str, sizes: dict[str, int], rng: np.random.Generator) -> dict:
+    spread = {"random": (-6, 4), "soft": (-2, 2), "open": (2.5, 5), "closed": (-8, -3)}[kind]
+    return {axis: rng.uniform(*spread, n) for axis, n in sizes.items()}
+
+
+def run(net: Any, chain: Chain) -> Any:
+    """`apply` for `certify`: outputs, and states by axis."""
+
+    def apply(parameters: dict, x: Any) -> Any:
+        y, states = net.apply(parameters, x, engine="numpy")
+        named = {
+            axis: list(state) if isinstance(state, tuple) else [state]
+            for axis, state in zip(chain.state_axes, states, strict=True)
+        }
+        return y, named
+
+    return apply
+
+
+@given(chains())
+def test_shrinking_preserves_outputs_and_states(case: dict) -> None:
+    chain = Chain(case["layers"], case["batch_first"])
+    net = NUMPY.net(case["layers"], case["batch_first"])
+    rng = np.random.default_rng(case["seed"])
+    embedded = case["layers"][0]["type"] == "embedding"
+    named = {layer["name"]: case["hidden_size"] for layer in case["layers"]}
+    if embedded:
+        named["embedding"] = case["input_size"]
+    parameters = net.init(
+        rng, input_size=7 if embedded else case["input_size"], sizes=named, dtype="float64"
+    )
+    # A raw input stays whole here: a net of fewer features needs fewer features given.
+    freeze = [*chain.frozen, *([chain.input_axis] if chain.input_axis else [])]
+    pruner = Pruner(chain.layout, freeze=freeze)
+    state = pruner.init(parameters)
+    values = random_log_alpha(case["gates"], pruner.sizes, rng)
+    state = pruner.init(parameters, log_alpha={a: v for a, v in values.items() if a not in freeze})
+    steps, batch = case["length"], case["batch"]
+    shape = (batch, steps) if case["batch_first"] else (steps, batch)
+    x = rng.integers(0, 7, shape) if embedded else rng.normal(size=(*shape, case["input_size"]))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        small, kept = pruner.shrink(parameters, state)
+        certificate = pruner.certify(run(net, chain), parameters, state, small, kept, [x])
+    assert certificate.max_abs_difference <= certificate.tolerance
+    assert certificate.sequences == 1
+    if case["gates"] == "open":
+        assert all(len(index) == pruner.sizes[axis] for axis, index in kept.items())
+    # Shrinking twice is shrinking once.
+    again = Pruner(chain.layout)
+    twice, _ = again.shrink(small, again.init(small))
+    for name, value in small.items():
+        np.testing.assert_array_equal(twice[name], value)
+
+
+def test_a_layout_that_misses_a_reader_is_not_certified() -> None:
+    layers = [{"type": "embedding", "name": "e"}, {"type": "lstm", "name": "rnn"}]
+    layers.append({"type": "linear", "name": "out"})
+    chain, net = Chain(layers), NUMPY.net(layers)
+    rng = np.random.default_rng(0)
+    parameters = net.init(rng, input_size=7, sizes={"e": 4, "rnn": 5, "out": 3}, dtype="float64")
+    pruner = Pruner(chain.layout)
+    state = pruner.init(parameters, log_alpha={"h0": np.array([3.0, -5, 0.5, -5, 0.5])})
+    small, kept = pruner.shrink(parameters, state)
+    x = [rng.integers(0, 7, (4, 2))]
+    apply = run(net, chain)
+    assert pruner.certify(apply, parameters, state, small, kept, x).max_abs_difference < 1e-12
+    wrong = {**small, "out.weight": small["out.weight"] * 1.001}
+    with pytest.raises(L0GateError, match="does not equal the gated one: they differ by"):
+        pruner.certify(apply, parameters, state, wrong, kept, x)
+    broken = {**small, "out.weight": small["out.weight"] * np.nan}
+    with pytest.raises(L0GateError, match="differ by nan"):
+        pruner.certify(apply, parameters, state, broken, kept, x)
+    with pytest.raises(L0GateError, match="`inputs` is empty"):
+        pruner.certify(apply, parameters, state, small, kept, [])
+
+
+def test_permuting_neurons_permutes_the_selection() -> None:
+    rng = np.random.default_rng(4)
+    parameters = arrays_for(LAYOUT, LSTM_SIZES)
+    log_alpha = {a: rng.normal(0, 2, n) for a, n in LSTM_SIZES.items()}
+    order = {a: rng.permutation(n) for a, n in LSTM_SIZES.items()}
+    pruner = Pruner(LAYOUT, Budget(parameters=0.5))
+    kept = pruner.kept(pruner.select(pruner.init(parameters, log_alpha=log_alpha)))
+    moved = {a: v[order[a]] for a, v in log_alpha.items()}
+    permuted = pruner.kept(pruner.select(pruner.init(parameters, log_alpha=moved)))
+    for axis, index in permuted.items():
+        assert sorted(order[axis][index].tolist()) == kept[axis].tolist()
+
+
+def test_gates_may_use_the_median_rule() -> None:
+    pruner, parameters, _ = fresh(gates=HardConcrete(rule="median"))
+    log_alpha = {"x": np.array([-2.0, -1.0, 0.0, 1.0])}
+    state = pruner.init(parameters, log_alpha=log_alpha)
+    assert pruner.kept(state)["x"].tolist() == [1, 2, 3]
