@@ -5,12 +5,8 @@ The file is an uncompressed `.npz`: `numpy.load` can read its arrays, and "manif
 
 from __future__ import annotations
 
-import hashlib
 import io
-import json
 import os
-import tempfile
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,6 +22,8 @@ from l0gate._plugins import get_backend
 
 FORMAT = 1
 _MANIFEST = "manifest"
+# json, hashlib, tempfile and zipfile are imported where they are used: `import l0gate` is to cost
+# little more than NumPy.
 
 
 @dataclass(frozen=True)
@@ -129,6 +127,8 @@ def read(path: str | os.PathLike[str]) -> SavedModel:
 
 def write_atomically(path: str | os.PathLike[str], content: bytes) -> None:
     """Write beside the target and rename, so that readers see the old file or the whole new one."""
+    import tempfile
+
     target = Path(path)
     try:
         handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
@@ -153,6 +153,8 @@ def write_atomically(path: str | os.PathLike[str], content: bytes) -> None:
 
 def pack(arrays: Mapping[str, np.ndarray], manifest: Mapping[str, Any]) -> bytes:
     """Arrays and a JSON manifest as the bytes of an `.npz`, with a digest of every array."""
+    import json
+
     hosts = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
     for name, array in hosts.items():
         check(array.dtype.kind in "biuf", f"array {name!r} has dtype {array.dtype}, not numbers")
@@ -169,6 +171,9 @@ def pack(arrays: Mapping[str, np.ndarray], manifest: Mapping[str, Any]) -> bytes
 
 def unpack(content: bytes) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """The arrays and the manifest of `pack`; damage of any kind raises `L0GateError`."""
+    import json
+    import zipfile
+
     try:
         with np.load(io.BytesIO(content), allow_pickle=False) as file:
             check(isinstance(file, np.lib.npyio.NpzFile), "is no l0gate file")
@@ -194,6 +199,8 @@ def unpack(content: bytes) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
 
 
 def _digest(array: np.ndarray) -> str:
+    import hashlib
+
     head = f"{array.dtype.str}{array.shape}".encode()
     return hashlib.sha256(head + np.ascontiguousarray(array).tobytes()).hexdigest()
 

@@ -17,15 +17,17 @@ import os
 import sys
 import threading
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from importlib.metadata import EntryPoint, entry_points
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pluggy
 
 from l0gate._errors import L0GateError
 from l0gate._tensor import INTERFACE, Backend
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
 GROUP = "l0gate"
 _BUILT_IN = "l0gate"
@@ -239,6 +241,13 @@ class Registry:
         if text not in self.problems:
             self.problems.append(text)
             warnings.warn(text, stacklevel=2)
+
+
+def entry_points(group: str) -> Iterable[EntryPoint]:
+    """The entry points of a group; the import is here because it is slow."""
+    from importlib import metadata
+
+    return metadata.entry_points(group=group)
 
 
 def _distribution(point: EntryPoint) -> str:

@@ -224,7 +224,7 @@ def test_a_model_that_is_no_chain_asks_for_into(tmp_path: Path) -> None:
 
 
 def test_things_that_cannot_be_saved(tmp_path: Path) -> None:
-    with pytest.raises(L0GateError, match="no backend owns builtins.int"):
+    with pytest.raises(L0GateError, match=r"no backend owns builtins.int"):
         l0gate.save(tmp_path / "net.npz", 3)
     with pytest.raises(L0GateError, match="`small` is ndarray; it must be a model"):
         l0gate.save(tmp_path / "net.npz", np.zeros(3))

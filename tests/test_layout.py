@@ -4,7 +4,7 @@ import re
 
 import numpy as np
 import pytest
-from cases import CASES, SIZES, arrays_for
+from cases import CASES, DESIGN, SIZES, arrays_for
 from hypothesis import given
 from hypothesis import strategies as st
 from strategies import pattern_texts

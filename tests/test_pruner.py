@@ -105,10 +105,10 @@ def test_pullback_is_the_transpose_of_gating(name: str, seed: int, sampled: bool
 @given(st.data(), st.floats(0.0, 1.0), st.booleans())
 def test_penalty_gradient_is_the_derivative(data: Any, progress: float, by_budget: bool) -> None:
     if by_budget:
-        pruner, parameters, state = fresh(Budget(parameters=0.3))
+        pruner, _, state = fresh(Budget(parameters=0.3))
         state["multipliers"] = np.array([0.7, 3.0])
     else:
-        pruner, parameters, state = fresh(strength=1e-3)
+        pruner, _, state = fresh(strength=1e-3)
     log_alpha = {a: data.draw(log_alphas(n)) for a, n in LSTM_SIZES.items()}
     toward = {a: np.random.default_rng(0).normal(size=n) for a, n in LSTM_SIZES.items()}
 
@@ -151,7 +151,7 @@ def test_multipliers_move_once_per_advance_and_log_alpha_is_clamped() -> None:
 
 
 def test_the_controller_steers_the_expected_size_to_its_target() -> None:
-    pruner, parameters, state = fresh(Budget(parameters=0.25, warmup=0.5))
+    pruner, _, state = fresh(Budget(parameters=0.25, warmup=0.5))
     steps = 600
     for step in range(steps):
         progress = step / steps
@@ -303,16 +303,16 @@ def test_bad_progress_log_alpha_and_models() -> None:
     for action in (pruner.select, pruner.kept, lambda s: pruner.shrink(parameters, s)):
         with pytest.raises(L0GateError, match=r"`log_alpha\['h0'\]` is nan at neuron 1 \(2 of 5"):
             action(state)
-    for given, message in (
+    for values, message in (
         ({"y": np.zeros(3)}, "names the axis 'y'"),
         ({"x": np.zeros(3)}, "has shape (3,); the axis has 4"),
         ({"x": np.full(4, np.nan)}, "`log_alpha['x']` is nan at neuron 0"),
     ):
         with pytest.raises(L0GateError, match=re.escape(message)):
-            pruner.init(parameters, log_alpha=given)
+            pruner.init(parameters, log_alpha=values)
     with pytest.raises(L0GateError, match="the parameters belong to another model"):
         pruner.init(arrays_for(LAYOUT, {"x": 4, "h0": 5, "h1": 7}))
-    with pytest.raises(L0GateError, match="names the parameter 'rnn.weight_hh_l1'"):
+    with pytest.raises(L0GateError, match=r"names the parameter 'rnn.weight_hh_l1'"):
         pruner.init({n: v for n, v in parameters.items() if n != "rnn.weight_hh_l1"})
 
 
