@@ -1,9 +1,9 @@
-"""`Budget`: what the small model may cost; and the cut that meets it exactly."""
+"""`Budget`: what the small model may cost."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -105,66 +105,3 @@ class Budget:
             f" per axis already costs {floor} ({floor / cost.total:.4%}), the least allowed",
         )
         return limit
-
-
-def choose(
-    cost: Cost,
-    limit: float,
-    log_alpha: Mapping[str, np.ndarray],
-    candidates: Mapping[str, np.ndarray],
-    norms: Mapping[str, np.ndarray] | None = None,
-    groups: Sequence[Sequence[str]] = (),
-    frozen: Sequence[str] = (),
-) -> dict[str, np.ndarray]:
-    """The neurons to keep: the longest prefix by log_alpha that fits, then whatever still fits.
-
-    `candidates` marks (bool) the neurons that may stay. Ties in log_alpha go by the rank within
-    the axis divided by its size, and within the axis by `norms`. Axes in one group keep one count.
-    At least one neuron per axis stays, and all of the `frozen` axes. Returns sorted indices per
-    axis; the cost depends on the counts alone and grows with each, so no further candidate fits.
-    """
-    order: dict[str, np.ndarray] = {}
-    for axis, values in log_alpha.items():
-        norm = norms[axis] if norms is not None else np.zeros(len(values))
-        ranked = np.lexsort((np.arange(len(values)), -norm, -values))
-        allowed = ranked[candidates[axis][ranked]]
-        # An axis that would lose every neuron keeps its best one.
-        order[axis] = allowed if len(allowed) else ranked[:1]
-    grouped = {axis for group in groups for axis in group}
-    together = [tuple(a for a in group if a not in frozen) for group in groups]
-    alone = [(a,) for a in log_alpha if a not in grouped and a not in frozen]
-    units = [unit for unit in [*together, *alone] if unit]
-    whole = {axis: len(log_alpha[axis]) for axis in frozen}
-    steps: list[tuple[float, float, int]] = []  # (-log_alpha, rank / size, unit), first is best
-    for u, unit in enumerate(units):
-        longest = min(len(order[axis]) for axis in unit)
-        size = max(len(log_alpha[axis]) for axis in unit)
-        # The first neuron of every unit is in already: an axis never becomes empty.
-        for rank in range(1, longest):
-            level = np.mean([log_alpha[axis][order[axis][rank]] for axis in unit])
-            steps.append((-float(level), rank / size, u))
-    steps.sort()
-
-    def counts_after(taken: Sequence[int]) -> dict[str, int]:
-        return whole | {axis: 1 + taken[u] for u, unit in enumerate(units) for axis in unit}
-
-    def prefix(length: int) -> list[int]:
-        taken = [0] * len(units)
-        for _, _, u in steps[:length]:
-            taken[u] += 1
-        return taken
-
-    low, high = 0, len(steps)
-    while low < high:
-        middle = (low + high + 1) // 2
-        if cost.at(counts_after(prefix(middle))) <= limit:
-            low = middle
-        else:
-            high = middle - 1
-    taken = prefix(low)
-    for _, _, u in steps[low:]:
-        taken[u] += 1
-        if cost.at(counts_after(taken)) > limit:
-            taken[u] -= 1
-    counts = counts_after(taken)
-    return {axis: np.sort(order[axis][: counts[axis]]) for axis in log_alpha}

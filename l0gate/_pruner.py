@@ -8,13 +8,15 @@ from typing import Any
 
 import numpy as np
 
-from l0gate._budget import Budget, choose
+from l0gate._budget import Budget
 from l0gate._certificate import Certificate, certify
 from l0gate._cost import Cost
 from l0gate._errors import check
+from l0gate._fold import fold, gather, group_norms, keep, spread
 from l0gate._hard_concrete import HardConcrete, check_log_alpha
-from l0gate._layout import Layout, fold, gather, group_norms, keep, spread
+from l0gate._layout import Layout
 from l0gate._plugins import get_backend
+from l0gate._selection import choose, warn_of_stall
 from l0gate._tensor import Array, Backend, Parameters, zeros
 
 State = dict[str, Any]
@@ -389,7 +391,10 @@ class Pruner:
         mask = self._host(state["mask"])
         for axis, values in log_alpha.items():
             check_log_alpha(axis, values)
-        self._warn_of_stall(state, log_alpha, mask)
+        if self._limit is not None:
+            undecided = np.concatenate([log_alpha[a][mask[a] < 0] for a in log_alpha])
+            share = float(self._host({"": self.expected_size(state)})[""]) / self.cost.total
+            warn_of_stall(self.hard_concrete, undecided, share, self._limit / self.cost.total)
         gates = self._host(self.gates(state))
         open_now = {axis: gate > 0 for axis, gate in gates.items()}
         may_stay = {a: (mask[a] != 0) if reopen else open_now[a] & (mask[a] != 0) for a in mask}
@@ -509,31 +514,6 @@ class Pruner:
             apply_small=apply_small,
             forced=(int(forced[0]), int(forced[1])),
         )
-
-    def _warn_of_stall(
-        self, state: State, log_alpha: Mapping[str, np.ndarray], mask: Mapping[str, np.ndarray]
-    ) -> None:
-        undecided = np.concatenate([log_alpha[a][mask[a] < 0] for a in log_alpha])
-        if self._limit is None or len(undecided) == 0:
-            return
-        hc = self.hard_concrete
-        share = float(self._host({"": self.expected_size(state)})[""]) / self.cost.total
-        final = self._limit / self.cost.total
-        if share > final + 0.1:
-            warnings.warn(
-                f"the gates stalled: the expected size is {share:.1%} of the dense model and the"
-                f" budget {final:.1%}, so the selection closes much that was open; give the gates"
-                " a larger learning rate, more steps, or raise `Budget.rate`",
-                stacklevel=4,
-            )
-        for bound, word in ((hc.highest, "open"), (hc.lowest, "closed")):
-            stuck = float(np.mean(np.abs(undecided - bound) < 1e-6))
-            if stuck > 0.95:
-                warnings.warn(
-                    f"the gates are saturated: {stuck:.0%} of them sit at log_alpha = {bound:g}"
-                    f" ({word}), so their order says little about which neurons matter",
-                    stacklevel=4,
-                )
 
     def _host(self, arrays: Mapping[str, Array]) -> dict[str, np.ndarray]:
         return {name: self.backend.to_numpy(value) for name, value in arrays.items()}

@@ -11,7 +11,7 @@ from strategies import pattern_texts
 
 import l0gate
 from l0gate import L0GateError, Layout
-from l0gate._layout import fold, gather, group_norms, keep, spread
+from l0gate._fold import fold, gather, group_norms, keep, spread
 from l0gate._notation import parse_pattern
 
 NUMPY = l0gate.get_backend("numpy")

@@ -14,7 +14,7 @@ from strategies import chains, log_alphas
 import l0gate
 from l0gate import Budget, HardConcrete, L0GateError, Layout, Pruner
 from l0gate._chain import Chain
-from l0gate._layout import fold
+from l0gate._fold import fold
 
 NUMPY = l0gate.get_backend("numpy")
 LAYOUT = Layout.lstm(2)

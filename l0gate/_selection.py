@@ -1,0 +1,100 @@
+"""The cut that meets a budget exactly, and warnings about gates that do not lead there."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from l0gate._cost import Cost
+from l0gate._hard_concrete import HardConcrete
+
+
+def choose(
+    cost: Cost,
+    limit: float,
+    log_alpha: Mapping[str, np.ndarray],
+    candidates: Mapping[str, np.ndarray],
+    norms: Mapping[str, np.ndarray] | None = None,
+    groups: Sequence[Sequence[str]] = (),
+    frozen: Sequence[str] = (),
+) -> dict[str, np.ndarray]:
+    """The neurons to keep: the longest prefix by log_alpha that fits, then whatever still fits.
+
+    `candidates` marks (bool) the neurons that may stay. Ties in log_alpha go by the rank within
+    the axis divided by its size, and within the axis by `norms`. Axes in one group keep one count.
+    At least one neuron per axis stays, and all of the `frozen` axes. Returns sorted indices per
+    axis; the cost depends on the counts alone and grows with each, so no further candidate fits.
+    """
+    order: dict[str, np.ndarray] = {}
+    for axis, values in log_alpha.items():
+        norm = norms[axis] if norms is not None else np.zeros(len(values))
+        ranked = np.lexsort((np.arange(len(values)), -norm, -values))
+        allowed = ranked[candidates[axis][ranked]]
+        # An axis that would lose every neuron keeps its best one.
+        order[axis] = allowed if len(allowed) else ranked[:1]
+    grouped = {axis for group in groups for axis in group}
+    together = [tuple(a for a in group if a not in frozen) for group in groups]
+    alone = [(a,) for a in log_alpha if a not in grouped and a not in frozen]
+    units = [unit for unit in [*together, *alone] if unit]
+    whole = {axis: len(log_alpha[axis]) for axis in frozen}
+    steps: list[tuple[float, float, int]] = []  # (-log_alpha, rank / size, unit), first is best
+    for u, unit in enumerate(units):
+        longest = min(len(order[axis]) for axis in unit)
+        size = max(len(log_alpha[axis]) for axis in unit)
+        # The first neuron of every unit is in already: an axis never becomes empty.
+        for rank in range(1, longest):
+            level = np.mean([log_alpha[axis][order[axis][rank]] for axis in unit])
+            steps.append((-float(level), rank / size, u))
+    steps.sort()
+
+    def counts_after(taken: Sequence[int]) -> dict[str, int]:
+        return whole | {axis: 1 + taken[u] for u, unit in enumerate(units) for axis in unit}
+
+    def prefix(length: int) -> list[int]:
+        taken = [0] * len(units)
+        for _, _, u in steps[:length]:
+            taken[u] += 1
+        return taken
+
+    low, high = 0, len(steps)
+    while low < high:
+        middle = (low + high + 1) // 2
+        if cost.at(counts_after(prefix(middle))) <= limit:
+            low = middle
+        else:
+            high = middle - 1
+    taken = prefix(low)
+    for _, _, u in steps[low:]:
+        taken[u] += 1
+        if cost.at(counts_after(taken)) > limit:
+            taken[u] -= 1
+    counts = counts_after(taken)
+    return {axis: np.sort(order[axis][: counts[axis]]) for axis in log_alpha}
+
+
+def warn_of_stall(
+    gates: HardConcrete, log_alpha: np.ndarray, expected: float, wanted: float
+) -> None:
+    """Warn where undecided gates are far from the budget, or saturated.
+
+    `expected` and `wanted` are sizes as fractions of the dense model.
+    """
+    if len(log_alpha) == 0:
+        return
+    if expected > wanted + 0.1:
+        warnings.warn(
+            f"the gates stalled: the expected size is {expected:.1%} of the dense model and the"
+            f" budget {wanted:.1%}, so the selection closes much that was open; give the gates"
+            " a larger learning rate, more steps, or raise `Budget.rate`",
+            stacklevel=4,
+        )
+    for bound, word in ((gates.highest, "open"), (gates.lowest, "closed")):
+        stuck = float(np.mean(np.abs(log_alpha - bound) < 1e-6))
+        if stuck > 0.95:
+            warnings.warn(
+                f"the gates are saturated: {stuck:.0%} of them sit at log_alpha = {bound:g}"
+                f" ({word}), so their order says little about which neurons matter",
+                stacklevel=4,
+            )
