@@ -262,8 +262,17 @@ def check_lengths(given: Any, steps: int, batch: int) -> Array | None:
         f"expected integers of shape {(batch,)}",
     )
     wrong = lengths[(lengths < 0) | (lengths > steps)]
-    check(not wrong.size, f"`lengths` contains {wrong[:1]}; allowed: 0..{steps}")
+    if wrong.size:
+        raise L0GateError(f"`lengths` contains {wrong[0]}; allowed: 0..{steps}")
     return lengths.astype(np.int64)
+
+
+def check_axes(what: str, given: Mapping[str, Any], axes: Mapping[str, int]) -> None:
+    """Check that vectors belong to axes of the net, and have their sizes."""
+    for axis, vector in given.items():
+        check(axis in axes, f"`{what}` names the axis {axis!r}; this net has {', '.join(axes)}")
+        found, shape = np.shape(vector), (axes[axis],)
+        check(found == shape, f"`{what}[{axis!r}]` has shape {found}; expected {shape}")
 
 
 def check_gates(
@@ -272,13 +281,7 @@ def check_gates(
     """The gates of all axes, 1 where none are given; none at all if `gates` is empty."""
     if not gates:
         return {}
-    for axis, gate in gates.items():
-        check(axis in axes, f"`gates` names the axis {axis!r}; this net has {', '.join(axes)}")
-        shape = (axes[axis],)
-        check(
-            np.shape(gate) == shape,
-            f"`gates[{axis!r}]` has shape {np.shape(gate)}; expected {shape}",
-        )
+    check_axes("gates", gates, axes)
     return {
         axis: np.asarray(gates[axis], dtype) if axis in gates else np.ones(size, dtype)
         for axis, size in axes.items()

@@ -43,6 +43,8 @@ class Pass:
     scans: ModuleType  # `_cells` or `_jit`
     lengths: Array | None = None
     gates: Mapping[str, Array] = field(default_factory=dict)  # by axis; of all axes or of none
+    # Without a tape: weights by name as the scans have packed them. None for a pass with a tape.
+    packed: dict[str, Any] | None = None
     gradients: Gradients = field(default_factory=Gradients)
     gate_gradients: Gradients = field(default_factory=Gradients)
 
@@ -345,6 +347,12 @@ class LSTM(Recurrent):
             lstm_bias(run.parameters, direction),
             run.gate(self.reads),
         )
+        if run.packed is not None and run.scans is not _cells:
+            name = direction.weights[1]
+            if name not in run.packed:
+                run.packed[name] = run.scans.pack(weight_hh.T)
+            y, h, c = run.scans.lstm_inference(gx, run.packed[name], *initial, **options)
+            return y, (h, c), ()
         y, h, c, tape = run.scans.lstm_scan(gx, weight_hh, *initial, **options)
         return y, (h, c), tape
 
@@ -387,9 +395,14 @@ class GRU(Recurrent):
         weight_hh, options = _read_hidden(run, direction)
         bias, bias_hn = gru_bias(run.parameters, direction, self.reset_after)
         gx = _product(x, run.parameters[direction.weights[0]], bias, run.gate(self.reads))
-        y, h, tape = run.scans.gru_scan(
-            gx, weight_hh, bias_hn, initial, self.reset_after, **options
-        )
+        given = bias_hn, initial, self.reset_after
+        if run.packed is not None and run.scans is not _cells:
+            name = direction.weights[1]
+            if name not in run.packed:
+                run.packed[name] = run.scans.pack_gru(weight_hh)
+            y, h = run.scans.gru_inference(gx, run.packed[name], *given, **options)
+            return y, h, ()
+        y, h, tape = run.scans.gru_scan(gx, weight_hh, *given, **options)
         return y, h, tape
 
     def _scan_backward(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from l0gate.reference._cells import Array
 
-from l0gate._errors import check
+from l0gate._errors import L0GateError, check
 
 
 def softmax_cross_entropy(
@@ -25,7 +25,8 @@ def softmax_cross_entropy(
     _check_targets(targets, logits.shape[:-1])
     check(targets.dtype.kind in "iu", f"`targets` have dtype {targets.dtype}; expected integers")
     wrong = targets[(targets < 0) | (targets >= size)]
-    check(not wrong.size, f"`targets` contain {wrong[:1]}; they must lie in 0..{size - 1}")
+    if wrong.size:
+        raise L0GateError(f"`targets` contain {wrong[0]}; they must lie in 0..{size - 1}")
     # Shifting by the largest logit keeps exp from overflowing and changes nothing else.
     flat = logits.reshape(-1, size)
     rows, target = np.arange(len(flat)), targets.reshape(-1)

@@ -105,6 +105,7 @@ class Net:
         (15, 8)
         """
         dtype = _chain.float_dtype("`dtype`", np.dtype(dtype))
+        check(input_size >= 1, f"`input_size` is {input_size}; it must be a positive integer")
         remaining = {
             name: iter(given) for name, given in _chain.check_sizes(self.layers, sizes).items()
         }
@@ -141,9 +142,7 @@ class Net:
         >>> np.allclose(y[1:], y_rest)
         True
         """
-        run, x, state = self._prepare(parameters, x, state, lengths, None, engine)
-        y, state, _ = self._forward(run, x, state, keep=False)
-        return self._swap(y), state
+        return self._apply(parameters, x, state, lengths, engine, {})
 
     def forward(
         self,
@@ -174,7 +173,7 @@ class Net:
         (True, ['h0', 'x'])
         """
         run, x, state = self._prepare(parameters, x, state, lengths, gates, engine)
-        y, state, records = self._forward(run, x, state, keep=True)
+        y, state, records = self._forward(run, x, state)
         return self._swap(y), state, Tape(run, tuple(records), y.shape, tuple(gates or ()))
 
     def backward(
@@ -203,8 +202,8 @@ class Net:
         engine: str = "auto",
     ) -> tuple[float, State]:
         """The loss of `loss_and_gradients` without the gradients, and the new state."""
-        run, x, state = self._prepare(parameters, x, state, lengths, None, engine)
-        y, state, _ = self._forward(run, x, state, keep=False)
+        run, x, state = self._prepare(parameters, x, state, lengths, None, engine, {})
+        y, state, _ = self._forward(run, x, state)
         return self._loss(loss, y, targets, run.lengths)[0], state
 
     def loss_and_gradients(
@@ -235,7 +234,7 @@ class Net:
         True
         """
         run, x, state = self._prepare(parameters, x, state, lengths, None, engine)
-        y, state, records = self._forward(run, x, state, keep=True)
+        y, state, records = self._forward(run, x, state)
         value, dy = self._loss(loss, y, targets, run.lengths)
         tape = Tape(run, tuple(records), y.shape, ())
         return value, self._backward(tape, dy, None, need_dx=False)[0], state
@@ -270,6 +269,7 @@ class Net:
         lengths: Any,
         gates: Mapping[str, Any] | None,
         engine: str,
+        packed: dict[str, Any] | None = None,
     ) -> tuple[Pass, Array, State]:
         """Check every argument; x comes back time first."""
         scans = _chain.find_scans(engine)
@@ -288,19 +288,31 @@ class Net:
             scans,
             _chain.check_lengths(lengths, *x.shape[:2]),
             _chain.check_gates(gates, axes, dtype),
+            packed,
         )
         return run, x, state
 
-    def _forward(
-        self, run: Pass, x: Array, state: State, keep: bool
-    ) -> tuple[Array, State, list[Any]]:
+    def _apply(
+        self,
+        parameters: Parameters,
+        x: Any,
+        state: Any,
+        lengths: Any,
+        engine: str,
+        packed: dict[str, Any],
+    ) -> tuple[Array, State]:
+        run, x, state = self._prepare(parameters, x, state, lengths, None, engine, packed)
+        y, state, _ = self._forward(run, x, state)
+        return self._swap(y), state
+
+    def _forward(self, run: Pass, x: Array, state: State) -> tuple[Array, State, list[Any]]:
         records: list[Any] = []
         new_state: State = ()
         for layer in self.chain:
             own, state = state[: len(layer.directions)], state[len(layer.directions) :]
             x, own, record = layer.forward(run, x, own)
             new_state += own
-            if keep:
+            if run.packed is None:
                 records.append(record)
         return x, new_state, records
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 from l0gate.reference._cells import Array, sigmoid
-from l0gate.reference._chain import check_parameters
+from l0gate.reference._chain import check_axes, check_parameters
 from l0gate.reference._layers import Embedding, Parameters, Recurrent, State
 from l0gate.reference._net import LOSSES, Net
 
@@ -100,6 +100,8 @@ def expected_size(
     >>> expected_size(net, parameters, {})[0] == 3 * 5 * 2 + 3 * 5 * 5
     True
     """
+    _, axes = check_parameters(net.chain, parameters)
+    check_axes("log_alpha", log_alpha, axes)
     opened = {
         axis: hard_concrete_open_probability(values, **distribution)
         for axis, values in log_alpha.items()
@@ -107,7 +109,7 @@ def expected_size(
     p = {axis: probability for axis, (probability, _) in opened.items()}
     dp = {axis: np.zeros_like(probability) for axis, probability in p.items()}
     size = 0.0
-    for blocks, outputs, inputs in _matrices(net, parameters):
+    for blocks, outputs, inputs in _matrices(net, parameters, axes):
         n_out, n_in = (
             sum(float(p[axis].sum()) if axis in p else number for axis, number in side)
             for side in (outputs, inputs)
@@ -185,9 +187,10 @@ def _stretch(s: Array, ds: Array, gamma: float, zeta: float) -> tuple[Array, Arr
 Side = list[tuple[str, int]]  # the axes of a dimension with their full sizes; "" has no gates
 
 
-def _matrices(net: Net, parameters: Parameters) -> Iterator[tuple[int, Side, Side]]:
+def _matrices(
+    net: Net, parameters: Parameters, axes: Mapping[str, int]
+) -> Iterator[tuple[int, Side, Side]]:
     """Every matrix of the net as (blocks, outputs, inputs)."""
-    _, axes = check_parameters(net.chain, parameters)
     layers = [layer for layer in net.chain if layer.names]
     for index, layer in enumerate(layers):
         if isinstance(layer, Recurrent):

@@ -57,15 +57,17 @@ class StreamingNet:
         kept: Sequence[tuple[Any, int]] | None = None,
         engine: str = "auto",
     ) -> None:
+        _chain.find_scans(engine)
+        self._chain = net.chain
+        self._dtype, self._axes = _chain.check_parameters(self._chain, parameters)
         self.net = net
         self.parameters = {name: parameters[name] for name in net.parameter_names}
         self.engine = engine
-        self._chain = net.chain
-        self._dtype, self._axes = _chain.check_parameters(self._chain, self.parameters)
         self._tokens = isinstance(self._chain[0], Embedding)
         self._input_size = _chain.input_size(self._chain, self.parameters)
         self._input_index = self._check_input_index(input_index)
         self._kept = self._check_kept(kept)
+        self._packed: dict[str, Any] = {}  # what sequences need packed, kept between them
         streams = all(len(layer.directions) < 2 for layer in self._chain)
         self._steps = [
             _STEPS[type(layer)](layer, self.parameters) for layer in self._chain if streams
@@ -83,7 +85,7 @@ class StreamingNet:
         """Run a sequence: as `Net.apply`, with what `Net.bind` says of dense inputs and states."""
         x = self._reduce_input(np.asarray(x))
         state = self._reduce_state(state)
-        return self.net.apply(self.parameters, x, state, lengths=lengths, engine=self.engine)
+        return self.net._apply(self.parameters, x, state, lengths, self.engine, self._packed)
 
     def step(self, x_t: Any, state: Any = None) -> tuple[Array, State]:
         """Run one time step.

@@ -1,0 +1,228 @@
+"""Bound nets: step by step equals the whole, in every layout of the input, small or dense."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from l0gate.reference import Net, StreamingNet
+from reference_cases import (
+    ENGINES,
+    Problem,
+    assert_close,
+    cast,
+    freeze,
+    leaves,
+    problems,
+    tree_map,
+)
+
+from l0gate import L0GateError
+
+
+def _time_first(problem: Problem, array: np.ndarray) -> np.ndarray:
+    return array.swapaxes(0, 1) if problem.net.batch_first else array
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@given(data=st.data())
+def test_steps_equal_the_whole(engine: str, dtype: type, data: st.DataObject) -> None:
+    problem = cast(data.draw(problems(ragged=True, bidirectional=False)), dtype)
+    bound = problem.net.bind(problem.parameters, engine=engine)
+    y, last = bound(problem.x, problem.state)
+    state, outputs = problem.state, []
+    for x_t in _time_first(problem, problem.x):
+        y_t, state = bound.step(x_t, state)
+        outputs.append(y_t)
+    assert_close((np.stack(outputs), state), (_time_first(problem, y), last), dtype)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@given(problem=problems(ragged=True, bidirectional=False))
+def test_one_unbatched_sequence_equals_a_batch_of_one(engine: str, problem: Problem) -> None:
+    bound = problem.net.bind(problem.parameters, engine=engine)
+    x_t = _time_first(problem, problem.x)[0]
+    batch_y, batch_state = bound.step(x_t, problem.state)
+    zero_y, zero_state = bound.step(x_t)
+    for b in range(len(x_t)):
+        pick = tree_map(lambda array, b=b: array[b], (problem.state, batch_state, zero_state))
+        assert_close(bound.step(x_t[b], pick[0]), (batch_y[b], pick[1]))
+        assert_close(bound.step(x_t[b]), (zero_y[b], pick[2]))
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@given(problem=problems(empty=True, ragged=True))
+def test_a_bound_net_equals_apply(engine: str, problem: Problem) -> None:
+    bound = problem.net.bind(problem.parameters, engine=engine)
+    expected = problem.net.apply(
+        problem.parameters, problem.x, problem.state, lengths=problem.lengths, engine="numpy"
+    )
+    for _ in range(2):  # the second time with what the first has packed
+        assert_close(bound(problem.x, problem.state, problem.lengths), expected)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("kind", ["lstm", "gru"])
+def test_a_language_model_streams(engine: str, kind: str) -> None:
+    net = Net(
+        [
+            {"type": "embedding", "name": "embedding"},
+            {"type": kind, "name": "rnn", "num_layers": 2},
+            {"type": "activation", "function": "relu"},
+            {"type": "linear", "name": "between", "bias": False},
+            {"type": kind, "name": "rnn2"},
+            {"type": "linear", "name": "decoder"},
+        ]
+    )
+    sizes = {"embedding": 3, "rnn": (5, 4), "between": 3, "rnn2": 2, "decoder": 6}
+    rng = np.random.default_rng(0)
+    parameters = freeze(net.init(rng, input_size=6, sizes=sizes, dtype=np.float64))
+    bound = net.bind(parameters, engine=engine)
+    tokens = rng.integers(0, 6, (7, 2))
+    y, last = bound(tokens)
+    states: list[Any] = [None]
+    for t, x_t in enumerate(tokens):
+        y_t, state = bound.step(x_t, freeze(states[-1]))
+        assert_close(y_t, y[t])
+        states.append(state)
+    assert_close(states[-1], last)
+
+    single = None
+    for t, token in enumerate(tokens[:, 0].tolist()):  # Python ints, one sequence
+        y_t, single = bound.step(token, single)
+        assert_close(y_t, y[t, 0])
+
+    # Old states still are what they were: going on from one gives the same as before.
+    y_again, _ = bound.step(tokens[3], states[3])
+    assert_close(y_again, y[3])
+    assert isinstance(bound, StreamingNet)
+    assert bound.layers == net.layers
+    assert bound.net is net
+    assert tuple(bound.parameters) == net.parameter_names
+
+
+def test_results_are_the_callers_own() -> None:
+    """Writing into a result changes neither the parameters nor later results."""
+    for layers in (
+        [{"type": "embedding", "name": "a"}],
+        [{"type": "embedding", "name": "a"}, {"type": "activation", "function": "tanh"}],
+        [{"type": "embedding", "name": "a"}, {"type": "lstm", "name": "b"}],
+        [{"type": "embedding", "name": "a"}, {"type": "gru", "name": "b"}],
+    ):
+        net = Net(layers)
+        sizes = {"a": 3, "b": 3} if len(layers) == 2 and "name" in layers[1] else {"a": 3}
+        bound = net.bind(net.init(np.random.default_rng(0), input_size=4, sizes=sizes))
+        first = freeze(bound.step(2))
+        whole = freeze(bound(np.array([[2]])))
+        for array in leaves((bound.step(2), bound(np.array([[2]])))):
+            array[...] = np.nan
+        assert_close(bound.step(2), first, np.float32)
+        assert_close(bound(np.array([[2]])), whole, np.float32)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("kind", ["lstm", "gru"])
+def test_dense_inputs_and_states_are_reduced(engine: str, kind: str) -> None:
+    net = Net([{"type": kind, "name": "rnn", "num_layers": 2}])
+    rng = np.random.default_rng(0)
+    parameters = net.init(rng, input_size=2, sizes={"rnn": (3, 2)}, dtype=np.float64)
+    inputs = np.array([1, 4])
+    kept = [(np.array([0, 2, 5]), 6), (np.array([1, 3]), 5)]
+    bound = net.bind(parameters, input_index=inputs, kept=kept, engine=engine)
+    plain = net.bind(parameters, engine=engine)
+
+    x = rng.standard_normal((4, 2, 6))
+    states = 2 if kind == "lstm" else 1
+    dense = tuple(
+        parts if states == 2 else parts[0]
+        for parts in (tuple(rng.standard_normal((states, 2, size))) for _, size in kept)
+    )
+    small = tuple(
+        tree_map(lambda array, index=index: array[:, index], entry)
+        for entry, (index, _) in zip(dense, kept, strict=True)
+    )
+    expected = plain(x[..., inputs], small)
+    assert_close(bound(x, dense), expected)
+    assert_close(bound(x, small), expected)
+    assert_close(bound(x, (dense[0], small[1])), expected)
+    y_t, state = bound.step(x[0], dense)
+    assert_close(y_t, expected[0][0])
+    assert_close(bound.step(x[1], state)[0], expected[0][1])
+    one = tree_map(lambda array: array[1], dense)
+    assert_close(bound.step(x[0, 1], one)[0], expected[0][0, 1])
+
+
+FLOATS = Net([{"type": "lstm", "name": "rnn"}])
+FLOAT_PARAMETERS = FLOATS.init(np.random.default_rng(0), input_size=2, sizes={"rnn": 3})
+TOKENS = Net([{"type": "embedding", "name": "embedding"}, {"type": "gru", "name": "rnn"}])
+TOKEN_PARAMETERS = TOKENS.init(
+    np.random.default_rng(0), input_size=5, sizes={"embedding": 2, "rnn": 3}
+)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"engine": "gpu"}, "`engine` is 'gpu'; allowed: auto, numpy, numba"),
+        ({"input_index": [0, 1, 2]}, "`input_index` is [0, 1, 2]; expected 2 indices"),
+        ({"input_index": [0, -1]}, "`input_index` is [0, -1]; expected 2 indices"),
+        ({"input_index": [0.0, 1.0]}, "`input_index` is [0.0, 1.0]; expected 2 indices"),
+        ({"kept": []}, "`kept` has 0 entries; expected 1, one per layer and direction"),
+        ({"kept": [([0, 1], 4)]}, "`kept[0]` is ([0, 1], 4); expected 3 indices below 4"),
+        ({"kept": [([0, 1, 4], 4)]}, "`kept[0]` is ([0, 1, 4], 4); expected 3 indices below 4"),
+    ],
+)
+def test_wrong_bindings_are_refused(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(L0GateError) as caught:
+        FLOATS.bind(FLOAT_PARAMETERS, **options)
+    assert message in str(caught.value)
+
+
+def test_an_input_index_needs_features() -> None:
+    with pytest.raises(L0GateError, match="the net reads tokens, not features"):
+        TOKENS.bind(TOKEN_PARAMETERS, input_index=[0, 1])
+
+
+@pytest.mark.parametrize(
+    ("x", "state", "message"),
+    [
+        (1.0, None, "`x` has dtype float64; an embedding reads integer tokens"),
+        (5, None, "`x` contains the token 5; allowed: 0..4"),
+        (-1, None, "`x` contains the token -1; allowed: 0..4"),
+        ([[1]], None, "`x_t` has shape (1, 1); expected a token or (B,)"),
+        (1, (np.zeros((1, 3)),), "`state[0]` has an array of shape (1, 3); expected (3,)"),
+        ([1, 2], (np.zeros((1, 3)),), "`state[0]` has an array of shape (1, 3); expected (2, 3)"),
+        (1, np.zeros(3), "`state` is of type ndarray; expected a tuple of 1 entries"),
+    ],
+)
+def test_wrong_steps_are_refused(x: Any, state: Any, message: str) -> None:
+    with pytest.raises(L0GateError) as caught:
+        TOKENS.bind(TOKEN_PARAMETERS).step(x, state)
+    assert message in str(caught.value)
+
+
+def test_wrong_features_are_refused() -> None:
+    bound = FLOATS.bind(FLOAT_PARAMETERS)
+    with pytest.raises(
+        L0GateError, match=r"`x` has shape \(3,\); its last dimension must be the 2"
+    ):
+        bound.step(np.ones(3))
+    with pytest.raises(L0GateError, match=r"`x_t` has shape \(\); expected \(features,\)"):
+        bound.step(1.0)
+    with pytest.raises(L0GateError, match="`x` has dtype int64; a net without an embedding"):
+        bound.step([1, 2])
+    reduced = FLOATS.bind(FLOAT_PARAMETERS, input_index=[0, 4])
+    with pytest.raises(L0GateError, match="the net reads input feature 4, so the last dimension"):
+        reduced(np.ones((3, 1, 4)))
+
+
+def test_a_reverse_layer_cannot_step() -> None:
+    net = Net([{"type": "gru", "name": "rnn", "bidirectional": True}])
+    bound = net.bind(net.init(np.random.default_rng(0), input_size=2, sizes={"rnn": 3}))
+    assert bound(np.ones((4, 1, 2)))[0].shape == (4, 1, 6)
+    with pytest.raises(L0GateError, match="a reverse layer reads the future"):
+        bound.step(np.ones(2))
