@@ -1,0 +1,142 @@
+"""Checkpoints: one file from which a job goes on to the same numbers, bit for bit."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from l0gate._archive import pack, unpack, write_atomically
+from l0gate._errors import L0GateError, check
+from l0gate._tensor import Backend
+from l0gate.cli._training import Adam, Training
+
+FILE = "checkpoint.npz"
+_FORMAT = "l0gate checkpoint"
+
+
+def write(
+    folder: Path, job: Mapping[str, Any], phases: Mapping[str, Training], backend: Backend
+) -> None:
+    """Write the phases of a job so far; a crash leaves the old file or the new one."""
+    arrays: dict[str, np.ndarray] = {}
+    notes: dict[str, Any] = {}
+    for phase, training in phases.items():
+        own, notes[phase] = _pack(training, backend)
+        arrays |= {f"{phase}/{name}": array for name, array in own.items()}
+    manifest = {"format": _FORMAT, "job": dict(job), "phases": notes}
+    write_atomically(folder / FILE, pack(arrays, manifest))
+
+
+def read(folder: Path, job: Mapping[str, Any], backend: Backend) -> dict[str, Training]:
+    """The phases of the job in the folder; a checkpoint of any other job raises."""
+    path = folder / FILE
+    try:
+        arrays, manifest = unpack(path.read_bytes())
+        check(manifest.get("format") == _FORMAT, "is no checkpoint")
+    except OSError as error:
+        raise L0GateError(f"`--resume`: '{path}' cannot be read: {error.strerror}") from None
+    except L0GateError as error:
+        raise L0GateError(f"`--resume`: '{path}' {error}") from None
+    _check_job(path, manifest["job"], job)
+    return {
+        phase: _unpack(_below(arrays, phase), notes, backend)
+        for phase, notes in manifest["phases"].items()
+    }
+
+
+def _check_job(path: Path, found: Mapping[str, Any], job: Mapping[str, Any]) -> None:
+    names = sorted({*found, *job})
+    differences = [
+        f"{name} was {found.get(name)!r} and is now {job.get(name)!r}"
+        for name in names
+        if found.get(name) != job.get(name)
+    ]
+    check(
+        not differences,
+        f"`--resume`: '{path}' is the checkpoint of another job: {'; '.join(differences)}."
+        " Resume with the options it was started with, or choose another `--out`",
+    )
+
+
+def _pack(training: Training, backend: Backend) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    tree: dict[str, Any] = {
+        "parameters": training.parameters,
+        "adam": {"first": training.adam.first, "second": training.adam.second},
+        "carry": _numbered(training.carry or ()),
+    }
+    notes: dict[str, Any] = {"steps": training.adam.steps, "seconds": training.seconds}
+    if training.gates is not None and training.gate_adam is not None:
+        tree["gates"] = training.gates
+        tree["gate_adam"] = {
+            "first": training.gate_adam.first,
+            "second": training.gate_adam.second,
+        }
+        notes["rng"] = list(training.rng)
+    arrays = {name: backend.to_numpy(array) for name, array in _flat(tree).items()}
+    arrays["losses"] = np.array(training.losses)
+    arrays["shares"] = np.array(training.shares)
+    return arrays, notes
+
+
+def _unpack(arrays: dict[str, np.ndarray], notes: Mapping[str, Any], backend: Backend) -> Training:
+    losses, shares = arrays.pop("losses").tolist(), arrays.pop("shares").tolist()
+    tree = _nested({name: backend.asarray(array) for name, array in arrays.items()})
+    carry = tree.get("carry")
+    training = Training(
+        tree["parameters"],
+        Adam(**tree["adam"], steps=notes["steps"]),
+        carry=None if carry is None else _counted(carry),
+        losses=losses,
+        shares=shares,
+        seconds=notes["seconds"],
+    )
+    if "gates" in tree:
+        training.gates = tree["gates"]
+        training.gate_adam = Adam(**tree["gate_adam"], steps=notes["steps"])
+        training.rng = tuple(notes["rng"])
+    return training
+
+
+def _numbered(value: Any) -> Any:
+    """Nested tuples as dicts with the positions as keys."""
+    if isinstance(value, tuple):
+        return {str(i): _numbered(part) for i, part in enumerate(value)}
+    return value
+
+
+def _counted(value: Any) -> Any:
+    """The inverse of `_numbered`."""
+    if isinstance(value, dict):
+        return tuple(_counted(value[str(i)]) for i in range(len(value)))
+    return value
+
+
+def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """A nested dict as one level, its keys joined by slashes."""
+    flat: dict[str, Any] = {}
+    for name, value in tree.items():
+        if isinstance(value, Mapping):
+            flat |= _flat(value, f"{prefix}{name}/")
+        else:
+            flat[prefix + name] = value
+    return flat
+
+
+def _nested(flat: Mapping[str, Any]) -> dict[str, Any]:
+    """The inverse of `_flat`."""
+    tree: dict[str, Any] = {}
+    for name, value in flat.items():
+        *folders, last = name.split("/")
+        place = tree
+        for folder in folders:
+            place = place.setdefault(folder, {})
+        place[last] = value
+    return tree
+
+
+def _below(arrays: Mapping[str, np.ndarray], folder: str) -> dict[str, np.ndarray]:
+    start = f"{folder}/"
+    return {n.removeprefix(start): a for n, a in arrays.items() if n.startswith(start)}

@@ -1,0 +1,121 @@
+"""The report of a job: a table for people, JSON for programs, and a picture."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from l0gate._archive import write_atomically
+from l0gate._errors import L0GateError, check
+from l0gate.cli._training import Training
+
+FILE, PICTURE = "report.json", "report.png"
+NETS = ("dense", "gated", "small", "direct")
+_KEYS = (*NETS, "metric", "options", "text", "comparison", "certificate", "speedup", "seconds")
+
+
+def write_report(
+    folder: Path,
+    report: Mapping[str, Any],
+    phases: Mapping[str, Training],
+    kept: Mapping[str, np.ndarray],
+    sizes: Mapping[str, int],
+) -> None:
+    """Write report.json, and report.png where matplotlib is installed."""
+    text = json.dumps(report, indent=2, allow_nan=False)
+    write_atomically(folder / FILE, (text + "\n").encode())
+    if importlib.util.find_spec("matplotlib") is not None:
+        from l0gate.cli._picture import draw
+
+        write_atomically(folder / PICTURE, draw(report, phases, kept, sizes))
+
+
+def read_report(folder: Path) -> dict[str, Any]:
+    """The content of a run's report.json."""
+    path = folder / FILE
+    try:
+        report = json.loads(path.read_bytes())
+    except OSError as error:
+        raise L0GateError(f"`RUN` '{folder}': '{path}' cannot be read: {error.strerror}") from None
+    except ValueError as error:
+        raise L0GateError(f"`RUN` '{folder}': '{path}' is no JSON: {error}") from None
+    complete = isinstance(report, dict) and all(key in report for key in _KEYS)
+    check(complete, f"`RUN` '{folder}': '{path}' is no report of `l0gate train`")
+    assert isinstance(report, dict)
+    return report
+
+
+def show_report(console: Console, report: Mapping[str, Any]) -> None:
+    """Print the table and what follows from it."""
+    console.print(_table(report))
+    for line in _sentences(report):
+        console.print(line, markup=False)
+
+
+def _table(report: Mapping[str, Any]) -> Table:
+    table = Table(title=f"{report['text']['name']}, {report['options']['steps']:,} steps each")
+    table.add_column("")
+    for name in NETS:
+        table.add_column(name, justify="right")
+    figure = report["metric"]
+    cells: dict[str, Callable[[Mapping[str, Any]], str]] = {
+        "parameters": lambda net: f"{net['parameters']:,}",
+        "recurrent parameters": lambda net: f"{net['recurrent_parameters']:,}",
+        "size in kB": lambda net: f"{net['bytes'] / 1000:,.0f}",
+        "embedding": lambda net: str(net["input_size"]),
+        "hidden": lambda net: " + ".join(map(str, net["hidden_sizes"])),
+        f"valid {figure}".replace("_", " "): lambda net: _number(net.get(f"valid_{figure}")),
+        figure.replace("_", " "): lambda net: _number(net.get(figure)),
+    }
+    for label, cell in cells.items():
+        row = [cell(report[name]) for name in NETS]
+        if set(row) != {"-"}:
+            table.add_row(label, *row)
+    return table
+
+
+def _number(value: float | None) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.3f}" if value < 100 else f"{value:.1f}"
+
+
+def _sentences(report: Mapping[str, Any]) -> list[str]:
+    dense, small = report["dense"], report["small"]
+    share = small["recurrent_parameters"] / dense["recurrent_parameters"]
+    budget, speed, certificate = report["budget"], report["speedup"], report["certificate"]
+    lines = [f"The small net keeps {share:.1%} of the recurrent parameters"]
+    if budget is not None:
+        lines[0] += f": {budget['used']:,} of at most {budget['limit']:,.0f}"
+        if budget["with_one_more_neuron"] is not None:
+            lines[0] += f" (one more neuron: {budget['with_one_more_neuron']:,} or more)"
+    lines[0] += "."
+    gap = report["comparison"]["gap_recovered"]
+    if gap is not None:
+        lines.append(
+            f"It recovers {gap:.0%} of the distance from a net of its sizes trained directly"
+            " to the dense one."
+        )
+    times = speed["latency_step_microseconds"]
+    lines.append(
+        f"At batch 1 it runs {speed['latency_step']:.1f} times as fast step by step"
+        f" ({times['dense']:.0f} -> {times['small']:.0f} us) and {speed['sequence']:.1f} times on"
+        f" whole sequences ({speed['engine']})."
+    )
+    lines.append(
+        f"Gated and small net differ by at most {certificate['max_abs_difference']:.1e} on"
+        f" {certificate['sequences']} inputs (allowed {certificate['tolerance']:.1e});"
+        f" {certificate['forced_open']} neurons were forced open, {certificate['forced_closed']}"
+        " closed."
+    )
+    seconds = report["seconds"]
+    phases = ", ".join(f"{name} {seconds[name]:.0f} s" for name in NETS if name in seconds)
+    lines.append(f"Training took: {phases}.")
+    return lines

@@ -1,0 +1,106 @@
+"""What a person sees while a job runs: a bar in a terminal, a line now and then elsewhere."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from l0gate.cli._training import Training
+
+_BETWEEN_LINES = 10.0  # seconds, where there is no terminal
+_AVERAGED = 50  # steps
+
+Show = Callable[[Training], None]
+
+
+class Screen:
+    """Writes to standard output."""
+
+    def __init__(self, console: Console | None = None) -> None:
+        self.console = console or Console(highlight=False, soft_wrap=True)
+
+    def say(self, text: str) -> None:
+        """A line of text as it is."""
+        self.console.print(text, markup=False)
+
+    @contextmanager
+    def working(self, what: str) -> Iterator[None]:
+        """Say what takes a while, and in a terminal show that it goes on."""
+        if self.console.is_terminal:
+            with self.console.status(what):
+                yield
+        else:
+            self.say(f"{what} ...")
+            yield
+
+    @contextmanager
+    def follow(self, phase: str, steps: int) -> Iterator[Show]:
+        """Show a training as it goes: loss, expected size, time left."""
+        if self.console.is_terminal:
+            with _bar(self.console) as progress:
+                task = progress.add_task(phase, total=steps, figures="")
+
+                def show(training: Training) -> None:
+                    progress.update(
+                        task, completed=training.step, figures=figures(training) or "starting"
+                    )
+
+                yield show
+        else:
+            yield self._lines(phase, steps)
+
+    def _lines(self, phase: str, steps: int) -> Show:
+        begun = last = time.monotonic()
+        first: int | None = None
+
+        def show(training: Training) -> None:
+            nonlocal last, first
+            now = time.monotonic()
+            if first is None:
+                first = training.step
+                self.say(f"{phase}: {steps:,} steps" + (f", from {first:,}" if first else ""))
+            elif now - last >= _BETWEEN_LINES or training.step == steps:
+                last = now
+                left = (now - begun) / (training.step - first) * (steps - training.step)
+                self.say(
+                    f"{phase}: {training.step:,}/{steps:,}  {figures(training)}  {left:.0f} s left"
+                )
+
+        return show
+
+
+def figures(training: Training) -> str:
+    """The loss, averaged over the last steps, and the expected size where there are gates."""
+    if not training.losses:
+        return ""
+    recent = training.losses[-_AVERAGED:]
+    text = f"{sum(recent) / len(recent) / math.log(2):.3f} bits"
+    return text if training.gates is None else f"{text}, size {training.shares[-1]:.0%}"
+
+
+def _bar(console: Console) -> Progress:
+    return Progress(
+        SpinnerColumn(),
+        TextColumn("{task.description:<6}"),
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[figures]}"),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        console=console,
+        refresh_per_second=4,
+    )

@@ -1,0 +1,46 @@
+"""Ctrl-C and kill: finish the step, keep a checkpoint, then go."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import FrameType
+
+
+@dataclass
+class Stop:
+    """`requested` is the number of the signal that asked to stop, 0 as long as none did."""
+
+    requested: int = 0
+
+
+class StoppedError(Exception):
+    """A signal ended the training; its checkpoint is kept."""
+
+    def __init__(self, number: int, phase: str, step: int) -> None:
+        super().__init__(f"stopped in the {phase} net after step {step:,}")
+        self.exit_code = 128 + number
+
+
+@contextmanager
+def stop_signals() -> Iterator[Stop]:
+    """Within, the first SIGINT or SIGTERM only asks to stop; a second one acts as ever."""
+    stop = Stop()
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def restore() -> None:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+    def ask(number: int, frame: FrameType | None) -> None:
+        stop.requested = number
+        restore()
+
+    for number in before:
+        signal.signal(number, ask)
+    try:
+        yield stop
+    finally:
+        restore()
