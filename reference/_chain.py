@@ -85,9 +85,10 @@ def build(layers: Sequence[Mapping[str, Any]]) -> tuple[Layer, ...]:
     chain: list[Layer] = []
     reads: tuple[str, ...] = ()  # axes of the features so far, () where they have no gates
     count = 0
+    following = [layer["type"] for layer in layers[1:]] + ["activation"]
     for layer in layers:
         if layer["type"] == "embedding":
-            chain.append(Embedding(layer["name"]))
+            chain.append(Embedding(layer["name"], multiplied=following[0] != "activation"))
         elif layer["type"] == "linear":
             chain.append(Linear(layer["name"], layer["bias"], reads))
             reads = ()
@@ -124,10 +125,7 @@ def find_scans(engine: str) -> ModuleType:
     if engine == "numpy":
         return _cells
     try:
-        scans = import_module("l0gate.reference._jit")
-        if not hasattr(scans, "gru_scan_backward"):
-            raise ImportError("the compiled scans are not complete yet")
-        return scans
+        return import_module("l0gate.reference._jit")
     except ImportError as error:
         if engine == "auto":
             return _cells

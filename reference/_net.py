@@ -12,6 +12,7 @@ from l0gate.reference._cells import Array
 from l0gate.reference._layers import (
     Embedding,
     Gradients,
+    Input,
     Linear,
     Parameters,
     Pass,
@@ -308,13 +309,15 @@ class Net:
     def _forward(self, run: Pass, x: Array, state: State) -> tuple[Array, State, list[Any]]:
         records: list[Any] = []
         new_state: State = ()
+        y: Input = x
         for layer in self.chain:
             own, state = state[: len(layer.directions)], state[len(layer.directions) :]
-            x, own, record = layer.forward(run, x, own)
+            y, own, record = layer.forward(run, y, own)
             new_state += own
             if run.packed is None:
                 records.append(record)
-        return x, new_state, records
+        assert isinstance(y, np.ndarray)  # whatever follows an embedding writes its output out
+        return y, new_state, records
 
     def _backward(
         self, tape: Tape, dy: Array, dstate: Any, need_dx: bool

@@ -465,3 +465,18 @@ def test_wrong_sizes_are_refused(options: dict[str, Any], message: str) -> None:
     with pytest.raises(L0GateError) as caught:
         FLOAT_NET.init(np.random.default_rng(0), **{"input_size": 2, **options})
     assert message in str(caught.value)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("shape", [(0, 2), (3, 0), (0, 0)])
+def test_empty_sequences_and_batches(engine: str, shape: tuple[int, int]) -> None:
+    """No steps leave the state as it was; no sequences are no sequences."""
+    x, state = np.zeros(shape, int), ((np.ones((shape[1], 3), np.float32),) * 2,)
+    y, last, tape = NET.forward(PARAMETERS, x, state, engine=engine)
+    assert y.shape == (*shape, 4)
+    assert_close(last, state, np.float32)
+    gradients, dx, dstate, _ = NET.backward(tape, y, state)
+    assert dx is None
+    assert_close(dstate, state, np.float32)
+    assert_close(gradients, tree_map(np.zeros_like, PARAMETERS), np.float32)
+    assert_close(NET.apply(PARAMETERS, x, state, engine=engine), (y, last), np.float32)

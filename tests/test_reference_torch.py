@@ -83,7 +83,8 @@ def test_outputs_states_and_gradients_agree(
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("kind", ["lstm", "gru"])
-def test_a_language_model_agrees(engine: str, dtype: type, kind: str) -> None:
+@pytest.mark.parametrize("batch", [1, 4])  # fewer and more positions than words
+def test_a_language_model_agrees(engine: str, dtype: type, kind: str, batch: int) -> None:
     net = Net(
         [
             {"type": "embedding", "name": "embedding"},
@@ -94,7 +95,7 @@ def test_a_language_model_agrees(engine: str, dtype: type, kind: str) -> None:
     rng = np.random.default_rng(0)
     sizes = {"embedding": 5, "rnn": 7, "decoder": 11}
     parameters = net.init(rng, input_size=11, sizes=sizes, dtype=dtype)
-    tokens, targets = rng.integers(0, 9, (2, 6, 4))  # tokens 9 and 10 stay without a gradient
+    tokens, targets = rng.integers(0, 9, (2, 6, batch))  # tokens 9 and 10 stay without a gradient
     loss, gradients, _ = net.loss_and_gradients(parameters, tokens, targets, engine=engine)
 
     rnn = torch.nn.LSTM if kind == "lstm" else torch.nn.GRU
