@@ -26,7 +26,7 @@ import functools
 import itertools
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -38,8 +38,9 @@ from numba.core import cgutils
 from numba.core.registry import cpu_target
 from numba.extending import intrinsic as typed_intrinsic
 from numba.extending import overload
+from numba.np import arrayobj
 
-from l0gate._errors import check
+from l0gate._errors import L0GateError, check
 
 intrinsic: Any = typed_intrinsic  # its type counts the typing context as an argument of the call
 
@@ -795,3 +796,302 @@ def _share(kernel: Any, T: int, B: int, size: int, *arguments: Any) -> None:
     kernel(0, ends[1], *arguments)
     for other in others:
         other.result()
+
+
+# --- one step of a whole net ----------------------------------------------------------------------
+
+_LSTM, _GRU, _GRU_RESET_BEFORE, _LINEAR, _TANH, _SIGMOID, _RELU = range(7)
+
+
+@intrinsic
+def _view(typingctx, flat, start, shape):
+    """flat[start:...].reshape(shape), at a twentieth of the cost and as unchecked."""
+    result = types.Array(flat.dtype, shape.count, "C", readonly=not flat.mutable)
+
+    def generate(context, builder, signature, arguments):
+        flat, start, shape = arguments
+        source = context.make_array(signature.args[0])(context, builder, flat)
+        view = context.make_array(result)(context, builder)
+        lengths = cgutils.unpack_tuple(builder, shape)
+        strides = [source.itemsize]
+        for length in reversed(lengths[1:]):
+            strides.insert(0, builder.mul(length, strides[0]))
+        arrayobj.populate_array(
+            view,
+            data=builder.gep(source.data, [start]),
+            shape=lengths,
+            strides=strides,
+            itemsize=source.itemsize,
+            meminfo=source.meminfo,
+            parent=source.parent,
+        )
+        context.nrt.incref(builder, result, view._getvalue())
+        return view._getvalue()
+
+    return result(flat, start, shape), generate
+
+
+@_compiled
+def _add(y, x):
+    for j in range(len(x)):
+        y[j] += x[j]
+
+
+@_compiled
+def _set_relu(y, x):
+    zero = x.dtype.type(0)
+    for j in range(len(y)):
+        y[j] = zero if x[j] < zero else x[j]
+
+
+@_compiled
+def _panels_width(columns, parameters):
+    width = _VECTORS * _BYTES // parameters.itemsize
+    return (columns + width - 1) // width * width
+
+
+@_compiled
+def _set_bias(out, parameters, start):
+    """Every row of out = the bias packed at `start`; returns where it ends."""
+    rows, columns = out.shape
+    for b in range(rows):
+        _set(out[b], _view(parameters, start, (columns,)))
+    return start + columns
+
+
+@_compiled
+def _add_packed(out, x, parameters, start):
+    """out += x @ matrix, for the panels packed at `start`; returns where they end."""
+    width = _VECTORS * _BYTES // parameters.itemsize
+    depth, columns = x.shape[1], out.shape[1]
+    _add_product(out, x, 0, _view(parameters, start, (columns // width, depth, width)))
+    return start + depth * columns
+
+
+@_compiled
+def _step_lstm(x, h, c, new_h, new_c, parameters, start, scratch):
+    batch, H = h.shape
+    a = _view(scratch, 0, (batch, _panels_width(4 * H, parameters)))
+    gates = _view(scratch, a.size, (4 * H,))
+    start = _set_bias(a, parameters, start)
+    start = _add_packed(a, x, parameters, start)
+    _add_packed(a, h, parameters, start)
+    for b in range(batch):
+        _set(new_c[b], c[b])
+        _lstm_cell(a[b], gates, new_c[b], new_h[b])
+
+
+@_compiled
+def _step_gru(x, h, new_h, reset_after, parameters, start, scratch):
+    batch, H = h.shape
+    rz = _view(scratch, 0, (batch, _panels_width(2 * H, parameters)))
+    xn = _view(scratch, rz.size, (batch, _panels_width(H, parameters)))
+    n = _view(scratch, rz.size + xn.size, xn.shape)
+    gates = _view(scratch, rz.size + 2 * xn.size, (batch, 3 * H))
+    start = _set_bias(rz, parameters, start)
+    start = _add_packed(rz, x, parameters, start)
+    start = _add_packed(rz, h, parameters, start)
+    start = _set_bias(xn, parameters, start)
+    start = _add_packed(xn, x, parameters, start)
+    start = _set_bias(n, parameters, start)
+    for b in range(batch):
+        _set_sigmoid(gates[b, : 2 * H], rz[b])
+        if reset_after:
+            _set(new_h[b], h[b])
+        else:
+            _set_product(new_h[b], gates[b], h[b])
+    _add_packed(n, new_h, parameters, start)
+    for b in range(batch):
+        if reset_after:
+            _add_reset(n[b], gates[b, :H], xn[b])
+        else:
+            _set(new_h[b], h[b])
+            _add(n[b], xn[b])
+        _gru_update(n[b], gates[b], new_h[b])
+
+
+@_compiled
+def _step_linear(x, y, parameters, start, scratch):
+    rows, outputs = y.shape
+    product = _view(scratch, 0, (rows, _panels_width(outputs, parameters)))
+    start = _set_bias(product, parameters, start)
+    _add_packed(product, x, parameters, start)
+    for b in range(rows):
+        _set(y[b], product[b])
+
+
+@_compiled
+def _step_activation(kind, x, y):
+    for b in range(len(y)):
+        if kind == _TANH:
+            _set_tanh(y[b], x[b])
+        elif kind == _SIGMOID:
+            _set_sigmoid(y[b], x[b])
+        else:
+            _set_relu(y[b], x[b])
+
+
+def _step_layers(table, widest, room, parameters, batch, x, state, out):
+    """One step of every layer in `table` (kind, outputs, start of its parameters).
+
+    x (B * I,). state and the first part of out: the arrays (B, H) of the state one after the
+    other; the rest of out: y (B * O,). Each sequence needs `widest` numbers for what layers pass
+    on, and `room` numbers within a layer.
+    """
+    memory = np.empty(batch * (2 * widest + room), parameters.dtype)
+    scratch = memory[2 * batch * widest :]
+    signal = _view(memory, 0, (batch, len(x) // batch))
+    _set(memory[: len(x)], x)
+    free = batch * widest
+    s = 0
+    for layer in range(len(table)):
+        kind, outputs, start = table[layer, 0], table[layer, 1], table[layer, 2]
+        shape, size = (batch, outputs), batch * outputs
+        if kind == _LSTM:
+            h, c = _view(state, s, shape), _view(state, s + size, shape)
+            new_h, new_c = _view(out, s, shape), _view(out, s + size, shape)
+            _step_lstm(signal, h, c, new_h, new_c, parameters, start, scratch)
+            signal = new_h
+            s += 2 * size
+        elif kind in (_GRU, _GRU_RESET_BEFORE):
+            h, new_h = _view(state, s, shape), _view(out, s, shape)
+            _step_gru(signal, h, new_h, kind == _GRU, parameters, start, scratch)
+            signal = new_h
+            s += size
+        else:
+            source, signal = signal, _view(memory, free, shape)
+            free = batch * widest - free
+            if kind == _LINEAR:
+                _step_linear(source, signal, parameters, start, scratch)
+            else:
+                _step_activation(kind, source, signal)
+    y = _view(out, s, signal.shape)
+    for b in range(batch):
+        _set(y[b], signal[b])
+
+
+@functools.cache
+def _step_kernel(dtype: np.dtype[Any]) -> Any:
+    """`_step_layers`, compiled once: what it only reads may be read-only or not."""
+    number = types.float64 if dtype == np.float64 else types.float32
+    table, integer = types.Array(types.int64, 2, "C"), types.int64
+    given, out = types.Array(number, 1, "C", readonly=True), types.Array(number, 1, "C")
+    kernel = _compiled(_step_layers)
+    kernel.compile(types.void(table, integer, integer, given, integer, given, given, out))
+    kernel.disable_compile()
+    return kernel
+
+
+def _pack_bias(bias: Array | None, matrix: Array) -> Array:
+    return pack((np.zeros(len(matrix), matrix.dtype) if bias is None else bias)[None])
+
+
+# The packers return the kind of a layer, its outputs, the sizes of its state, its parameters as
+# `_step_layers` reads them, and the room that it needs for each sequence.
+_Packed = tuple[int, int, tuple[int, ...], list[Array], int]
+
+
+def _pack_lstm_layer(weight_ih: Array, weight_hh: Array, bias: Array | None) -> _Packed:
+    H = weight_hh.shape[1]
+    parts = [_pack_bias(bias, weight_hh), pack(weight_ih.T), pack(weight_hh.T)]
+    return _LSTM, H, (H, H), parts, parts[0].size + 4 * H
+
+
+def _pack_gru_layer(
+    weight_ih: Array,
+    weight_hh: Array,
+    bias: Array | None,
+    bias_hn: Array | None,
+    reset_after: bool,
+) -> _Packed:
+    H = weight_hh.shape[1]
+    rz, n = slice(2 * H), slice(2 * H, None)
+    bias = np.zeros(3 * H, weight_hh.dtype) if bias is None else bias
+    parts = [_pack_bias(bias[rz], weight_hh[rz]), pack(weight_ih[rz].T), pack(weight_hh[rz].T)]
+    parts += [_pack_bias(bias[n], weight_hh[n]), pack(weight_ih[n].T)]
+    parts += [_pack_bias(bias_hn if reset_after else None, weight_hh[n]), pack(weight_hh[n].T)]
+    room = parts[0].size + 2 * parts[3].size + 3 * H
+    return (_GRU if reset_after else _GRU_RESET_BEFORE), H, (H,), parts, room
+
+
+def _pack_linear_layer(weight: Array, bias: Array | None) -> _Packed:
+    parts = [_pack_bias(bias, weight), pack(weight.T)]
+    return _LINEAR, len(weight), (), parts, parts[0].size
+
+
+_PACKERS: dict[str, Callable[..., _Packed]] = {
+    "lstm": _pack_lstm_layer,
+    "gru": _pack_gru_layer,
+    "linear": _pack_linear_layer,
+}
+_ACTIVATIONS = {"tanh": _TANH, "sigmoid": _SIGMOID, "relu": _RELU}
+
+
+class NetStep:
+    """One time step of a chain of layers as a single call, for streaming.
+
+    `layers` lists them in order with their parameters, all of one dtype, which are packed here:
+
+        ("lstm", weight_ih, weight_hh, bias)     bias (4H,): the sum of both biases
+        ("gru", weight_ih, weight_hh, bias, bias_hn, reset_after)     biases as in `gru_scan`
+        ("linear", weight, bias)
+        ("tanh",), ("sigmoid",), ("relu",)
+
+    A bias may be None. A call takes x (I,) or (B, I) and the state, and returns y (O,) or (B, O)
+    and the new state, in memory of their own. A state is one flat array: the arrays (B, H) whose H
+    stand in `state_sizes` (for each recurrent layer h, and c of an LSTM), one after the other.
+
+    >>> rng = np.random.default_rng(0)
+    >>> weight_ih, weight_hh = rng.standard_normal((2, 8, 2))
+    >>> step = NetStep([("lstm", weight_ih, weight_hh, None), ("linear", np.ones((1, 2)), None)])
+    >>> y, state = step(np.ones(2), np.zeros(step.state_size))
+    >>> h, c = np.split(state, 2)
+    >>> step.state_sizes, bool(np.isclose(y[0], h.sum()))
+    ((2, 2), True)
+    """
+
+    def __init__(self, layers: Sequence[tuple[Any, ...]]) -> None:
+        weights = [layer[1] for layer in layers if len(layer) > 1]
+        check(weights, "`layers` have no weights; at least one layer must have some")
+        self.dtype: np.dtype[Any] = weights[0].dtype
+        self.input_size = width = int(weights[0].shape[1])
+        self.state_sizes: tuple[int, ...] = ()
+        packed: list[Array] = []
+        table, widest, room, start = [], width, 0, 0
+        for kind, *given in layers:
+            if kind in _PACKERS:
+                _check_arrays(**{f"{kind} weight": (given[0], (len(given[0]), width))})
+                code, width, sizes, parts, used = _PACKERS[kind](*given)
+            else:
+                code, sizes, parts, used = _ACTIVATIONS[kind], (), [], 0
+            table.append((code, width, start))
+            start += sum(part.size for part in parts)
+            packed += parts
+            self.state_sizes += sizes
+            widest, room = max(widest, width), max(room, used)
+        self.output_size = width
+        self.state_size = sum(self.state_sizes)
+        parameters = np.concatenate([part.ravel() for part in packed])
+        self._plan = np.array(table, np.int64), widest, room, parameters
+        self._kernel = _step_kernel(self.dtype)
+
+    def __call__(self, x: Array, state: Array) -> tuple[Array, Array]:
+        batch = 1 if x.ndim == 1 else len(x)
+        size = batch * self.state_size
+        if x.size != batch * self.input_size or state.shape != (size,):
+            raise self._mismatch(x, state)
+        out = np.empty(size + batch * self.output_size, self.dtype)
+        try:
+            if batch:
+                self._kernel(*self._plan, batch, x.ravel(), state, out)
+        except TypeError:
+            raise self._mismatch(x, state) from None
+        y = out[size:]
+        return (y if x.ndim == 1 else y.reshape(batch, self.output_size)), out[:size]
+
+    def _mismatch(self, x: Array, state: Array) -> L0GateError:
+        return L0GateError(
+            f"`x` has shape {x.shape} and dtype {x.dtype}, `state` {state.shape} and "
+            f"{state.dtype}; expected x ({self.input_size},) or (B, {self.input_size}) and a "
+            f"contiguous state ({self.state_size},) or (B * {self.state_size},), of {self.dtype}"
+        )

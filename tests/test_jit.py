@@ -271,6 +271,125 @@ class TestEveryScan:
         assert np.isfinite(last).all()
 
 
+def chain(dtype, seed=0):
+    """Layers for `NetStep`, and the same chain run over whole sequences by the NumPy scans."""
+    rng = np.random.default_rng(seed)
+
+    def random(*shape):
+        return rng.uniform(-0.5, 0.5, shape).astype(dtype)
+
+    def recurrent(blocks, inputs, hidden):
+        shapes = (inputs,), (hidden,), ()
+        return [random(blocks * hidden, *shape) for shape in shapes]
+
+    layers = [
+        ("lstm", *recurrent(4, 5, 9)),
+        ("tanh",),
+        ("gru", *recurrent(3, 9, 40), random(40), True),
+        ("sigmoid",),
+        ("gru", *recurrent(3, 40, 3), None, False),
+        ("linear", random(6, 3), random(6)),
+        ("relu",),
+        ("sigmoid",),
+        ("linear", random(2, 6), None),
+    ]
+
+    functions = {
+        "tanh": np.tanh,
+        "sigmoid": _cells.sigmoid,
+        "relu": lambda x: np.maximum(x, 0),
+    }
+
+    def run(x, states):
+        for kind, *arrays in layers:
+            if kind == "lstm":
+                gx = x @ arrays[0].T + arrays[2]
+                x = _cells.lstm_scan(gx, arrays[1], next(states), next(states))[0]
+            elif kind == "gru":
+                bias_hn = np.zeros(len(arrays[1]) // 3, dtype) if arrays[3] is None else arrays[3]
+                gx = x @ arrays[0].T + arrays[2]
+                x = _cells.gru_scan(gx, arrays[1], bias_hn, next(states), arrays[4])[0]
+            elif kind == "linear":
+                x = x @ arrays[0].T + (0 if arrays[1] is None else arrays[1])
+            else:
+                x = functions[kind](x)
+        return x
+
+    return layers, run
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("batch", [0, 1, 2, 13])
+def test_steps_of_a_net_equal_the_whole(batch, dtype):
+    layers, run = chain(dtype)
+    step = _jit.NetStep(layers)
+    assert step.state_sizes == (9, 9, 40, 3)
+    rng = np.random.default_rng(1)
+    x = rng.standard_normal((4, batch, 5)).astype(dtype)
+    initial = [rng.standard_normal((batch, size)).astype(dtype) for size in step.state_sizes]
+    expected = run(x, iter(initial))
+    state = np.concatenate([array.ravel() for array in initial])
+    for x_t, expected_t in zip(x, expected, strict=True):
+        x_t.flags.writeable = state.flags.writeable = False
+        kept = state.copy()
+        y, after = step(x_t, state)
+        assert_close([y], [expected_t], dtype)
+        np.testing.assert_array_equal(state, kept)
+        state = after.copy()
+        after[:] = np.nan  # so that nothing can lean on it
+
+
+def test_one_sequence_needs_no_batch():
+    layers, _ = chain(np.float32)
+    step = _jit.NetStep(layers)
+    x, state = np.ones(10, np.float32)[::2], np.ones(step.state_size, np.float32)
+    y, after = step(x, state)
+    y_batch, after_batch = step(x[None], state)
+    assert (y.shape, y_batch.shape) == ((2,), (1, 2))
+    np.testing.assert_array_equal(y, y_batch[0])
+    np.testing.assert_array_equal(after, after_batch)
+
+
+def test_a_step_keeps_a_nan_in_its_sequence():
+    layers, _ = chain(np.float32)
+    step = _jit.NetStep(layers)
+    x, state = np.ones((2, 5), np.float32), np.ones(2 * step.state_size, np.float32)
+    x[0, 0] = np.nan
+    y, _ = step(x, state)
+    assert np.isnan(y[0]).all()
+    assert np.isfinite(y[1]).all()
+
+
+@pytest.mark.parametrize(
+    ("x", "state"),
+    [
+        (np.zeros(6, np.float32), np.zeros(61, np.float32)),
+        (np.zeros(5, np.float32), np.zeros(60, np.float32)),
+        (np.zeros((2, 5), np.float32), np.zeros(61, np.float32)),
+        (np.zeros(5), np.zeros(61, np.float32)),
+        (np.zeros(5, np.float32), np.zeros(61)),
+        (np.zeros(5, np.float32), np.zeros(122, np.float32)[::2]),
+    ],
+)
+def test_a_step_refuses_what_does_not_fit(x, state):
+    step = _jit.NetStep(chain(np.float32)[0])
+    with pytest.raises(L0GateError, match=r"`x` has shape .* expected x \(5,\) or \(B, 5\)"):
+        step(x, state)
+
+
+@pytest.mark.parametrize(
+    ("layers", "message"),
+    [
+        ([("tanh",)], "`layers` have no weights"),
+        ([("linear", np.zeros((2, 3)), None)] * 2, r"`linear weight` has shape .* \(2, 2\)"),
+        ([("linear", np.zeros((2, 3), np.int64), None)], "`linear weight` has dtype int64"),
+    ],
+)
+def test_layers_that_do_not_fit_are_refused(layers, message):
+    with pytest.raises(L0GateError, match=message):
+        _jit.NetStep(layers)
+
+
 def error_in_units(function, exact, x):
     y = np.empty_like(x)
     function(y, x)
