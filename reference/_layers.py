@@ -56,10 +56,10 @@ class Pass:
     dtype: np.dtype[Any]
     axes: Mapping[str, int]  # their sizes
     scans: ModuleType  # `_cells` or `_jit`
-    lengths: Array | None = None
-    gates: Mapping[str, Array] = field(default_factory=dict)  # by axis; of all axes or of none
     # Without a tape: weights by name as the scans have packed them. None for a pass with a tape.
     packed: dict[str, Any] | None = None
+    lengths: Array | None = None
+    gates: Mapping[str, Array] = field(default_factory=dict)  # by axis; of all axes or of none
     gradients: Gradients = field(default_factory=Gradients)
     gate_gradients: Gradients = field(default_factory=Gradients)
 

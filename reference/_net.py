@@ -21,7 +21,7 @@ from l0gate.reference._layers import (
 from l0gate.reference._losses import mean_squared_error, softmax_cross_entropy
 from l0gate.reference._streaming import StreamingNet
 
-from l0gate._errors import check
+from l0gate._errors import L0GateError, check
 
 LOSSES = {"cross_entropy": softmax_cross_entropy, "mse": mean_squared_error}
 
@@ -143,7 +143,7 @@ class Net:
         >>> np.allclose(y[1:], y_rest)
         True
         """
-        return self._apply(parameters, x, state, lengths, engine, {})
+        return self._apply(self._pass(parameters, engine, packed={}), x, state, lengths)
 
     def forward(
         self,
@@ -173,7 +173,7 @@ class Net:
         >>> bool(dx[0, 0, 1] == 0), sorted(gate_gradients)
         (True, ['h0', 'x'])
         """
-        run, x, state = self._prepare(parameters, x, state, lengths, gates, engine)
+        run, x, state = self._prepare(self._pass(parameters, engine), x, state, lengths, gates)
         y, state, records = self._forward(run, x, state)
         return self._swap(y), state, Tape(run, tuple(records), y.shape, tuple(gates or ()))
 
@@ -203,7 +203,8 @@ class Net:
         engine: str = "auto",
     ) -> tuple[float, State]:
         """The loss of `loss_and_gradients` without the gradients, and the new state."""
-        run, x, state = self._prepare(parameters, x, state, lengths, None, engine, {})
+        run = self._pass(parameters, engine, packed={})
+        run, x, state = self._prepare(run, x, state, lengths)
         y, state, _ = self._forward(run, x, state)
         return self._loss(loss, y, targets, run.lengths)[0], state
 
@@ -234,7 +235,7 @@ class Net:
         >>> after < before
         True
         """
-        run, x, state = self._prepare(parameters, x, state, lengths, None, engine)
+        run, x, state = self._prepare(self._pass(parameters, engine), x, state, lengths)
         y, state, records = self._forward(run, x, state)
         value, dy = self._loss(loss, y, targets, run.lengths)
         tape = Tape(run, tuple(records), y.shape, ())
@@ -262,47 +263,31 @@ class Net:
         """
         return StreamingNet(self, parameters, input_index, kept, engine)
 
-    def _prepare(
-        self,
-        parameters: Parameters,
-        x: Any,
-        state: Any,
-        lengths: Any,
-        gates: Mapping[str, Any] | None,
-        engine: str,
-        packed: dict[str, Any] | None = None,
-    ) -> tuple[Pass, Array, State]:
-        """Check every argument; x comes back time first."""
-        scans = _chain.find_scans(engine)
+    def _pass(
+        self, parameters: Parameters, engine: str, packed: dict[str, Any] | None = None
+    ) -> Pass:
+        """What all passes with these parameters have in common, after checking them."""
         dtype, axes = _chain.check_parameters(self.chain, parameters)
+        return Pass(parameters, dtype, axes, _chain.find_scans(engine), packed)
+
+    def _prepare(
+        self, run: Pass, x: Any, state: Any, lengths: Any, gates: Mapping[str, Any] | None = None
+    ) -> tuple[Pass, Array, State]:
+        """Check the arguments of one pass; x comes back time first."""
         tokens = isinstance(self.chain[0], Embedding)
         x = np.asarray(x)
-        expected = ("B, T" if self.batch_first else "T, B") + ("" if tokens else ", features")
-        check(x.ndim == 3 - tokens, f"`x` has shape {x.shape}; expected ({expected})")
-        x = _chain.check_input(x, tokens, _chain.input_size(self.chain, parameters), dtype)
-        x = self._swap(x)
-        state = _chain.check_state(state, self.chain, axes, x.shape[1:2], dtype)
-        run = Pass(
-            parameters,
-            dtype,
-            axes,
-            scans,
-            _chain.check_lengths(lengths, *x.shape[:2]),
-            _chain.check_gates(gates, axes, dtype),
-            packed,
-        )
-        return run, x, state
+        if x.ndim != 3 - tokens:
+            expected = ("B, T" if self.batch_first else "T, B") + ("" if tokens else ", features")
+            raise L0GateError(f"`x` has shape {x.shape}; expected ({expected})")
+        size = _chain.input_size(self.chain, run.parameters)
+        x = self._swap(_chain.check_input(x, tokens, size, run.dtype))
+        state = _chain.check_state(state, self.chain, run.axes, x.shape[1:2], run.dtype)
+        lengths = _chain.check_lengths(lengths, *x.shape[:2])
+        gates = _chain.check_gates(gates, run.axes, run.dtype)
+        return replace(run, lengths=lengths, gates=gates), x, state
 
-    def _apply(
-        self,
-        parameters: Parameters,
-        x: Any,
-        state: Any,
-        lengths: Any,
-        engine: str,
-        packed: dict[str, Any],
-    ) -> tuple[Array, State]:
-        run, x, state = self._prepare(parameters, x, state, lengths, None, engine, packed)
+    def _apply(self, run: Pass, x: Any, state: Any, lengths: Any) -> tuple[Array, State]:
+        run, x, state = self._prepare(run, x, state, lengths)
         y, state, _ = self._forward(run, x, state)
         return self._swap(y), state
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from l0gate.reference._layers import (
     Layer,
     Linear,
     Parameters,
+    Pass,
     State,
     gru_bias,
     lstm_bias,
@@ -57,7 +59,8 @@ class StreamingNet:
         kept: Sequence[tuple[Any, int]] | None = None,
         engine: str = "auto",
     ) -> None:
-        _chain.find_scans(engine)
+        if engine != "auto":  # which looks for numba only when it runs a sequence
+            _chain.find_scans(engine)
         self._chain = net.chain
         self._dtype, self._axes = _chain.check_parameters(self._chain, parameters)
         self.net = net
@@ -67,7 +70,6 @@ class StreamingNet:
         self._input_size = _chain.input_size(self._chain, self.parameters)
         self._input_index = self._check_input_index(input_index)
         self._kept = self._check_kept(kept)
-        self._packed: dict[str, Any] = {}  # what sequences need packed, kept between them
         streams = all(len(layer.directions) < 2 for layer in self._chain)
         self._steps = [
             _STEPS[type(layer)](layer, self.parameters) for layer in self._chain if streams
@@ -85,7 +87,7 @@ class StreamingNet:
         """Run a sequence: as `Net.apply`, with what `Net.bind` says of dense inputs and states."""
         x = self._reduce_input(np.asarray(x))
         state = self._reduce_state(state)
-        return self.net._apply(self.parameters, x, state, lengths, self.engine, self._packed)
+        return self.net._apply(self._pass, x, state, lengths)
 
     def step(self, x_t: Any, state: Any = None) -> tuple[Array, State]:
         """Run one time step.
@@ -112,6 +114,11 @@ class StreamingNet:
             y, own = step(y, own)
             new_state += own
         return y, new_state
+
+    @cached_property
+    def _pass(self) -> Pass:
+        """For sequences; it keeps what their scans have packed."""
+        return self.net._pass(self.parameters, self.engine, packed={})
 
     def _check_input_index(self, given: Any) -> Array | None:
         if given is None:
