@@ -307,15 +307,14 @@ def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
     print(f"l0gate: warning: {message}", file=sys.stderr)
 
 
-def run() -> int:
-    """Run the command line; returns its exit code."""
+def run(arguments: list[str] | None = None) -> int:
+    """Run the command line on `sys.argv` or the given arguments; returns its exit code."""
     warnings.showwarning = _show_warning
     try:
-        app()
-    except NotFiniteError as error:
-        print(f"l0gate: {error}", file=sys.stderr)
-        return 1
+        app(arguments)
+    except SystemExit as ended:
+        return int(ended.code or 0)
     except L0GateError as error:
         print(f"l0gate: {error}", file=sys.stderr)
-        return 2
+        return 1 if isinstance(error, NotFiniteError) else 2
     return 0

@@ -47,6 +47,12 @@ def read(folder: Path, job: Mapping[str, Any], backend: Backend) -> dict[str, Tr
     }
 
 
+def tidy(folder: Path) -> None:
+    """Remove what a process left that was killed while it wrote."""
+    for left in folder.glob(f".{FILE}.*"):
+        left.unlink(missing_ok=True)
+
+
 def _check_job(path: Path, found: Mapping[str, Any], job: Mapping[str, Any]) -> None:
     names = sorted({*found, *job})
     differences = [

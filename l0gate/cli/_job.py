@@ -123,6 +123,9 @@ class Job:
             self.phases[phase] = start(task)
             self._checkpoint()
         training = self.phases[phase]
+        if training.step == task.steps:
+            self.screen.say(f"{phase}: trained already, {training.step:,} steps")
+            return training
         saved = clock = time.perf_counter()
         with stop_signals() as stop, self.screen.follow(phase, task.steps) as show:
             show(training)
@@ -287,6 +290,7 @@ def check_folder(folder: Path, resume: bool) -> None:
     held = (folder / _checkpoint.FILE).exists()
     if resume:
         check(held, f"`--resume`: '{folder}' holds no checkpoint")
+        _checkpoint.tidy(folder)
     else:
         check(
             not held,

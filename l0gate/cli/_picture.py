@@ -25,7 +25,10 @@ def draw(
 ) -> bytes:
     """The picture as PNG."""
     figure = Figure(figsize=(9, 7.5), layout="constrained")
-    losses, shares, neurons = figure.subplots(3, 1, height_ratios=[3, 2, 0.5 + 0.35 * len(kept)])
+    rows = figure.add_gridspec(3, 1, height_ratios=[3, 2, 0.5 + 0.35 * len(kept)])
+    losses = figure.add_subplot(rows[0])
+    shares = figure.add_subplot(rows[1], sharex=losses)
+    neurons = figure.add_subplot(rows[2])
     _draw_losses(losses, report, phases)
     _draw_shares(shares, report, phases["gated"])
     _draw_neurons(neurons, kept, sizes)
@@ -43,13 +46,17 @@ def _draw_losses(axes: Axes, report: Mapping[str, Any], phases: Mapping[str, Tra
             steps,
             [part.mean() for part in parts],
             color=_COLOURS[name],
-            label=f"{name} ({_sizes(report[name if name != 'gated' else 'small'])})",
+            label=_label(report, name),
         )
     unit = report["text"]["unit"]
     axes.set_ylabel(f"training loss\n(bits per {unit})")
     axes.set_title(f"{report['text']['name']}: loss, size, and the neurons that stayed")
-    axes.set_xlabel("step")
     axes.legend()
+
+
+def _label(report: Mapping[str, Any], name: str) -> str:
+    label = f"{name} {_sizes(report[name])}"
+    return f"{label}, shrunk to {_sizes(report['small'])}" if name == "gated" else label
 
 
 def _sizes(net: Mapping[str, Any]) -> str:
@@ -85,4 +92,4 @@ def _draw_neurons(axes: Axes, kept: Mapping[str, np.ndarray], sizes: Mapping[str
 
 
 def _named(axis: str) -> str:
-    return "embedding" if axis == "x" else f"layer {axis.removeprefix('h')}"
+    return "embedding" if axis == "x" else f"hidden layer {int(axis.removeprefix('h')) + 1}"
