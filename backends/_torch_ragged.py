@@ -1,0 +1,273 @@
+"""Recurrent modules whose layers and directions have unequal sizes, and states of the dense size.
+
+`nn.LSTM` and `nn.GRU` have one `hidden_size` for all layers; after pruning there may be several.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.utils.rnn import PackedSequence
+
+from l0gate._errors import check
+
+CELLS: dict[str, type[nn.LSTM] | type[nn.GRU]] = {"LSTM": nn.LSTM, "GRU": nn.GRU}
+
+
+class RaggedRNN(nn.Module):
+    """A stacked LSTM or GRU whose layers and directions each have their own hidden size.
+
+    It is called as the stock module of the same `num_layers`, `bidirectional`, `batch_first` and
+    `dropout`: `y, state = rnn(input, state)` with a padded, unbatched or packed input. It consists
+    of stock modules of one layer and one direction (`cells`, in the order l0, l0_reverse, l1...).
+
+    A state is a tuple with one (B, H_i) tensor per layer and direction, where a stock module has
+    one stacked tensor: h for a GRU, (h, c) with a tuple each for an LSTM. So `h[-1]` is the last
+    layer's state either way. `kept` gives, per cell, the neurons that stayed of the
+    `hidden_size` of the dense module; states of the dense size, stacked or in tuples, are then
+    accepted and reduced.
+
+    >>> rnn = RaggedRNN("GRU", [3, 5], 2, num_layers=2)
+    >>> y, h = rnn(torch.zeros(7, 4, 2))
+    >>> y.shape, [tuple(part.shape) for part in h]
+    (torch.Size([7, 4, 5]), [(4, 3), (4, 5)])
+    """
+
+    def __init__(
+        self,
+        mode: str,
+        hidden_sizes: Sequence[int],
+        input_size: int,
+        *,
+        num_layers: int = 1,
+        bias: bool = True,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+        kept: Sequence[tuple[np.ndarray, int]] | None = None,
+        device: Any = None,
+        dtype: Any = None,
+    ) -> None:
+        super().__init__()
+        check(mode in CELLS, f"`mode` is {mode!r}; it must be one of {', '.join(CELLS)}")
+        directions = 2 if bidirectional else 1
+        check(
+            len(hidden_sizes) == num_layers * directions,
+            f"`hidden_sizes` has {len(hidden_sizes)} entries; {num_layers} layers of {directions}"
+            f" directions need {num_layers * directions}",
+        )
+        self.mode = mode
+        self.hidden_sizes = tuple(int(size) for size in hidden_sizes)
+        self.input_size = input_size
+        self.num_layers = num_layers
+        self.bias = bias
+        self.batch_first = batch_first
+        self.dropout = dropout
+        self.bidirectional = bidirectional
+        self.cells = nn.ModuleList()
+        width = input_size
+        for layer in range(num_layers):
+            own = self.hidden_sizes[layer * directions : (layer + 1) * directions]
+            for size in own:
+                cell = CELLS[mode](
+                    width, size, bias=bias, batch_first=batch_first, device=device, dtype=dtype
+                )
+                self.cells.append(cell)
+            width = sum(own)
+        self.reduce = None if kept is None else ReduceStates(kept)
+
+    @property
+    def hidden_size(self) -> int | tuple[int, ...]:
+        """The dense hidden size, which initial states may have; without one, the sizes."""
+        return self.hidden_sizes if self.reduce is None else self.reduce.kept[0][1]
+
+    def extra_repr(self) -> str:
+        options = f"{self.mode}, {self.input_size}, {list(self.hidden_sizes)}"
+        for name, default in (
+            ("num_layers", 1),
+            ("bias", True),
+            ("batch_first", False),
+            ("dropout", 0.0),
+            ("bidirectional", False),
+        ):
+            if getattr(self, name) != default:
+                options += f", {name}={getattr(self, name)}"
+        return options
+
+    def flatten_parameters(self) -> None:
+        """As the stock modules' method: weights in one chunk of memory, where that is faster."""
+        for cell in self.cells:
+            cell.flatten_parameters()  # type: ignore[operator]
+
+    def stock_names(self) -> dict[str, str]:
+        """Own parameter names by the names that the stock module would have.
+
+        >>> RaggedRNN("GRU", [3, 5], 2, bidirectional=True).stock_names()["weight_hh_l0_reverse"]
+        'cells.1.weight_hh_l0'
+        """
+        return {
+            name.removesuffix("_l0") + "_" + end: f"cells.{i}.{name}"
+            for i, end in enumerate(ends(self.num_layers, self.bidirectional))
+            for name, _ in self.cells[i].named_parameters()
+        }
+
+    def forward(self, input: Any, hx: Any = None) -> tuple[Any, Any]:
+        states = self._initial(hx)
+        last: list[Any] = []
+        directions = 2 if self.bidirectional else 1
+        for layer in range(self.num_layers):
+            outputs = []
+            for i in range(layer * directions, (layer + 1) * directions):
+                backward = i % directions == 1
+                y, state = self.cells[i](self._reversed(input) if backward else input, states[i])
+                outputs.append(self._reversed(y) if backward else y)
+                last.append(state)
+            input = outputs[0] if directions == 1 else _concat(*outputs)
+            if self.dropout and self.training and layer + 1 < self.num_layers:
+                input = _with_data(input, F.dropout(_data(input), self.dropout))
+        if self.mode == "GRU":
+            return input, tuple(h[0] for h in last)
+        return input, (tuple(h[0] for h, _ in last), tuple(c[0] for _, c in last))
+
+    def _initial(self, hx: Any) -> list[Any]:
+        """Per cell, the state in the shape that its stock module takes."""
+        if hx is None:
+            return [None] * len(self.cells)
+        if self.reduce is not None:
+            hx = self.reduce.states(hx, self.mode, self.hidden_sizes)
+        parts = hx if self.mode == "LSTM" else (hx,)
+        check(
+            len(parts) == (2 if self.mode == "LSTM" else 1)
+            and all(len(part) == len(self.cells) for part in parts),
+            f"`hx` must hold {len(self.cells)} states, one per layer and direction"
+            + (", in each of (h, c)" if self.mode == "LSTM" else ""),
+        )
+        for part in parts:
+            for entry, size in zip(part, self.hidden_sizes, strict=True):
+                check(
+                    entry.shape[-1] == size,
+                    f"`hx` has a state of {entry.shape[-1]} neurons; its layer and direction has"
+                    f" {size}" + self._dense_hint(),
+                )
+        cells = zip(*([entry[None] for entry in part] for part in parts), strict=True)
+        return [cell if self.mode == "LSTM" else cell[0] for cell in cells]
+
+    def _dense_hint(self) -> str:
+        return "" if self.reduce is None else f" (or {self.hidden_size}, the dense size)"
+
+    def _reversed(self, sequence: Any) -> Any:
+        """Every sequence from its own last step to its first; its own inverse."""
+        if isinstance(sequence, PackedSequence):
+            index = _reversal(sequence.batch_sizes).to(sequence.data.device)
+            return _with_data(sequence, sequence.data[index])
+        return sequence.flip(1 if self.batch_first and sequence.dim() == 3 else 0)
+
+
+class ReduceStates:
+    """Takes states of the dense module's size to the neurons that stayed.
+
+    As a forward pre-hook it lets a stock `nn.LSTM` or `nn.GRU` that was pruned be called with the
+    initial states of its dense twin. `kept` holds, per layer and direction, the sorted indices of
+    the neurons that stayed and the number there were.
+    """
+
+    def __init__(self, kept: Sequence[tuple[np.ndarray, int]]) -> None:
+        self.kept = [(np.asarray(index, np.int64), int(dense)) for index, dense in kept]
+
+    def __call__(
+        self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        hx = args[1] if len(args) > 1 else kwargs.get("hx")
+        if hx is None:
+            return args, kwargs
+        hx = self.states(hx, module.mode, [module.hidden_size] * len(self.kept))
+        parts = hx if module.mode == "LSTM" else (hx,)
+        stacked = [part if isinstance(part, Tensor) else torch.stack(part) for part in parts]
+        hx = tuple(stacked) if module.mode == "LSTM" else stacked[0]
+        if len(args) > 1:
+            return (args[0], hx, *args[2:]), kwargs
+        return args, {**kwargs, "hx": hx}
+
+    def states(self, hx: Any, mode: str, sizes: Sequence[int]) -> Any:
+        """The states with every part of the dense size reduced; all else as it is."""
+        if mode == "LSTM":
+            return tuple(self._part(part, sizes) for part in hx)
+        return self._part(hx, sizes)
+
+    def _part(self, part: Any, sizes: Sequence[int]) -> Any:
+        if len(part) != len(self.kept):
+            return part  # the module says what it expects
+        reduced = list(part)
+        for i, (index, dense) in enumerate(self.kept):
+            if part[i].shape[-1] == dense != sizes[i]:
+                reduced[i] = part[i].index_select(-1, torch.as_tensor(index, device=part[i].device))
+        unchanged = all(new is old for new, old in zip(reduced, part, strict=True))
+        return part if unchanged else tuple(reduced)
+
+
+class ReduceInput:
+    """A forward pre-hook: features of the dense model's input become those still read."""
+
+    def __init__(self, index: np.ndarray, dense: int) -> None:
+        self.index, self.dense = np.asarray(index, np.int64), int(dense)
+
+    def __call__(self, module: Any, args: tuple[Any, ...]) -> tuple[Any, ...]:
+        data = _data(args[0])
+        if data.shape[-1] != self.dense:
+            return args
+        index = torch.as_tensor(self.index, device=data.device)
+        return (_with_data(args[0], data.index_select(-1, index)), *args[1:])
+
+
+def ends(num_layers: int, bidirectional: bool) -> list[str]:
+    """The endings of a stock module's parameter names, in the order of its states.
+
+    >>> ends(2, True)
+    ['l0', 'l0_reverse', 'l1', 'l1_reverse']
+    """
+    suffixes = ("", "_reverse") if bidirectional else ("",)
+    return [f"l{layer}{suffix}" for layer in range(num_layers) for suffix in suffixes]
+
+
+def stock_names(module: nn.Module) -> Mapping[str, str]:
+    """Own names of all parameters and buffers by those of the module with stock RNNs inside."""
+    names = {name: name for name in module.state_dict()}
+    for path, part in module.named_modules():
+        if isinstance(part, RaggedRNN):
+            prefix = f"{path}." if path else ""
+            for stock, own in part.stock_names().items():
+                del names[prefix + own]
+                names[prefix + stock] = prefix + own
+    return names
+
+
+def _data(sequence: Any) -> Tensor:
+    data: Tensor = sequence.data if isinstance(sequence, PackedSequence) else sequence
+    return data
+
+
+def _with_data(sequence: Any, data: Tensor) -> Any:
+    return sequence._replace(data=data) if isinstance(sequence, PackedSequence) else data
+
+
+def _concat(forward: Any, backward: Any) -> Any:
+    return _with_data(forward, torch.concat([_data(forward), _data(backward)], dim=-1))
+
+
+def _reversal(batch_sizes: Iterable[int]) -> Tensor:
+    """Where each step of a packed batch comes from when every sequence runs backwards.
+
+    Step t of sequence b is stored at sum(batch_sizes[:t]) + b.
+    """
+    sizes = torch.as_tensor(batch_sizes)
+    start = torch.cumsum(sizes, 0) - sizes
+    sequence = torch.arange(int(sizes[0]))
+    inside = sequence < sizes[:, None]  # (steps, sequences)
+    time = torch.arange(len(sizes))[:, None]
+    mirrored = (inside.sum(0) - 1 - time).clamp(min=0)
+    return (start[mirrored] + sequence)[inside]

@@ -1,0 +1,83 @@
+"""Tensors inside what a model is called with and returns, and running a model undisturbed."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import fields, is_dataclass
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence
+
+from l0gate._errors import L0GateError
+
+Module = TypeVar("Module", bound=nn.Module)
+Inputs = tuple[tuple[Any, ...], dict[str, Any]]  # args and kwargs
+
+
+def tensors(tree: Any) -> Iterator[Tensor]:
+    """Every tensor in nested tuples, lists, dicts and dataclasses, in order."""
+    if isinstance(tree, Tensor):
+        yield tree
+    elif isinstance(tree, Mapping):
+        for value in tree.values():
+            yield from tensors(value)
+    elif isinstance(tree, (tuple, list)):
+        for value in tree:
+            yield from tensors(value)
+    elif is_dataclass(tree) and not isinstance(tree, type):
+        for field in fields(tree):
+            yield from tensors(getattr(tree, field.name))
+
+
+def map_tensors(change: Callable[[Tensor], Tensor], tree: Any) -> Any:
+    """The same nested tuples, lists and dicts with `change(tensor)` in place of every tensor."""
+    if isinstance(tree, Tensor):
+        return change(tree)
+    if isinstance(tree, PackedSequence):
+        # Its other fields are indices, and belong to this one batch.
+        return tree._replace(data=change(tree.data))
+    if isinstance(tree, Mapping):
+        return {key: map_tensors(change, value) for key, value in tree.items()}
+    if isinstance(tree, tuple) and hasattr(tree, "_fields"):
+        return type(tree)(*(map_tensors(change, value) for value in tree))
+    if isinstance(tree, (tuple, list)):
+        return type(tree)(map_tensors(change, value) for value in tree)
+    return tree
+
+
+def as_inputs(example_inputs: Any) -> Inputs:
+    """What a model is called with: a tuple or list of arguments, a dict by name, or one value."""
+    if isinstance(example_inputs, Mapping):
+        return (), dict(example_inputs)
+    if isinstance(example_inputs, (tuple, list)) and not isinstance(example_inputs, PackedSequence):
+        return tuple(example_inputs), {}
+    return (example_inputs,), {}
+
+
+def copied(model: Module) -> Module:
+    """A deep copy, so that running it leaves no trace in the model itself."""
+    try:
+        return copy.deepcopy(model)
+    except Exception as error:  # whatever the model's own attributes raise
+        raise L0GateError(
+            f"the model {type(model).__name__} cannot be copied, which l0gate does to leave it"
+            f" untouched: {type(error).__name__}: {error}"
+        ) from error
+
+
+@contextmanager
+def undisturbed(dtype: torch.dtype | None = None) -> Iterator[None]:
+    """No gradients; the same random numbers every time; floats made inside are of `dtype`."""
+    default = torch.get_default_dtype()
+    devices = range(torch.cuda.device_count())
+    with torch.no_grad(), torch.random.fork_rng(devices=devices):
+        torch.manual_seed(0)
+        try:
+            torch.set_default_dtype(dtype or default)
+            yield
+        finally:
+            torch.set_default_dtype(default)
