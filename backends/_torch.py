@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from l0gate._archive import SavedModel
 from l0gate._tensor import Array, Backend
 
 
@@ -82,6 +83,21 @@ class TorchBackend(Backend):
 
     def owns_model(self, model: object) -> bool:
         return isinstance(model, nn.Module)
+
+    def gate_model(self, model: Any, **options: Any) -> Any:
+        from l0gate.backends._torch_gated import gate_model
+
+        return gate_model(model, **options)
+
+    def describe(self, model: Any) -> SavedModel:
+        from l0gate.backends._torch_small import describe
+
+        return describe(model)
+
+    def rebuild(self, into: Any, saved: SavedModel) -> Any:
+        from l0gate.backends._torch_small import rebuild
+
+        return rebuild(into, saved)
 
 
 def _map(change: Callable[[Array], Array], arrays: Any) -> Any:

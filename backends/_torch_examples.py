@@ -1,0 +1,232 @@
+"""What a model is called with: example inputs, more like them, and what a run of them shows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from l0gate.backends._torch_net import TorchNet
+from l0gate.backends._torch_ragged import CELLS, RaggedRNN
+from l0gate.backends._torch_small import recurrent_axes
+from l0gate.backends._torch_tree import Inputs, copied, map_tensors, tensors, undisturbed
+from torch import Tensor, nn
+
+from l0gate._chain import GATES, Chain
+from l0gate._errors import L0GateError
+from l0gate._layout import Layout
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Inputs of a model. `tokens` says which tensors are looked up in a table of how many rows.
+
+    `free` says that lengths and batch sizes may differ: the first two dimensions of every tensor.
+    """
+
+    inputs: Inputs
+    tokens: Mapping[int, int]
+    free: bool = False
+
+    def draw(self, count: int, seed: int = 0) -> Iterator[Inputs]:
+        """The example itself, then random ones: tokens uniform, floats from the example's own.
+
+        Other integers (lengths, masks) stay as they are. A constant example says nothing of the
+        range of its floats, which are standard normal then.
+        """
+        yield self.inputs
+        generator = torch.Generator().manual_seed(seed)
+        for number in range(1, count):
+            index = -1
+
+            def change(tensor: Tensor, grown: int = number) -> Tensor:
+                nonlocal index
+                index += 1
+                return self._drawn(tensor, index, grown, generator)
+
+            yield map_tensors(change, self.inputs)
+
+    def _drawn(self, tensor: Tensor, index: int, number: int, generator: torch.Generator) -> Tensor:
+        shape = list(tensor.shape)
+        if self.free:
+            shape[:2] = [1, 1] if number == 1 else [size + number for size in shape[:2]]
+        if index in self.tokens:
+            drawn = torch.randint(self.tokens[index], shape, generator=generator)
+        elif tensor.is_floating_point() and tensor.numel():
+            host = tensor.detach().cpu().flatten()
+            if bool((host == host[0]).all()):
+                drawn = torch.randn(shape, generator=generator)
+            else:
+                drawn = host[torch.randint(len(host), shape, generator=generator)]
+        else:
+            return tensor
+        return drawn.to(tensor)
+
+
+def conventional_inputs(model: nn.Module) -> Inputs | None:
+    """Inputs for a model whose first layer is an embedding or recurrent: 5 steps, a batch of 3."""
+    for module in model.modules():
+        if isinstance(module, nn.Embedding):
+            tokens = torch.arange(15) % module.num_embeddings
+            return (tokens.reshape(5, 3).to(module.weight.device),), {}
+        if isinstance(module, nn.RNNBase):
+            weight = module.get_parameter("weight_ih_l0")
+            return (torch.zeros(5, 3, module.input_size).to(weight),), {}
+    return None
+
+
+@dataclass(frozen=True)
+class Observed:
+    """`output` of a model on example inputs; `stateful` recurrent modules were given states."""
+
+    output: Any
+    tokens: Mapping[int, int]
+    stateful: frozenset[str]
+
+
+def observe(model: nn.Module, inputs: Inputs) -> Observed:
+    """Run a copy of the model on example inputs, in eval mode."""
+    model = copied(model).eval()
+    sources = {t.untyped_storage().data_ptr(): i for i, t in enumerate(tensors(inputs))}
+    tokens: dict[int, int] = {}
+    stateful: set[str] = set()
+
+    def watch(path: str) -> Callable[..., None]:
+        def hook(module: nn.Module, args: Any, kwargs: dict[str, Any]) -> None:
+            if isinstance(module, nn.Embedding):
+                index = sources.get(next(tensors((args, kwargs))).untyped_storage().data_ptr())
+                if index is not None:
+                    tokens[index] = min(module.num_embeddings, tokens.get(index, 2**31))
+            elif len(args) > 1 or kwargs.get("hx") is not None:
+                stateful.add(path)
+
+        return hook
+
+    for path, module in model.named_modules():
+        if isinstance(module, (nn.Embedding, nn.LSTM, nn.GRU)):
+            module.register_forward_pre_hook(watch(path), with_kwargs=True)
+    try:
+        with undisturbed():
+            output = model(*inputs[0], **inputs[1])
+    except L0GateError:
+        raise
+    except Exception as error:  # whatever the model raises
+        raise L0GateError(
+            f"`example_inputs`: the model {type(model).__name__} fails on them:"
+            f" {type(error).__name__}: {error}"
+        ) from error
+    return Observed(output, tokens, frozenset(stateful))
+
+
+class Runner:
+    """Runs a copy of a model with given tensors; returns its outputs and its recurrent states.
+
+    `axes` are the axes of each recurrent module's states. States are compared where they arise,
+    so an output that is one of them is left out of the outputs.
+    """
+
+    def __init__(self, model: nn.Module, axes: Mapping[str, Sequence[str]], hint: str = "") -> None:
+        self.model = copied(model).eval()
+        self.hint = hint
+        self.states: dict[str, list[Tensor]] = {}
+        for path, own in axes.items():
+            self.model.get_submodule(path).register_forward_hook(self._collect(own))
+
+    def _collect(self, axes: Sequence[str]) -> Callable[..., None]:
+        def hook(module: nn.Module, args: Any, out: Any) -> None:
+            mode = module.mode if isinstance(module, (nn.RNNBase, RaggedRNN)) else ""
+            for part in out[1] if mode == "LSTM" else (out[1],):
+                for axis, state in zip(axes, part, strict=True):
+                    self.states.setdefault(axis, []).append(state)
+
+        return hook
+
+    def __call__(self, given: Mapping[str, Tensor], inputs: Inputs) -> tuple[Tensor, Any]:
+        """All floating point outputs as one vector, and lists of states by axis."""
+        self.states = {}
+        dtype = next(t.dtype for t in given.values() if t.is_floating_point())
+        with undisturbed(dtype):
+            args, kwargs = map_tensors(
+                lambda t: t.to(dtype) if t.is_floating_point() else t, inputs
+            )
+            try:
+                out = torch.func.functional_call(self.model, dict(given), args, kwargs)
+            except L0GateError:
+                raise
+            except Exception as error:  # whatever the model raises
+                raise L0GateError(
+                    f"the model {type(self.model).__name__} fails in {dtype}{self.hint}:"
+                    f" {type(error).__name__}: {error}"
+                ) from error
+        states = {_storage(state) for own in self.states.values() for state in own}
+        outputs = [
+            t.flatten() for t in tensors(out) if t.is_floating_point() and _storage(t) not in states
+        ]
+        vector = torch.concat([torch.zeros(0, dtype=dtype), *(t.cpu().to(dtype) for t in outputs)])
+        return vector, self.states
+
+
+def _storage(tensor: Tensor) -> int:
+    return tensor.untyped_storage().data_ptr()
+
+
+# Chains ---------------------------------------------------------------------------------------
+
+
+def find_chain(
+    model: nn.Module,
+    layers: Sequence[Mapping[str, Any]],
+    layout: Layout,
+    inputs: Inputs,
+    output: Any,
+) -> Chain | None:
+    """The chain that the whole model is, if it is one: the guess `layers`, proved by running it.
+
+    `output` is what the model returns for `inputs`.
+    """
+    given, returned = next(tensors(inputs), None), next(tensors(output), None)
+    if given is None or returned is None:
+        return None
+    parameters = {name: p.detach() for name, p in model.named_parameters()}
+    for batch_first in (False, True):
+        try:
+            chain = Chain([dict(layer) for layer in layers], batch_first)
+            with undisturbed():
+                y, _ = TorchNet(chain.layers, batch_first).apply(parameters, given)
+        except L0GateError:
+            return None
+        same = y.shape == returned.shape and torch.allclose(y, returned, rtol=1e-4, atol=1e-5)
+        if same and set(chain.layout.patterns) == set(model.state_dict()):
+            return chain if _same_names(chain, model, layout) else None
+    return None
+
+
+def layers_of(model: nn.Module) -> list[dict[str, Any]]:
+    """The model's modules as the layers of a chain, in the order in which they were made."""
+    layers: list[dict[str, Any]] = []
+    for name, module in model.named_modules():
+        if isinstance(module, nn.Embedding):
+            layers.append({"type": "embedding", "name": name})
+        elif isinstance(module, nn.Linear):
+            layers.append({"type": "linear", "name": name, "bias": module.bias is not None})
+        elif type(module) in CELLS.values():
+            assert isinstance(module, nn.RNNBase)
+            options = {k: getattr(module, k) for k in ("num_layers", "bidirectional", "bias")}
+            layers.append({"type": module.mode.lower(), "name": name, **options})
+        elif isinstance(module, (nn.Tanh, nn.Sigmoid, nn.ReLU)):
+            layers.append({"type": "activation", "function": type(module).__name__.lower()})
+    return layers
+
+
+def _same_names(chain: Chain, model: nn.Module, layout: Layout) -> bool:
+    """Whether an axis of the layout that has a name of the chain's is the chain's."""
+    ours = recurrent_axes(model, layout)
+    names = [layer["name"] for layer in chain.layers if layer["type"] in GATES]
+    theirs = dict(zip(names, chain.groups, strict=True))
+    others = set(layout.axes) - {axis for axes in ours.values() for axis in axes}
+    if any(axes != theirs[path] for path, axes in ours.items()) or others & set(chain.state_axes):
+        return False
+    # A net without an embedding takes the dense model's features by the axis of its input.
+    inputs = {axis for axis in layout.axes if not layout.writers(axis)}
+    return inputs <= {chain.input_axis}

@@ -1,0 +1,296 @@
+"""From a dense module and small arrays to the small module, and to what a file holds of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from l0gate.backends._torch_ragged import (
+    CELLS,
+    RaggedRNN,
+    ReduceInput,
+    ReduceStates,
+    ends,
+    stock_names,
+)
+from l0gate.backends._torch_tree import copied
+from torch import Tensor, nn
+
+from l0gate._archive import SavedModel
+from l0gate._certificate import Certificate
+from l0gate._chain import Chain
+from l0gate._errors import L0GateError, check
+from l0gate._fold import positions
+from l0gate._layout import Layout
+from l0gate._notation import Block, Pattern
+from l0gate._plugins import get_backend
+
+Kept = Mapping[str, np.ndarray]
+_ORIGIN = "l0gate_origin"  # attribute of a small model
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What a small model remembers of the dense one."""
+
+    layout: Layout
+    kept: Kept
+    dense_sizes: Mapping[str, int]
+    chain: Chain | None = None
+
+
+def named_tensors(model: nn.Module) -> dict[str, Tensor]:
+    """All parameters and buffers; one that several modules share goes by its first name."""
+    return {**dict(model.named_parameters()), **dict(model.named_buffers())}
+
+
+def recurrent_axes(model: nn.Module, layout: Layout) -> dict[str, tuple[str, ...]]:
+    """For every LSTM and GRU whose hidden neurons the layout names: their axes, in state order."""
+    found = {}
+    for path, module in model.named_modules():
+        if not isinstance(module, (nn.LSTM, nn.GRU)):
+            continue
+        prefix = f"{path}." if path else ""
+        own = [prefix + name for name, _ in module.named_parameters()]
+        hidden = [
+            f"{prefix}weight_hh_{end}" for end in ends(module.num_layers, module.bidirectional)
+        ]
+        if not set(hidden) & set(layout.patterns):
+            continue
+        missing = [name for name in own if name not in layout.patterns]
+        check(
+            not missing,
+            f"the layout names {hidden[0]!r}, so it must name every parameter of module {path!r};"
+            f" missing: {', '.join(missing)}",
+        )
+        check(
+            module.proj_size == 0,
+            f"module {path!r} has proj_size={module.proj_size}, which cannot be shrunk yet",
+        )
+        found[path] = tuple(_hidden_axis(layout, name, module) for name in hidden)
+    return found
+
+
+def _hidden_axis(layout: Layout, name: str, module: nn.RNNBase) -> str:
+    pattern = layout.patterns[name]
+    blocks = 4 if module.mode == "LSTM" else 3
+    if isinstance(pattern, Pattern) and pattern.arrow == "<-":
+        written, read = (dimension.blocks for dimension in pattern.dimensions)
+        axis = read[0].axis if len(read) == 1 else None
+        if axis and (written, read) == ((Block(axis, blocks),), (Block(axis),)):
+            return axis
+    raise L0GateError(
+        f"the layout of {name!r} is {layout.to_dict()[name]!r}; torch's {module.mode} needs"
+        f" '({blocks} h) <- h', with an axis in place of h"
+    )
+
+
+def resize(
+    model: nn.Module,
+    arrays: Mapping[str, Tensor],
+    origin: Origin,
+    *,
+    reduces: Callable[[str], bool] = lambda path: True,
+) -> nn.Module:
+    """Make `model`, a copy of the dense one, small: returns it, or what takes its place.
+
+    `arrays` are the small ones of the layout. Recurrent modules of unequal sizes become
+    `RaggedRNN`; others stay what they are, and accept states of the dense size where
+    `reduces(path)`.
+    """
+    axes = recurrent_axes(model, origin.layout)
+    before = dict(model.named_modules())
+    changed = _replace_tensors(model, arrays)
+    for path, module in before.items():
+        if module not in changed:
+            continue
+        own = axes.get(path, ())
+        kept = [(origin.kept[axis], origin.dense_sizes[axis]) for axis in own]
+        small = module
+        if len({len(index) for index, _ in kept}) > 1:
+            small = _ragged(path, module, kept)
+            model = _put(model, module, small)
+        else:
+            _update_sizes(path, module)
+            if any(len(index) < dense for index, dense in kept) and reduces(path):
+                module.register_forward_pre_hook(ReduceStates(kept), with_kwargs=True)
+        _reduce_input(path, small, origin)
+    setattr(model, _ORIGIN, origin)
+    return model
+
+
+def _replace_tensors(model: nn.Module, arrays: Mapping[str, Tensor]) -> set[nn.Module]:
+    """Put the arrays in place, wherever a tensor is shared; the modules that hold them."""
+    old = named_tensors(model)
+    new: dict[int, Tensor] = {}
+    for name, array in arrays.items():
+        check(
+            isinstance(array, Tensor),
+            f"the slices of {name!r} keep unequal sizes, which one torch tensor cannot hold",
+        )
+        tensor = old[name]
+        array = array.detach()
+        new[id(tensor)] = (
+            nn.Parameter(array, requires_grad=tensor.requires_grad)
+            if isinstance(tensor, nn.Parameter)
+            else array
+        )
+    changed = set()
+    for module in model.modules():
+        own = [*module._parameters.items(), *module._buffers.items()]
+        for key, current in own:
+            if id(current) in new:
+                setattr(module, key, new[id(current)])
+                changed.add(module)
+    return changed
+
+
+def _update_sizes(path: str, module: nn.Module) -> None:
+    """The attributes that say how large the arrays are."""
+    if isinstance(module, nn.Embedding):
+        module.num_embeddings, module.embedding_dim = module.weight.shape
+    elif isinstance(module, nn.Linear):
+        module.out_features, module.in_features = module.weight.shape
+    elif isinstance(module, nn.RNNBase):
+        module.input_size = module.get_parameter("weight_ih_l0").shape[1]
+        module.hidden_size = module.get_parameter("weight_hh_l0").shape[1]
+
+
+def _ragged(path: str, module: nn.Module, kept: Sequence[tuple[np.ndarray, int]]) -> RaggedRNN:
+    assert isinstance(module, nn.RNNBase)
+    check(
+        type(module) in CELLS.values(),
+        f"module {path!r} is a {type(module).__name__}, whose layers keep unequal numbers of"
+        " neurons; only nn.LSTM and nn.GRU themselves can be taken apart, so gate it with"
+        " `equal=True` or call `shrink(equal=True)`",
+    )
+    weights = dict(module.named_parameters())
+    first = weights["weight_ih_l0"]
+    ragged = RaggedRNN(
+        module.mode,
+        [len(index) for index, _ in kept],
+        first.shape[1],
+        num_layers=module.num_layers,
+        bias=module.bias,
+        batch_first=module.batch_first,
+        dropout=module.dropout,
+        bidirectional=module.bidirectional,
+        kept=kept,
+        device=first.device,
+        dtype=first.dtype,
+    )
+    for name, own in ragged.stock_names().items():
+        cell, _, key = own.rpartition(".")
+        setattr(ragged.get_submodule(cell), key, weights[name])
+    return ragged.train(module.training)
+
+
+def _put(model: nn.Module, old: nn.Module, new: nn.Module) -> nn.Module:
+    """`new` wherever `old` stands in the model."""
+    if model is old:
+        return new
+    for module in list(model.modules()):
+        for key, child in list(module._modules.items()):
+            if child is old:
+                setattr(module, key, new)
+    return model
+
+
+def _reduce_input(path: str, module: nn.Module, origin: Origin) -> None:
+    """A reader of the model's own inputs takes them in full and drops what is not read."""
+    key = "weight_ih_l0" if isinstance(module, (nn.RNNBase, RaggedRNN)) else "weight"
+    pattern = origin.layout.patterns.get(f"{path}.{key}" if path else key)
+    if not isinstance(pattern, Pattern) or pattern.arrow != "<-":
+        return
+    (read,) = (dimension for dimension in pattern.dimensions if dimension.reads)
+    if any(not origin.layout.writers(axis) for axis in read.axes):
+        whole = {axis: np.arange(size) for axis, size in origin.dense_sizes.items()}
+        dense = len(positions(read, origin.dense_sizes, whole))
+        index = positions(read, origin.dense_sizes, origin.kept)
+        if len(index) < dense:
+            module.register_forward_pre_hook(ReduceInput(index, dense))
+
+
+def attach(small: nn.Module, certificate: Certificate | None) -> None:
+    """`small.certificate`."""
+    small.certificate = certificate  # type: ignore[assignment]
+
+
+# Files ----------------------------------------------------------------------------------------
+
+
+def describe(model: nn.Module) -> SavedModel:
+    """What a file holds of a small model: every array, under the dense model's names."""
+    origin = getattr(model, _ORIGIN, None)
+    if not isinstance(origin, Origin):
+        hint = "; call its `shrink()` first" if hasattr(model, "shrink") else ""
+        raise L0GateError(
+            f"`small` is a {type(model).__name__} that l0gate did not shrink{hint}: save what"
+            " `shrink()` or `load(path, into=...)` returned"
+        )
+    backend = get_backend("torch")
+    state = model.state_dict()
+    return SavedModel(
+        parameters={
+            name: backend.to_numpy(state[own]).copy()
+            for name, own in stock_names(model).items()
+            if isinstance(state[own], Tensor)
+        },
+        layout=origin.layout,
+        kept=origin.kept,
+        dense_sizes=origin.dense_sizes,
+        chain=origin.chain,
+        certificate=getattr(model, "certificate", None),
+    )
+
+
+def rebuild(model: Any, saved: SavedModel) -> nn.Module:
+    """The small model that was saved, from a dense model of the same kind; that one is copied."""
+    check(isinstance(model, nn.Module), f"`into` is {model!r}; it must be a model, or build one")
+    dense = copied(model)
+    _check_dense(dense, saved)
+    origin = Origin(saved.layout, saved.kept, saved.dense_sizes, saved.chain)
+    tensors = named_tensors(dense)
+    arrays = {
+        name: torch.tensor(saved.parameters[name]).to(tensors[name])
+        for name in saved.layout.patterns
+    }
+    small = resize(dense, arrays, origin)
+    own = stock_names(small)
+    small.load_state_dict(
+        {own[name]: torch.tensor(array) for name, array in saved.parameters.items()}
+    )
+    attach(small, saved.certificate)
+    return small
+
+
+def _check_dense(model: nn.Module, saved: SavedModel) -> None:
+    kind = f"`into` is a {type(model).__name__}"
+    state = {n: v for n, v in model.state_dict().items() if isinstance(v, Tensor)}
+    lacking, extra = (
+        sorted(set(saved.parameters) - set(state)),
+        sorted(set(state) - set(saved.parameters)),
+    )
+    check(
+        not lacking and not extra,
+        f"{kind}, which is not the kind of model that was saved"
+        + (f"; it lacks {', '.join(lacking)}" if lacking else "")
+        + (f"; the file lacks {', '.join(extra)}" if extra else ""),
+    )
+    try:
+        sizes: Mapping[str, int] | str = saved.layout.solve(named_tensors(model))
+    except L0GateError as error:
+        sizes = str(error)
+    check(
+        sizes == dict(saved.dense_sizes),
+        f"{kind} of other sizes than the dense model that was pruned: its axes must have"
+        f" {dict(saved.dense_sizes)}, found {sizes}",
+    )
+    for name, array in saved.parameters.items():
+        check(
+            name in saved.layout.patterns or state[name].shape == array.shape,
+            f"{kind} whose {name!r} has shape {tuple(state[name].shape)}; saved was {array.shape}",
+        )
