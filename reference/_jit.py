@@ -62,6 +62,34 @@ def _compiled(function: Callable[..., Any]) -> Any:
     return dispatcher
 
 
+def _kernel(signature: str) -> Callable[[Callable[..., Any]], Callable[[np.dtype[Any]], Any]]:
+    """Compile for one signature per dtype, on first use: kernel(dtype)(*arguments).
+
+    `signature` has a code for each argument: i integer, b bool, l integer array (1-d), L (2-d), and
+    arrays of the dtype with n dimensions: rn, which may be read-only, and wn, which are written to.
+    One signature takes both kinds of array; without it, numba would compile for each combination.
+    """
+
+    def decorate(function: Callable[..., Any]) -> Callable[[np.dtype[Any]], Any]:
+        @functools.cache
+        def kernel(dtype: np.dtype[Any]) -> Any:
+            number = types.float64 if dtype == np.float64 else types.float32
+            codes: dict[str, Any] = {"i": types.int64, "b": types.boolean}
+            codes |= {"l": types.Array(types.int64, 1, "C", readonly=True)}
+            codes |= {"L": types.Array(types.int64, 2, "C", readonly=True)}
+            for n in (1, 2, 3):
+                codes[f"r{n}"] = types.Array(number, n, "C", readonly=True)
+                codes[f"w{n}"] = types.Array(number, n, "C")
+            dispatcher = _compiled(function)
+            dispatcher.compile(types.void(*(codes[code] for code in signature.split())))
+            dispatcher.disable_compile()
+            return dispatcher
+
+        return kernel
+
+    return decorate
+
+
 # --- activations ----------------------------------------------------------------------------------
 
 
@@ -272,6 +300,11 @@ def _add_product(out, a, start, panels):
             _tile_1(a, row, start, panels, p, out)
 
 
+def _packed_shape(depth: int, columns: int, dtype: np.dtype[Any]) -> tuple[int, int, int]:
+    width = _VECTORS * _BYTES // dtype.itemsize
+    return -(-columns // width), depth, width
+
+
 def pack(matrix: Array) -> Array:
     """The panels (P, K, width) of a matrix (K, N), padded with zeros to P * width columns.
 
@@ -279,9 +312,9 @@ def pack(matrix: Array) -> Array:
     >>> float(panels.sum()), panels.shape[1]
     (6.0, 3)
     """
-    width = _VECTORS * _BYTES // matrix.itemsize
     depth, columns = matrix.shape
-    panels = np.zeros((-(-columns // width), depth, width), matrix.dtype)
+    panels = np.zeros(_packed_shape(depth, columns, matrix.dtype), matrix.dtype)
+    width = panels.shape[2]
     for p, panel in enumerate(panels):
         part = matrix[:, p * width : (p + 1) * width]
         panel[:, : part.shape[1]] = part
@@ -322,7 +355,7 @@ def _lstm_cell(a, gates, c, h):
         h[j] = o[j] * _tanh(c[j])
 
 
-@_compiled
+@_kernel("i i r3 r3 l b w2 w2 w3 w3 w3")
 def _lstm_forward(first, last, gx, panels, lengths, reverse, h, c, y, gates, cells):
     """Scan the sequences first..last-1; h and c hold the initial state and get the last one.
 
@@ -374,7 +407,7 @@ def _lstm_cell_backward(dy, gates, c, c_prev, dgx, dh, dc, tanh_c):
     _set_zero(dh)
 
 
-@_compiled
+@_kernel("i i r3 r3 l b r3 r3 r2 w3 w2 w2")
 def _lstm_backward(first, last, dy, panels, lengths, reverse, gates, cells, c0, dgx, dh0, dc0):
     """Sequences first..last-1; dh0 and dc0 hold the gradients of the last state at first."""
     T, H = len(dy), c0.shape[1]
@@ -443,10 +476,15 @@ def _run_lstm(
     cells: Array,
 ) -> tuple[Array, Array, Array]:
     T, B, H = *gx.shape[:2], h0.shape[1]
-    _check_arrays(gx=(gx, (T, B, 4 * H)), h0=(h0, (B, H)), c0=(c0, (B, H)))
+    _check_arrays(
+        gx=(gx, (T, B, 4 * H)),
+        panels=(panels, _packed_shape(H, 4 * H, gx.dtype)),
+        h0=(h0, (B, H)),
+        c0=(c0, (B, H)),
+    )
     y, h, c = np.empty((T, B, H), gx.dtype), _copy(h0), _copy(c0)
-    inputs = _input(gx), _input(panels), _input_lengths(lengths, T, B)
-    _share(_lstm_forward, T, B, panels.size, *inputs, reverse, h, c, y, gates, cells)
+    inputs = *_contiguous(gx, panels), _step_counts(lengths, T, B), reverse
+    _share(_lstm_forward, T, B, panels.size, *inputs, h, c, y, gates, cells)
     return y, h, c
 
 
@@ -475,8 +513,8 @@ def lstm_scan_backward(
     )
     panels = pack(weight_hh)
     dgx, dh0, dc0 = np.empty((T, B, 4 * H), dy.dtype), _copy(dh), _copy(dc)
-    inputs = _input(dy), _input(panels), _input_lengths(lengths, T, B), reverse
-    tapes = _input(gates), _input(cells), _input(c0)
+    inputs = *_contiguous(dy, panels), _step_counts(lengths, T, B), reverse
+    tapes = _contiguous(gates, cells, c0)
     _share(_lstm_backward, T, B, panels.size, *inputs, *tapes, dgx, dh0, dc0)
     return dgx, dh0, dc0
 
@@ -501,7 +539,7 @@ def _gru_update(n, gates, h):
         h[j] = candidate[j] + z[j] * (h[j] - candidate[j])
 
 
-@_compiled
+@_kernel("i i r3 r3 r3 r1 b l b w2 w3 w3 w3")
 def _gru_forward(
     first, last, gx, panels_rz, panels_n, bias_hn, reset_after, lengths, reverse, h, y, gates, hn
 ):
@@ -566,7 +604,7 @@ def _set_reset_gradient(dr, upstream, read, r):
         dr[j] = upstream[j] * read[j] * r[j] * (one - r[j])
 
 
-@_compiled
+@_kernel("i i r3 r3 r3 b l b r3 r2 r3 r3 w3 w3 w2")
 def _gru_backward(
     first,
     last,
@@ -684,11 +722,18 @@ def _run_gru(
     hn: Array,
 ) -> tuple[Array, Array]:
     T, B, H = *gx.shape[:2], h0.shape[1]
-    _check_arrays(gx=(gx, (T, B, 3 * H)), h0=(h0, (B, H)), bias_hn=(bias_hn, (H,)))
+    panels_rz, panels_n = panels
+    _check_arrays(
+        gx=(gx, (T, B, 3 * H)),
+        panels_rz=(panels_rz, _packed_shape(H, 2 * H, gx.dtype)),
+        panels_n=(panels_n, _packed_shape(H, H, gx.dtype)),
+        bias_hn=(bias_hn, (H,)),
+        h0=(h0, (B, H)),
+    )
     y, h = np.empty((T, B, H), gx.dtype), _copy(h0)
-    inputs = [_input(x) for x in (gx, *panels, bias_hn)]
-    options = reset_after, _input_lengths(lengths, T, B), reverse
-    size = panels[0].size + panels[1].size
+    inputs = _contiguous(gx, panels_rz, panels_n, bias_hn)
+    options = reset_after, _step_counts(lengths, T, B), reverse
+    size = panels_rz.size + panels_n.size
     _share(_gru_forward, T, B, size, *inputs, *options, h, y, gates, hn)
     return y, h
 
@@ -713,6 +758,7 @@ def gru_scan_backward(
         dy=(dy, (T, B, H)),
         dh=(dh, (B, H)),
         weight_hh=(weight_hh, (3 * H, H)),
+        y=(y, (T, B, H)),
         h0=(h0, (B, H)),
         gates=(gates, (T, B, 3 * H)),
         hn=(hn, (T if reset_after else 0, B, H)),
@@ -720,9 +766,9 @@ def gru_scan_backward(
     panels_rz, panels_n = pack(weight_hh[: 2 * H]), pack(weight_hh[2 * H :])
     dgx, dh0 = np.empty((T, B, 3 * H), dy.dtype), _copy(dh)
     dgh = np.empty_like(dgx) if reset_after else dgx
-    inputs = _input(dy), _input(panels_rz), _input(panels_n)
-    options = reset_after, _input_lengths(lengths, T, B), reverse
-    tapes = [_input(x) for x in (y, h0, gates, hn)]
+    inputs = _contiguous(dy, panels_rz, panels_n)
+    options = reset_after, _step_counts(lengths, T, B), reverse
+    tapes = _contiguous(y, h0, gates, hn)
     size = panels_rz.size + panels_n.size
     _share(_gru_backward, T, B, size, *inputs, *options, *tapes, dgx, dgh, dh0)
     return dgx, dgh, dh0
@@ -731,39 +777,40 @@ def gru_scan_backward(
 # --- calls ----------------------------------------------------------------------------------------
 
 
+_DTYPES = np.dtype(np.float32), np.dtype(np.float64)
+
+
 def _check_arrays(**arrays: tuple[Array, tuple[int, ...]]) -> None:
     """Compiled code trusts shapes and dtypes: a wrong one would read foreign memory."""
-    dtype = next(iter(arrays.values()))[0].dtype
-    check(
-        dtype in (np.float32, np.float64),
-        f"`{next(iter(arrays))}` has dtype {dtype}; compiled scans take float32 or float64",
-    )
+    first, (array, _) = next(iter(arrays.items()))
+    dtype = array.dtype
+    if dtype not in _DTYPES:
+        raise L0GateError(f"`{first}` has dtype {dtype}; compiled code takes float32 or float64")
     for name, (array, shape) in arrays.items():
-        check(array.shape == shape, f"`{name}` has shape {array.shape}; expected {shape}")
-        check(array.dtype == dtype, f"`{name}` has dtype {array.dtype}; expected {dtype}")
+        if array.shape != shape:
+            raise L0GateError(f"`{name}` has shape {array.shape}; expected {shape}")
+        if array.dtype != dtype:
+            raise L0GateError(f"`{name}` has dtype {array.dtype}; expected {dtype}")
 
 
-def _input(x: Array) -> Array:
-    """x as a read-only contiguous array, so that each kernel is compiled for one type only."""
-    x = np.ascontiguousarray(x).view()
-    x.flags.writeable = False
-    return x
+def _contiguous(*arrays: Array) -> list[Array]:
+    return [np.ascontiguousarray(array) for array in arrays]
 
 
 def _copy(x: Array) -> Array:
     return np.array(x, order="C")
 
 
-def _input_lengths(lengths: Array | None, T: int, B: int) -> Array:
+def _step_counts(lengths: Array | None, T: int, B: int) -> Array:
+    """The number of steps of every sequence."""
     if lengths is None:
-        return _input(np.full(B, T, np.int64))
-    lengths = np.asarray(lengths, np.int64)
-    check(lengths.shape == (B,), f"`lengths` has shape {lengths.shape}; expected {(B,)}")
-    check(
-        B == 0 or (lengths.min() >= 0 and lengths.max() <= T),
-        f"`lengths` is {lengths}; each must be within 0..{T}",
-    )
-    return _input(lengths)
+        return np.full(B, T, np.int64)
+    counts = np.ascontiguousarray(lengths, np.int64)
+    if counts.shape != (B,):
+        raise L0GateError(f"`lengths` has shape {counts.shape}; expected {(B,)}")
+    if B and not (counts.min() >= 0 and counts.max() <= T):
+        raise L0GateError(f"`lengths` is {counts}; each must be within 0..{T}")
+    return counts
 
 
 # Below about 0.1 ms of work, in multiply-adds, waking a thread costs more than it saves.
@@ -786,14 +833,19 @@ def _pool(process: int) -> ThreadPoolExecutor:
 
 
 def _share(kernel: Any, T: int, B: int, size: int, *arguments: Any) -> None:
-    """Call kernel(first, last, *arguments) for all B sequences, on several threads if it pays."""
-    parts = min(_threads, B) if T * B * (size + _STEP_WORK) > _LEAST_WORK else 1
+    """Call a kernel (first, last, *arguments) for all B sequences, on several threads if it pays.
+
+    size: numbers in the packed weights. The last of the arguments gives the dtype.
+    """
+    call = kernel(arguments[-1].dtype)
+    # Fewer than 4 rows leave a tile half empty: they wait for the weights, not for arithmetic.
+    parts = min(_threads, -(-B // 4)) if T * B * (size + _STEP_WORK) > _LEAST_WORK else 1
     ends = [B * part // parts for part in range(parts + 1)] if B else [0, 0]
     others = [
-        _pool(os.getpid()).submit(kernel, first, last, *arguments)
+        _pool(os.getpid()).submit(call, first, last, *arguments)
         for first, last in itertools.pairwise(ends[1:])
     ]
-    kernel(0, ends[1], *arguments)
+    call(0, ends[1], *arguments)
     for other in others:
         other.result()
 
@@ -931,6 +983,7 @@ def _step_activation(kind, x, y):
             _set_relu(y[b], x[b])
 
 
+@_kernel("L i i r1 i r1 r1 w1")
 def _step_layers(table, widest, room, parameters, batch, x, state, out):
     """One step of every layer in `table` (kind, outputs, start of its parameters).
 
@@ -968,18 +1021,6 @@ def _step_layers(table, widest, room, parameters, batch, x, state, out):
     y = _view(out, s, signal.shape)
     for b in range(batch):
         _set(y[b], signal[b])
-
-
-@functools.cache
-def _step_kernel(dtype: np.dtype[Any]) -> Any:
-    """`_step_layers`, compiled once: what it only reads may be read-only or not."""
-    number = types.float64 if dtype == np.float64 else types.float32
-    table, integer = types.Array(types.int64, 2, "C"), types.int64
-    given, out = types.Array(number, 1, "C", readonly=True), types.Array(number, 1, "C")
-    kernel = _compiled(_step_layers)
-    kernel.compile(types.void(table, integer, integer, given, integer, given, given, out))
-    kernel.disable_compile()
-    return kernel
 
 
 def _pack_bias(bias: Array | None, matrix: Array) -> Array:
@@ -1073,7 +1114,7 @@ class NetStep:
         self.state_size = sum(self.state_sizes)
         parameters = np.concatenate([part.ravel() for part in packed])
         self._plan = np.array(table, np.int64), widest, room, parameters
-        self._kernel = _step_kernel(self.dtype)
+        self._kernel = _step_layers(self.dtype)
 
     def __call__(self, x: Array, state: Array) -> tuple[Array, Array]:
         batch = 1 if x.ndim == 1 else len(x)

@@ -433,6 +433,16 @@ def test_arrays_that_do_not_fit_are_refused(change, message):
         _jit.lstm_scan(**arrays | change)
 
 
+def test_weights_packed_for_another_size_are_refused():
+    gx, state = np.zeros((2, 3, 8), np.float32), np.zeros((3, 2), np.float32)
+    panels = _jit.pack(np.zeros((3, 12), np.float32))
+    with pytest.raises(L0GateError, match="`panels` has shape"):
+        _jit.lstm_inference(gx, panels, state, state)
+    rz, bias = _jit.pack(np.zeros((2, 4), np.float32)), np.zeros(2, np.float32)
+    with pytest.raises(L0GateError, match="`panels_n` has shape"):
+        _jit.gru_inference(gx[..., :6], (rz, panels), bias, state)
+
+
 def test_the_number_of_threads_is_checked():
     with pytest.raises(L0GateError, match="`threads` is 0"):
         _jit.set_num_threads(0)
