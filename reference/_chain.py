@@ -13,8 +13,6 @@ from l0gate.reference import _cells
 from l0gate.reference._cells import Array
 from l0gate.reference._layers import (
     ACTIVATIONS,
-    GRU,
-    LSTM,
     Activation,
     Direction,
     Embedding,
@@ -22,7 +20,9 @@ from l0gate.reference._layers import (
     Linear,
     Parameters,
     State,
+    join,
 )
+from l0gate.reference._recurrent import GRU, LSTM
 
 from l0gate._errors import L0GateError, check
 
@@ -103,18 +103,31 @@ def build(layers: Sequence[Mapping[str, Any]]) -> tuple[Layer, ...]:
                     if layer["type"] == "lstm"
                     else GRU(layer["name"], directions, reads, layer["reset_after"])
                 )
-                reads = tuple(direction.axis for direction in directions)
+                reads = tuple(axis for direction in directions for axis in direction.axes)
                 count += 1
     return tuple(chain)
 
 
 def _directions(layer: Mapping[str, Any], depth: int, count: int) -> tuple[Direction, ...]:
-    name, bias = layer["name"], layer["bias"]
+    def direction(suffix: str, axis: str, reverse: bool) -> Direction:
+        def name(kind: str) -> str:
+            return join(layer["name"], f"{kind}_l{depth}{suffix}")
+
+        return Direction(
+            name("weight_ih"),
+            name("weight_hh"),
+            name("bias_ih"),
+            name("bias_hh"),
+            layer["bias"],
+            (axis,),
+            reverse,
+        )
+
     if not layer["bidirectional"]:
-        return (Direction(name, f"l{depth}", bias, f"h{count}", reverse=False),)
+        return (direction("", f"h{count}", reverse=False),)
     return (
-        Direction(name, f"l{depth}", bias, f"f{count}", reverse=False),
-        Direction(name, f"l{depth}_reverse", bias, f"b{count}", reverse=True),
+        direction("", f"f{count}", reverse=False),
+        direction("_reverse", f"b{count}", reverse=True),
     )
 
 
@@ -159,8 +172,8 @@ def check_parameters(
         width = layer.check(parameters, width)
         for axis in layer.reads:  # the others are hidden neurons of an earlier layer
             axes.setdefault(axis, parameters[layer.names[0]].shape[1])
-        for direction in layer.directions:
-            axes[direction.axis] = parameters[direction.weights[1]].shape[1]
+        for end in layer.directions:
+            axes[end.axes[0]] = parameters[end.weight_hh].shape[1]
     return (parameters[names[0]].dtype if names else np.dtype(np.float64)), axes
 
 
@@ -189,8 +202,7 @@ def check_input(x: Array, tokens: bool, size: int | None, dtype: np.dtype[Any]) 
             raise L0GateError(
                 f"`x` has shape {x.shape}; its last dimension must be the {size} input features"
             )
-        features: Array = x.astype(dtype, copy=False)
-        return features
+        return x if x.dtype == dtype else x.astype(dtype)
     if x.dtype.kind not in "iu":
         raise L0GateError(f"`x` has dtype {x.dtype}; an embedding reads integer tokens")
     if x.size and not (x.min() >= 0 and x.max() < size):
@@ -211,7 +223,7 @@ def check_state(
     ends = [(layer, end) for layer in chain for end in layer.directions]
     if state is None:
         return tuple(
-            _entry([np.zeros((*batch, axes[end.axis]), dtype) for _ in range(layer.states)])
+            _entry([np.zeros((*batch, axes[end.axes[0]]), dtype) for _ in range(layer.states)])
             for layer, end in ends
         )
     if not (isinstance(state, (tuple, list)) and len(state) == len(ends)):
@@ -220,7 +232,7 @@ def check_state(
             "one per recurrent layer and direction"
         )
     return tuple(
-        _entry(_check_entry(entry, layer.states, (*batch, axes[end.axis]), dtype, name, index))
+        _entry(_check_entry(entry, layer.states, (*batch, axes[end.axes[0]]), dtype, name, index))
         for index, (entry, (layer, end)) in enumerate(zip(state, ends, strict=True))
     )
 

@@ -18,11 +18,10 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import ModuleType
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
-from l0gate.reference import _cells
-from l0gate.reference._cells import Array, Tape, previous_states, sigmoid
+from l0gate.reference._cells import Array, sigmoid
 
 from l0gate._errors import check
 
@@ -82,6 +81,24 @@ class Pass:
             self.gate_gradients.add(axis, part)
 
 
+@dataclass(frozen=True)
+class Direction:
+    """One direction of a recurrent layer: the names of its parameters and of its neurons."""
+
+    weight_ih: str
+    weight_hh: str
+    bias_ih: str
+    bias_hh: str
+    bias: bool
+    axes: tuple[str]
+    reverse: bool
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        biases = (self.bias_ih, self.bias_hh) if self.bias else ()
+        return (self.weight_ih, self.weight_hh, *biases)
+
+
 class Layer:
     """What a net asks of a layer; `reads` names the axes of its input, `names` its parameters."""
 
@@ -128,10 +145,10 @@ class Embedding(Layer):
 
     @property
     def names(self) -> tuple[str, ...]:
-        return (_join(self.name, "weight"),)
+        return (join(self.name, "weight"),)
 
     def check(self, parameters: Parameters, width: int | None) -> int:
-        return int(_matrix(parameters, self.names[0]).shape[1])
+        return int(matrix(parameters, self.names[0]).shape[1])
 
     def init(self, rng: np.random.Generator, width: int, sizes: Sequence[int]) -> dict[str, Array]:
         return {self.names[0]: rng.standard_normal((width, sizes[0]))}
@@ -147,7 +164,7 @@ class Embedding(Layer):
         self, run: Pass, tape: Any, dy: Array, dstate: State, need_dx: bool = True
     ) -> tuple[Array | None, State]:
         size = len(run.parameters[self.names[0]])
-        dweight = dy if tape is None else _scatter(tape.ravel(), _rows(dy), size)
+        dweight = dy if tape is None else _scatter(tape.ravel(), rows(dy), size)
         run.gradients.add(self.names[0], dweight)
         return None, ()
 
@@ -164,34 +181,34 @@ class Linear(Layer):
 
     @property
     def names(self) -> tuple[str, ...]:
-        return (_join(self.name, "weight"),) + ((_join(self.name, "bias"),) if self.bias else ())
+        return (join(self.name, "weight"),) + ((join(self.name, "bias"),) if self.bias else ())
 
     def check(self, parameters: Parameters, width: int | None) -> int:
-        outputs, inputs = _matrix(parameters, self.names[0]).shape
-        _expect(parameters, self.names[0], (outputs, inputs if width is None else width))
+        outputs, inputs = matrix(parameters, self.names[0]).shape
+        expect(parameters, self.names[0], (outputs, inputs if width is None else width))
         for name in self.names[1:]:
-            _expect(parameters, name, (outputs,))
+            expect(parameters, name, (outputs,))
         return int(outputs)
 
     def init(self, rng: np.random.Generator, width: int, sizes: Sequence[int]) -> dict[str, Array]:
-        return _uniform(rng, self.names, [(sizes[0], width), (sizes[0],)], width)
+        return uniform(rng, self.names, [(sizes[0], width), (sizes[0],)], width)
 
     def forward(self, run: Pass, x: Input, state: State) -> tuple[Array, State, Any]:
         weight = run.parameters[self.names[0]]
         bias = run.parameters[self.names[1]] if self.bias else None
-        return _product(x, weight, bias, run.gate(self.reads)), (), x
+        return product(x, weight, bias, run.gate(self.reads)), (), x
 
     def backward(
         self, run: Pass, tape: Any, dy: Array, dstate: State, need_dx: bool = True
     ) -> tuple[Array | None, State]:
-        read, dread = _summed(tape, dy)
+        read, dread = summed(tape, dy)
         run.add_matrix(self.names[0], dread.T @ read, self.reads)
         for name in self.names[1:]:
-            run.gradients.add(name, _rows(dy).sum(axis=0))
+            run.gradients.add(name, rows(dy).sum(axis=0))
         if not need_dx:
             return None, ()
         weight = run.parameters[self.names[0]]
-        return _input_gradient(dread, weight, run.gate(self.reads), tape), ()
+        return input_gradient(dread, weight, run.gate(self.reads), tape), ()
 
 
 # function -> (itself, its derivative as a function of its output)
@@ -233,279 +250,14 @@ class Activation(Layer):
         return dy * ACTIVATIONS[self.function][1](tape), ()
 
 
-@dataclass(frozen=True)
-class Direction:
-    """One direction of a recurrent layer; `axis` names its hidden neurons."""
-
-    layer: str
-    suffix: str
-    bias: bool
-    axis: str
-    reverse: bool
-
-    @property
-    def weights(self) -> tuple[str, str]:
-        return _join(self.layer, f"weight_ih_{self.suffix}"), _join(
-            self.layer, f"weight_hh_{self.suffix}"
-        )
-
-    @property
-    def biases(self) -> tuple[str, ...]:
-        names = (
-            _join(self.layer, f"bias_ih_{self.suffix}"),
-            _join(self.layer, f"bias_hh_{self.suffix}"),
-        )
-        return names if self.bias else ()
-
-
-@dataclass(frozen=True)
-class Recurrent(Layer):
-    """One layer of an LSTM or GRU in one or both directions, their outputs concatenated."""
-
-    name: str
-    directions: tuple[Direction, ...]
-    reads: tuple[str, ...]
-
-    blocks: ClassVar[int]
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        return tuple(
-            name for direction in self.directions for name in direction.weights + direction.biases
-        )
-
-    def check(self, parameters: Parameters, width: int | None) -> int:
-        total = 0
-        for direction in self.directions:
-            weight_ih, weight_hh = direction.weights
-            if width is None:
-                width = _matrix(parameters, weight_ih).shape[1]
-            hidden = _matrix(parameters, weight_hh).shape[1]
-            _expect(parameters, weight_hh, (self.blocks * hidden, hidden))
-            _expect(parameters, weight_ih, (self.blocks * hidden, width))
-            for name in direction.biases:
-                _expect(parameters, name, (self.blocks * hidden,))
-            total += hidden
-        return total
-
-    def init(self, rng: np.random.Generator, width: int, sizes: Sequence[int]) -> dict[str, Array]:
-        parameters: dict[str, Array] = {}
-        for direction, hidden in zip(self.directions, sizes, strict=True):
-            rows = self.blocks * hidden
-            shapes = [(rows, width), (rows, hidden), (rows,), (rows,)]
-            parameters |= _uniform(rng, direction.weights + direction.biases, shapes, hidden)
-        return parameters
-
-    def forward(self, run: Pass, x: Input, state: State) -> tuple[Array, State, Any]:
-        runs = [
-            self._scan(run, direction, x, initial)
-            for direction, initial in zip(self.directions, state, strict=True)
-        ]
-        outputs, states, tapes = zip(*runs, strict=True)
-        y = outputs[0] if len(outputs) == 1 else np.concatenate(outputs, axis=2)
-        return y, states, (x, state, outputs, tapes)
-
-    def backward(
-        self, run: Pass, tape: Any, dy: Array, dstate: State, need_dx: bool = True
-    ) -> tuple[Array | None, State]:
-        x, state, outputs, tapes = tape
-        ends = np.cumsum([y.shape[2] for y in outputs])[:-1]
-        dys = np.split(dy, ends, axis=2)
-        dx: Array | None = None
-        dstate0 = []
-        for d, direction in enumerate(self.directions):
-            weight_ih, weight_hh = direction.weights
-            dgx, dgh, initial = self._scan_backward(
-                run, direction, dys[d], dstate[d], outputs[d], state[d], tapes[d]
-            )
-            dstate0.append(initial)
-            recurrent = self._recurrent_product(run, direction, dgh, outputs[d], state[d], tapes[d])
-            read, dread = _summed(x, dgx)
-            run.add_matrix(weight_ih, dread.T @ read, self.reads)
-            run.add_matrix(weight_hh, recurrent, (direction.axis,))
-            if direction.bias:
-                dbias = _rows(dgx).sum(axis=0)
-                same = dgh is dgx
-                run.gradients.add(direction.biases[0], dbias)
-                run.gradients.add(
-                    direction.biases[1], dbias.copy() if same else _rows(dgh).sum(axis=0)
-                )
-            if need_dx:
-                part = _input_gradient(dread, run.parameters[weight_ih], run.gate(self.reads), x)
-                dx = part if dx is None else dx + part
-        return dx, tuple(dstate0)
-
-    def _scan(
-        self, run: Pass, direction: Direction, x: Input, initial: Any
-    ) -> tuple[Array, Any, Tape]:
-        raise NotImplementedError
-
-    def _scan_backward(
-        self,
-        run: Pass,
-        direction: Direction,
-        dy: Array,
-        dlast: Any,
-        y: Array,
-        initial: Any,
-        tape: Tape,
-    ) -> tuple[Array, Array, Any]:
-        raise NotImplementedError
-
-    def _recurrent_product(
-        self, run: Pass, direction: Direction, dgh: Array, y: Array, initial: Any, tape: Tape
-    ) -> Array:
-        """The sum over time and batch of dgh^T times what `weight_hh` reads."""
-        raise NotImplementedError
-
-
-class LSTM(Recurrent):
-    """One layer of an LSTM; the state of a direction is (h, c)."""
-
-    blocks = 4
-    states = 2
-
-    def _scan(
-        self, run: Pass, direction: Direction, x: Input, initial: Any
-    ) -> tuple[Array, Any, Tape]:
-        weight_hh, options = _read_hidden(run, direction)
-        gx = _product(
-            x,
-            run.parameters[direction.weights[0]],
-            lstm_bias(run.parameters, direction),
-            run.gate(self.reads),
-        )
-        if run.packed is not None and run.scans is not _cells:
-            name = direction.weights[1]
-            if name not in run.packed:
-                run.packed[name] = run.scans.pack(weight_hh.T)
-            y, h, c = run.scans.lstm_inference(gx, run.packed[name], *initial, **options)
-            return y, (h, c), ()
-        y, h, c, tape = run.scans.lstm_scan(gx, weight_hh, *initial, **options)
-        return y, (h, c), tape
-
-    def _scan_backward(
-        self,
-        run: Pass,
-        direction: Direction,
-        dy: Array,
-        dlast: Any,
-        y: Array,
-        initial: Any,
-        tape: Tape,
-    ) -> tuple[Array, Array, Any]:
-        weight_hh, options = _read_hidden(run, direction)
-        dgx, dh0, dc0 = run.scans.lstm_scan_backward(
-            dy, *dlast, weight_hh, y, *initial, tape, **options
-        )
-        return dgx, dgx, (dh0, dc0)
-
-    def _recurrent_product(
-        self, run: Pass, direction: Direction, dgh: Array, y: Array, initial: Any, tape: Tape
-    ) -> Array:
-        h_prev = previous_states(y, initial[0], run.lengths, direction.reverse)
-        product: Array = _rows(dgh).T @ _rows(h_prev)
-        return product
-
-
-@dataclass(frozen=True)
-class GRU(Recurrent):
-    """One layer of a GRU; the state of a direction is h."""
-
-    reset_after: bool
-
-    blocks = 3
-    states = 1
-
-    def _scan(
-        self, run: Pass, direction: Direction, x: Input, initial: Any
-    ) -> tuple[Array, Any, Tape]:
-        weight_hh, options = _read_hidden(run, direction)
-        bias, bias_hn = gru_bias(run.parameters, direction, self.reset_after)
-        gx = _product(x, run.parameters[direction.weights[0]], bias, run.gate(self.reads))
-        given = bias_hn, initial, self.reset_after
-        if run.packed is not None and run.scans is not _cells:
-            name = direction.weights[1]
-            if name not in run.packed:
-                run.packed[name] = run.scans.pack_gru(weight_hh)
-            y, h = run.scans.gru_inference(gx, run.packed[name], *given, **options)
-            return y, h, ()
-        y, h, tape = run.scans.gru_scan(gx, weight_hh, *given, **options)
-        return y, h, tape
-
-    def _scan_backward(
-        self,
-        run: Pass,
-        direction: Direction,
-        dy: Array,
-        dlast: Any,
-        y: Array,
-        initial: Any,
-        tape: Tape,
-    ) -> tuple[Array, Array, Any]:
-        weight_hh, options = _read_hidden(run, direction)
-        _, bias_hn = gru_bias(run.parameters, direction, self.reset_after)
-        dgx, dgh, dh0 = run.scans.gru_scan_backward(
-            dy, dlast, weight_hh, bias_hn, y, initial, tape, self.reset_after, **options
-        )
-        return dgx, dgh, dh0
-
-    def _recurrent_product(
-        self, run: Pass, direction: Direction, dgh: Array, y: Array, initial: Any, tape: Tape
-    ) -> Array:
-        h_prev = previous_states(y, initial, run.lengths, direction.reverse)
-        rows, hidden = _rows(dgh), y.shape[2]
-        product: Array
-        if self.reset_after:
-            product = rows.T @ _rows(h_prev)
-            return product
-        reset = tape[0][..., :hidden] * h_prev
-        product = np.empty((3 * hidden, hidden), dgh.dtype)
-        np.matmul(rows[:, : 2 * hidden].T, _rows(h_prev), out=product[: 2 * hidden])
-        np.matmul(rows[:, 2 * hidden :].T, _rows(reset), out=product[2 * hidden :])
-        return product
-
-
-def lstm_bias(parameters: Parameters, direction: Direction) -> Array | None:
-    """The bias of the input pre-activations, (4H,)."""
-    if not direction.bias:
-        return None
-    bias_ih, bias_hh = (parameters[name] for name in direction.biases)
-    return bias_ih + bias_hh
-
-
-def gru_bias(
-    parameters: Parameters, direction: Direction, reset_after: bool
-) -> tuple[Array | None, Array]:
-    """The bias of the input pre-activations (3H,), and the one that r multiplies (H,)."""
-    weight_hh = parameters[direction.weights[1]]
-    hidden = weight_hh.shape[1]
-    if not direction.bias:
-        return None, np.zeros(hidden, weight_hh.dtype)
-    bias_ih, bias_hh = (parameters[name] for name in direction.biases)
-    bias = bias_ih + bias_hh
-    if reset_after:
-        bias[2 * hidden :] = bias_ih[2 * hidden :]
-    return bias, bias_hh[2 * hidden :]
-
-
-def _read_hidden(run: Pass, direction: Direction) -> tuple[Array, dict[str, Any]]:
-    """`weight_hh` and the options of the scan. Only the plain scans gate explicitly."""
-    weight_hh, gate = run.parameters[direction.weights[1]], run.gate((direction.axis,))
-    options: dict[str, Any] = {"lengths": run.lengths, "reverse": direction.reverse}
-    if run.scans is _cells:
-        return weight_hh, options | {"gate": gate}
-    return weight_hh if gate is None else weight_hh * gate, options
-
-
-def _rows(x: Array) -> Array:
+def rows(x: Array) -> Array:
     """All positions of (T, B, features) as the rows of a matrix."""
     return x.reshape(math.prod(x.shape[:-1]), x.shape[-1])
 
 
-def _product(x: Input, weight: Array, bias: Array | None, z: Array | None) -> Array:
+def product(x: Input, weight: Array, bias: Array | None, z: Array | None) -> Array:
     """weight (x z) + bias, of shape (T, B, O)."""
-    read = x.table if isinstance(x, Gathered) else _rows(x)
+    read = x.table if isinstance(x, Gathered) else rows(x)
     y: Array = (read if z is None else read * z) @ weight.T
     if bias is not None:
         y += bias
@@ -514,15 +266,15 @@ def _product(x: Input, weight: Array, bias: Array | None, z: Array | None) -> Ar
     return y.reshape(*x.shape[:-1], len(weight))
 
 
-def _summed(x: Input, dy: Array) -> tuple[Array, Array]:
+def summed(x: Input, dy: Array) -> tuple[Array, Array]:
     """Rows of x and of dy whose products sum to the sum over all positions of dy^T x."""
     if isinstance(x, Gathered):
-        return x.table, _scatter(x.index.ravel(), _rows(dy), len(x.table))
-    return _rows(x), _rows(dy)
+        return x.table, _scatter(x.index.ravel(), rows(dy), len(x.table))
+    return rows(x), rows(dy)
 
 
-def _input_gradient(dread: Array, weight: Array, z: Array | None, x: Input) -> Array:
-    """The gradient of x, or of its table, from that of the rows that `_summed` gave."""
+def input_gradient(dread: Array, weight: Array, z: Array | None, x: Input) -> Array:
+    """The gradient of x, or of its table, from that of the rows that `summed` gave."""
     dx: Array = dread @ weight
     if z is not None:
         dx *= z
@@ -544,24 +296,24 @@ def _scatter(index: Array, rows: Array, size: int) -> Array:
     return total
 
 
-def _join(name: str, parameter: str) -> str:
+def join(name: str, parameter: str) -> str:
     return f"{name}.{parameter}" if name else parameter
 
 
-def _matrix(parameters: Parameters, name: str) -> Array:
+def matrix(parameters: Parameters, name: str) -> Array:
     check(name in parameters, f"parameter `{name}` is missing")
     array = parameters[name]
     check(array.ndim == 2, f"parameter `{name}` has shape {array.shape}; it must be a matrix")
     return array
 
 
-def _expect(parameters: Parameters, name: str, shape: tuple[int, ...]) -> None:
+def expect(parameters: Parameters, name: str, shape: tuple[int, ...]) -> None:
     check(name in parameters, f"parameter `{name}` is missing")
     found = parameters[name].shape
     check(found == shape, f"parameter `{name}` has shape {found}; expected {shape}")
 
 
-def _uniform(
+def uniform(
     rng: np.random.Generator, names: Sequence[str], shapes: Sequence[tuple[int, ...]], fan: int
 ) -> dict[str, Array]:
     """Uniform within 1/sqrt(fan) of 0; `names` may leave out the biases at the end."""

@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 from l0gate.reference._cells import Array, sigmoid
 from l0gate.reference._chain import check_axes, check_parameters
-from l0gate.reference._layers import Embedding, Parameters, Recurrent, State
+from l0gate.reference._layers import Embedding, Parameters, State
 from l0gate.reference._net import LOSSES, Net
+from l0gate.reference._recurrent import Recurrent
 
 from l0gate._errors import check
 
@@ -195,7 +196,7 @@ def _matrices(
     for index, layer in enumerate(layers):
         if isinstance(layer, Recurrent):
             for end in layer.directions:
-                hidden = [(end.axis, axes[end.axis])]
+                hidden = [(axis, axes[axis]) for axis in end.axes]
                 yield layer.blocks, hidden, [(axis, axes[axis]) for axis in layer.reads]
                 yield layer.blocks, hidden, hidden
             continue

@@ -2,41 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from l0gate.reference import _chain
-from l0gate.reference._cells import Array, sigmoid
-from l0gate.reference._layers import (
-    ACTIVATIONS,
-    GRU,
-    LSTM,
-    Activation,
-    Embedding,
-    Layer,
-    Linear,
-    Parameters,
-    Pass,
-    State,
-    gru_bias,
-    lstm_bias,
-)
+from l0gate.reference import _cells, _chain
+from l0gate.reference._cells import Array
+from l0gate.reference._layers import Embedding, Parameters, Pass, State
+from l0gate.reference._steps import Flat, Step, compiled_step, plain_step
 
 from l0gate._errors import L0GateError, check
 
 if TYPE_CHECKING:
     from l0gate.reference._net import Net
 
-# One layer, one time step: (x, state) -> (y, state). x is (B, features) or (features,).
-Step = Callable[[Array, State], tuple[Array, State]]
-
 
 class StreamingNet:
     """What `Net.bind` returns: `net(x, state)` runs a sequence, `net.step(x_t, state)` a step.
 
-    Parameters are packed once for `step`, so they must not be changed afterwards.
+    Parameters are packed once, so they must not be changed afterwards.
 
     >>> from l0gate.reference import Net
     >>> net = Net([{"type": "embedding", "name": "embedding"}, {"type": "lstm", "name": "rnn"}])
@@ -59,7 +44,7 @@ class StreamingNet:
         kept: Sequence[tuple[Any, int]] | None = None,
         engine: str = "auto",
     ) -> None:
-        if engine != "auto":  # which looks for numba only when it runs a sequence
+        if engine != "auto":  # which looks for numba only when it runs
             _chain.find_scans(engine)
         self._chain = net.chain
         self._dtype, self._axes = _chain.check_parameters(self._chain, parameters)
@@ -70,10 +55,6 @@ class StreamingNet:
         self._input_size = _chain.input_size(self._chain, self.parameters)
         self._input_index = self._check_input_index(input_index)
         self._kept = self._check_kept(kept)
-        streams = all(len(layer.directions) < 2 for layer in self._chain)
-        self._steps = [
-            _STEPS[type(layer)](layer, self.parameters) for layer in self._chain if streams
-        ]
 
     @property
     def layers(self) -> list[dict[str, Any]]:
@@ -94,9 +75,9 @@ class StreamingNet:
 
         x_t is a token or (I,) features, giving y_t (O,) and state entries (H,); or a batch, (B,)
         tokens or (B, I) features, giving (B, O) and (B, H). Returns y_t and the new state. A state
-        is never changed afterwards, so earlier ones can be kept and continued from.
+        is never changed afterwards, so earlier ones can be kept and continued from. The first
+        step packs the parameters; with numba it may have to compile, once per installation.
         """
-        check(self._steps, "`step` needs a net of one direction; a reverse layer reads the future")
         x = np.asarray(x_t)
         features = 0 if self._tokens else 1
         if x.ndim not in (features, features + 1):
@@ -104,16 +85,24 @@ class StreamingNet:
             raise L0GateError(f"`x_t` has shape {x.shape}; expected {expected}")
         batch = x.shape[: x.ndim - features]
         x = self._reduce_input(x)
-        y = _chain.check_input(x, self._tokens, self._input_size, self._dtype)
-        state = _chain.check_state(
-            self._reduce_state(state), self._chain, self._axes, batch, self._dtype
+        x = _chain.check_input(x, self._tokens, self._input_size, self._dtype)
+        if not (type(state) is Flat and state.fits(self._step, batch)):
+            state = self._reduce_state(state)
+            state = _chain.check_state(state, self._chain, self._axes, batch, self._dtype)
+        return self._step(x, state)
+
+    @cached_property
+    def _step(self) -> Step:
+        """The step of all layers, which packs their parameters."""
+        check(
+            all(len(layer.directions) < 2 for layer in self._chain),
+            "`step` needs layers of one direction; a reverse layer reads the future",
         )
-        new_state: State = ()
-        for layer, step in zip(self._chain, self._steps, strict=True):
-            own, state = state[: len(layer.directions)], state[len(layer.directions) :]
-            y, own = step(y, own)
-            new_state += own
-        return y, new_state
+        scans = _chain.find_scans(self.engine)
+        # A compiled step of a net without a matrix would have nothing to do.
+        if scans is _cells or not any(layer.names for layer in self._chain[self._tokens :]):
+            return plain_step(self._chain, self.parameters)
+        return compiled_step(self._chain, self.parameters, scans)
 
     @cached_property
     def _pass(self) -> Pass:
@@ -134,7 +123,7 @@ class StreamingNet:
     def _check_kept(self, kept: Any) -> list[tuple[Array, int]] | None:
         if kept is None:
             return None
-        sizes = [self._axes[end.axis] for layer in self._chain for end in layer.directions]
+        sizes = [self._axes[end.axes[0]] for layer in self._chain for end in layer.directions]
         check(
             len(kept) == len(sizes),
             f"`kept` has {len(kept)} entries; expected {len(sizes)}, one per layer and direction",
@@ -181,88 +170,3 @@ class StreamingNet:
 def _reduce(array: Any, index: Array, dense: int) -> Any:
     shape = np.shape(array)
     return np.asarray(array).take(index, axis=-1) if shape and shape[-1] == dense else array
-
-
-def _embedding_step(layer: Layer, parameters: Parameters) -> Step:
-    weight = parameters[layer.names[0]]
-    return lambda x, state: (weight.take(x, axis=0), ())
-
-
-def _activation_step(layer: Layer, parameters: Parameters) -> Step:
-    assert isinstance(layer, Activation)
-    function = ACTIVATIONS[layer.function][0]
-    return lambda x, state: (function(x), ())
-
-
-def _linear_step(layer: Layer, parameters: Parameters) -> Step:
-    weight, *bias = (parameters[name] for name in layer.names)
-    weight = np.ascontiguousarray(weight.T)
-    if bias:
-        return lambda x, state: (x @ weight + bias[0], ())
-    return lambda x, state: (x @ weight, ())
-
-
-def _lstm_step(layer: Layer, parameters: Parameters) -> Step:
-    """[W_ih W_hh] [x; h] is one product. As sigmoid(a) = (tanh(a / 2) + 1) / 2, rows scaled once
-    let a single tanh serve all four blocks."""
-    (direction,) = layer.directions
-    weight_ih, weight_hh = (parameters[name] for name in direction.weights)
-    hidden, dtype = weight_hh.shape[1], weight_hh.dtype
-    scale = np.repeat(np.array([0.5, 0.5, 1, 0.5], dtype), hidden)
-    shift = np.repeat(np.array([0.5, 0.5, 0, 0.5], dtype), hidden)
-    weight = np.ascontiguousarray(np.concatenate((weight_ih, weight_hh), axis=1).T * scale)
-    bias = lstm_bias(parameters, direction)
-    bias = np.zeros(4 * hidden, dtype) if bias is None else bias * scale
-
-    def step(x: Array, state: State) -> tuple[Array, State]:
-        ((h, c),) = state
-        gates = np.concatenate((x, h), axis=-1) @ weight
-        gates += bias
-        np.tanh(gates, out=gates)
-        gates *= scale
-        gates += shift
-        i, f = gates[..., :hidden], gates[..., hidden : 2 * hidden]
-        g, o = gates[..., 2 * hidden : 3 * hidden], gates[..., 3 * hidden :]
-        c = f * c + i * g
-        h = o * np.tanh(c)
-        return h, ((h, c),)
-
-    return step
-
-
-def _gru_step(layer: Layer, parameters: Parameters) -> Step:
-    assert isinstance(layer, GRU)
-    (direction,) = layer.directions
-    weight_ih, weight_hh = (parameters[name].T for name in direction.weights)
-    hidden = weight_hh.shape[0]
-    weight_rz, weight_n = weight_hh[:, : 2 * hidden], weight_hh[:, 2 * hidden :]
-    weight_ih, weight_hh, weight_rz, weight_n = map(
-        np.ascontiguousarray, (weight_ih, weight_hh, weight_rz, weight_n)
-    )
-    bias, bias_hn = gru_bias(parameters, direction, layer.reset_after)
-    reset_after = layer.reset_after
-
-    def step(x: Array, state: State) -> tuple[Array, State]:
-        (h,) = state
-        gx = x @ weight_ih
-        if bias is not None:
-            gx += bias
-        gh = h @ (weight_hh if reset_after else weight_rz)
-        rz = sigmoid(gx[..., : 2 * hidden] + gh[..., : 2 * hidden])
-        r, z = rz[..., :hidden], rz[..., hidden:]
-        hn = r * (gh[..., 2 * hidden :] + bias_hn) if reset_after else (r * h) @ weight_n
-        n = np.tanh(gx[..., 2 * hidden :] + hn)
-        h = n + z * (h - n)
-        return h, (h,)
-
-    return step
-
-
-# Packs the parameters of one layer.
-_STEPS: dict[type[Layer], Callable[[Layer, Parameters], Step]] = {
-    Embedding: _embedding_step,
-    Activation: _activation_step,
-    Linear: _linear_step,
-    LSTM: _lstm_step,
-    GRU: _gru_step,
-}

@@ -11,7 +11,16 @@ import sys
 import l0gate.reference
 import pytest
 
-MODULES = ("_cells", "_layers", "_chain", "_losses", "_net", "_objective", "_streaming")
+MODULES = (
+    "_cells",
+    "_layers",
+    "_chain",
+    "_losses",
+    "_net",
+    "_objective",
+    "_recurrent",
+    "_streaming",
+)
 
 
 @pytest.mark.parametrize("name", MODULES)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 from typing import Any
 
 import numpy as np
@@ -105,8 +107,9 @@ def test_a_language_model_streams(engine: str, kind: str) -> None:
     assert tuple(bound.parameters) == net.parameter_names
 
 
-def test_results_are_the_callers_own() -> None:
-    """Writing into a result changes neither the parameters nor later results."""
+@pytest.mark.parametrize("engine", ENGINES)
+def test_results_are_the_callers_own(engine: str) -> None:
+    """Writing into a result changes neither the parameters, nor the state, nor later results."""
     for layers in (
         [{"type": "embedding", "name": "a"}],
         [{"type": "embedding", "name": "a"}, {"type": "activation", "function": "tanh"}],
@@ -114,14 +117,57 @@ def test_results_are_the_callers_own() -> None:
         [{"type": "embedding", "name": "a"}, {"type": "gru", "name": "b"}],
     ):
         net = Net(layers)
-        sizes = {"a": 3, "b": 3} if len(layers) == 2 and "name" in layers[1] else {"a": 3}
-        bound = net.bind(net.init(np.random.default_rng(0), input_size=4, sizes=sizes))
-        first = freeze(bound.step(2))
-        whole = freeze(bound(np.array([[2]])))
-        for array in leaves((bound.step(2), bound(np.array([[2]])))):
-            array[...] = np.nan
-        assert_close(bound.step(2), first, np.float32)
-        assert_close(bound(np.array([[2]])), whole, np.float32)
+        sizes = {layer["name"]: 3 for layer in layers if "name" in layer}
+        parameters = net.init(np.random.default_rng(0), input_size=4, sizes=sizes)
+        bound = net.bind(parameters, engine=engine)
+        for run in (lambda bound=bound: bound.step(2), lambda bound=bound: bound(np.array([[2]]))):
+            first = freeze(run())
+            y, state = run()
+            y[...] = np.nan
+            assert_close(state, first[1], np.float32)
+            for array in leaves(state):
+                array[...] = np.nan
+            assert_close(run(), first, np.float32)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@given(problem=problems(bidirectional=False))
+def test_states_pass_between_steps_and_sequences(engine: str, problem: Problem) -> None:
+    """A state is a plain value: any way of getting the same one goes on alike."""
+    bound = problem.net.bind(problem.parameters, engine=engine)
+    other = problem.net.bind({k: -p for k, p in problem.parameters.items()}, engine=engine)
+    x_t = _time_first(problem, problem.x)[0]
+    _, state = bound.step(x_t, problem.state)
+    plain = freeze(state)
+    expected = freeze(bound.step(x_t, plain))
+    for same in (state, list(state), copy.deepcopy(state), pickle.loads(pickle.dumps(state))):
+        assert_close(bound.step(x_t, same), expected)
+    assert_close(other.step(x_t, state), other.step(x_t, plain))
+    time = 1 if problem.net.batch_first else 0
+    y, last = bound(np.expand_dims(x_t, time), state)
+    assert_close((y.take(0, axis=time), last), expected)
+    assert_close(bound.step(x_t, last), bound.step(x_t, expected[1]))
+    assert_close(state, plain)
+    with pytest.raises(L0GateError, match=r"`state\[0\]` has an array of shape"):
+        bound.step(x_t[0], state)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_net_without_states_streams(engine: str) -> None:
+    net = Net(
+        [
+            {"type": "activation", "function": "relu"},
+            {"type": "linear", "name": "a"},
+            {"type": "activation", "function": "sigmoid"},
+        ]
+    )
+    rng = np.random.default_rng(0)
+    parameters = net.init(rng, input_size=3, sizes={"a": 2}, dtype=np.float64)
+    x = rng.standard_normal((2, 3))
+    y, state = net.bind(parameters, engine=engine).step(x)
+    weighted = np.maximum(x, 0) @ parameters["a.weight"].T + parameters["a.bias"]
+    assert_close(y, 1 / (1 + np.exp(-weighted)))
+    assert state == ()
 
 
 @pytest.mark.parametrize("engine", ENGINES)

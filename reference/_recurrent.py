@@ -1,0 +1,247 @@
+"""LSTM and GRU layers around the scans of `_cells.py` or `_jit.py`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+from l0gate.reference import _cells
+from l0gate.reference._cells import Array, Tape, previous_states
+from l0gate.reference._layers import (
+    Direction,
+    Input,
+    Layer,
+    Parameters,
+    Pass,
+    State,
+    expect,
+    input_gradient,
+    matrix,
+    product,
+    rows,
+    summed,
+    uniform,
+)
+
+
+class Record(NamedTuple):
+    """One direction's part of a layer's tape."""
+
+    y: Array
+    initial: Any
+    tape: Any
+
+
+@dataclass(frozen=True)
+class Recurrent(Layer):
+    """One layer of an LSTM or GRU in one or both directions, their outputs concatenated."""
+
+    name: str
+    directions: tuple[Direction, ...]
+    reads: tuple[str, ...]
+
+    blocks: ClassVar[int]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(name for end in self.directions for name in end.names)
+
+    def check(self, parameters: Parameters, width: int | None) -> int:
+        total = 0
+        for end in self.directions:
+            if width is None:
+                width = matrix(parameters, end.weight_ih).shape[1]
+            hidden = matrix(parameters, end.weight_hh).shape[1]
+            for name, shape in zip(end.names, self._shapes(width, hidden), strict=False):
+                expect(parameters, name, shape)
+            total += hidden
+        return total
+
+    def init(self, rng: np.random.Generator, width: int, sizes: Sequence[int]) -> dict[str, Array]:
+        parameters: dict[str, Array] = {}
+        for end, hidden in zip(self.directions, sizes, strict=True):
+            parameters |= uniform(rng, end.names, self._shapes(width, hidden), hidden)
+        return parameters
+
+    def _shapes(self, width: int, hidden: int) -> list[tuple[int, ...]]:
+        """The shapes of `Direction.names`, which may leave out the biases at the end."""
+        gates = self.blocks * hidden
+        return [(gates, width), (gates, hidden), (gates,), (gates,)]
+
+    def forward(self, run: Pass, x: Input, state: State) -> tuple[Array, State, Any]:
+        outputs, last, records = [], [], []
+        for end, initial in zip(self.directions, state, strict=True):
+            bias = self._input_bias(run.parameters, end)
+            gx = product(x, run.parameters[end.weight_ih], bias, run.gate(self.reads))
+            y, final, tape = self._scan(run, end, gx, initial)
+            outputs.append(y)
+            last.append(final)
+            records.append(Record(y, initial, tape))
+        y = outputs[0] if len(outputs) == 1 else np.concatenate(outputs, axis=2)
+        return y, tuple(last), (x, records)
+
+    def backward(
+        self, run: Pass, tape: Any, dy: Array, dstate: State, need_dx: bool = True
+    ) -> tuple[Array | None, State]:
+        x, records = tape
+        splits = np.cumsum([record.y.shape[2] for record in records])[:-1]
+        dys = np.split(dy, splits, axis=2)
+        dx: Array | None = None
+        dinitials = []
+        for end, record, dy_end, dlast in zip(self.directions, records, dys, dstate, strict=True):
+            dgx, dgh, dinitial = self._scan_backward(run, end, record, dy_end, dlast)
+            dinitials.append(dinitial)
+            read, dread = summed(x, dgx)
+            run.add_matrix(end.weight_ih, dread.T @ read, self.reads)
+            run.add_matrix(end.weight_hh, self._recurrent_product(run, end, record, dgh), end.axes)
+            if end.bias:
+                dbias = rows(dgx).sum(axis=0)
+                run.gradients.add(end.bias_ih, dbias)
+                same = dgh is dgx
+                run.gradients.add(end.bias_hh, dbias.copy() if same else rows(dgh).sum(axis=0))
+            if need_dx:
+                dx_end = input_gradient(
+                    dread, run.parameters[end.weight_ih], run.gate(self.reads), x
+                )
+                dx = dx_end if dx is None else dx + dx_end
+        return dx, tuple(dinitials)
+
+    def _input_bias(self, parameters: Parameters, end: Direction) -> Array | None:
+        """What is added to the input product of the whole sequence."""
+        raise NotImplementedError
+
+    def _scan(
+        self, run: Pass, end: Direction, gx: Array, initial: Any
+    ) -> tuple[Array, Any, Tape | None]:
+        """y, the last state, and the tape unless the pass goes without one."""
+        raise NotImplementedError
+
+    def _scan_backward(
+        self, run: Pass, end: Direction, record: Record, dy: Array, dlast: Any
+    ) -> tuple[Array, Array, Any]:
+        """dgx, dgh and the gradient of the initial state."""
+        raise NotImplementedError
+
+    def _recurrent_product(self, run: Pass, end: Direction, record: Record, dgh: Array) -> Array:
+        """The sum over time and batch of dgh^T times what `weight_hh` reads."""
+        raise NotImplementedError
+
+
+class LSTM(Recurrent):
+    """One layer of an LSTM; the state of a direction is (h, c)."""
+
+    blocks = 4
+    states = 2
+
+    def _input_bias(self, parameters: Parameters, end: Direction) -> Array | None:
+        return lstm_bias(parameters, end)
+
+    def _scan(
+        self, run: Pass, end: Direction, gx: Array, initial: Any
+    ) -> tuple[Array, Any, Tape | None]:
+        weight_hh, options = _read_hidden(run, end)
+        if run.packed is not None and run.scans is not _cells:
+            if end.weight_hh not in run.packed:
+                run.packed[end.weight_hh] = run.scans.pack(weight_hh.T)
+            panels = run.packed[end.weight_hh]
+            y, h, c = run.scans.lstm_inference(gx, panels, *initial, **options)
+            return y, (h, c), None
+        y, h, c, tape = run.scans.lstm_scan(gx, weight_hh, *initial, **options)
+        return y, (h, c), tape
+
+    def _scan_backward(
+        self, run: Pass, end: Direction, record: Record, dy: Array, dlast: Any
+    ) -> tuple[Array, Array, Any]:
+        weight_hh, options = _read_hidden(run, end)
+        dgx, dh0, dc0 = run.scans.lstm_scan_backward(
+            dy, *dlast, weight_hh, record.y, *record.initial, record.tape, **options
+        )
+        return dgx, dgx, (dh0, dc0)
+
+    def _recurrent_product(self, run: Pass, end: Direction, record: Record, dgh: Array) -> Array:
+        h_prev = previous_states(record.y, record.initial[0], run.lengths, end.reverse)
+        gradient: Array = rows(dgh).T @ rows(h_prev)
+        return gradient
+
+
+@dataclass(frozen=True)
+class GRU(Recurrent):
+    """One layer of a GRU; the state of a direction is h."""
+
+    reset_after: bool
+
+    blocks = 3
+    states = 1
+
+    def _input_bias(self, parameters: Parameters, end: Direction) -> Array | None:
+        return gru_bias(parameters, end, self.reset_after)[0]
+
+    def _scan(
+        self, run: Pass, end: Direction, gx: Array, initial: Any
+    ) -> tuple[Array, Any, Tape | None]:
+        weight_hh, options = _read_hidden(run, end)
+        _, bias_hn = gru_bias(run.parameters, end, self.reset_after)
+        others = bias_hn, initial, self.reset_after
+        if run.packed is not None and run.scans is not _cells:
+            if end.weight_hh not in run.packed:
+                run.packed[end.weight_hh] = run.scans.pack_gru(weight_hh)
+            y, h = run.scans.gru_inference(gx, run.packed[end.weight_hh], *others, **options)
+            return y, h, None
+        y, h, tape = run.scans.gru_scan(gx, weight_hh, *others, **options)
+        return y, h, tape
+
+    def _scan_backward(
+        self, run: Pass, end: Direction, record: Record, dy: Array, dlast: Any
+    ) -> tuple[Array, Array, Any]:
+        weight_hh, options = _read_hidden(run, end)
+        _, bias_hn = gru_bias(run.parameters, end, self.reset_after)
+        others = record.y, record.initial, record.tape, self.reset_after
+        dgx, dgh, dh0 = run.scans.gru_scan_backward(
+            dy, dlast, weight_hh, bias_hn, *others, **options
+        )
+        return dgx, dgh, dh0
+
+    def _recurrent_product(self, run: Pass, end: Direction, record: Record, dgh: Array) -> Array:
+        h_prev = previous_states(record.y, record.initial, run.lengths, end.reverse)
+        hidden = h_prev.shape[2]
+        if self.reset_after:
+            gradient: Array = rows(dgh).T @ rows(h_prev)
+            return gradient
+        reset = record.tape[0][..., :hidden] * h_prev
+        gradient_rz = rows(dgh)[:, : 2 * hidden].T @ rows(h_prev)
+        gradient_n = rows(dgh)[:, 2 * hidden :].T @ rows(reset)
+        return np.concatenate((gradient_rz, gradient_n))
+
+
+def lstm_bias(parameters: Parameters, end: Direction) -> Array | None:
+    """The bias of the input pre-activations, (4H,)."""
+    if not end.bias:
+        return None
+    bias_ih, bias_hh = parameters[end.bias_ih], parameters[end.bias_hh]
+    return bias_ih + bias_hh
+
+
+def gru_bias(
+    parameters: Parameters, end: Direction, reset_after: bool
+) -> tuple[Array | None, Array]:
+    """The bias of the input pre-activations (3H,), and the one that r multiplies (H,)."""
+    weight_hh = parameters[end.weight_hh]
+    hidden = weight_hh.shape[1]
+    if not end.bias:
+        return None, np.zeros(hidden, weight_hh.dtype)
+    bias_ih, bias_hh = parameters[end.bias_ih], parameters[end.bias_hh]
+    bias = bias_ih + bias_hh
+    if reset_after:
+        bias[2 * hidden :] = bias_ih[2 * hidden :]
+    return bias, bias_hh[2 * hidden :]
+
+
+def _read_hidden(run: Pass, end: Direction) -> tuple[Array, dict[str, Any]]:
+    """`weight_hh` and the options of the scan. Only the plain scans gate explicitly."""
+    weight_hh, gate = run.parameters[end.weight_hh], run.gate(end.axes)
+    options: dict[str, Any] = {"lengths": run.lengths, "reverse": end.reverse}
+    if run.scans is _cells:
+        return weight_hh, options | {"gate": gate}
+    return weight_hh if gate is None else weight_hh * gate, options
