@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import shlex
 import signal
 import subprocess
 import sys
@@ -14,7 +15,7 @@ import pytest
 
 from l0gate.cli._app import run
 
-JOB = "--hidden 7 5 --embedding 6 --steps 120 --batch 3 --length 8 --budget 40%".split()
+JOB = shlex.split("--hidden 7 5 --embedding 6 --steps 120 --batch 3 --length 8 --budget 40%")
 
 
 @pytest.fixture(scope="module")

@@ -94,7 +94,7 @@ def common(
 def train(
     text: Annotated[
         Path | None,
-        typer.Option(help="A text file [default: Python's own help topics]", show_default=False),
+        typer.Option(help="A text file.", show_default="Python's own help topics"),
     ] = None,
     data: Annotated[
         Path | None,
@@ -110,8 +110,8 @@ def train(
     budget: Annotated[
         str | None,
         typer.Option(
-            help=f"Recurrent parameters that may stay: 20%, 0.2 or 150000 [default: {_BUDGET}]",
-            show_default=False,
+            help="Recurrent parameters that may stay: 20%, 0.2 or 150000.",
+            show_default=_BUDGET,
         ),
     ] = None,
     strength: Annotated[
@@ -120,7 +120,7 @@ def train(
     ] = None,
     backend: Annotated[str, typer.Option(help="numpy or torch.")] = "numpy",
     steps: Annotated[
-        int | None, typer.Option(help=f"Training steps of each net [default: {_STEPS}]")
+        int | None, typer.Option(help="Training steps of each net.", show_default=str(_STEPS))
     ] = None,
     epochs: Annotated[
         float | None, typer.Option(help="In place of steps: passes over the text.")
@@ -132,7 +132,7 @@ def train(
     gate_lr: Annotated[float, typer.Option(help="Learning rate of the gates.")] = 0.06,
     out: Annotated[
         Path | None,
-        typer.Option(help="Folder of the run [default: the next free runs/N]", show_default=False),
+        typer.Option(help="Folder of the run.", show_default="the next free runs/N"),
     ] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with the run in --out, or the newest in runs/.")

@@ -98,11 +98,13 @@ def _sentences(report: Mapping[str, Any]) -> list[str]:
             lines[0] += f" (one more neuron: {budget['with_one_more_neuron']:,} or more)"
     lines[0] += "."
     gap = report["comparison"]["gap_recovered"]
-    if gap is not None:
+    if gap is not None and gap > 0:
         lines.append(
             f"It recovers {gap:.0%} of the distance from a net of its sizes trained directly"
             " to the dense one."
         )
+    elif gap is not None:
+        lines.append("A net of its sizes trained directly does better.")
     times = speed["latency_step_microseconds"]
     lines.append(
         f"At batch 1 it runs {speed['latency_step']:.1f} times as fast step by step"
