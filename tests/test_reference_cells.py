@@ -261,10 +261,10 @@ def test_large_values_saturate_without_warning(engine: str) -> None:
         assert h.dtype == dtype
 
 
-def test_nan_is_not_hidden() -> None:
-    for engine in ENGINES:
-        for dtype in (np.float32, np.float64):
-            gx = np.full((1, 1, 4), np.nan, dtype)
-            zero = np.zeros((1, 1), dtype)
-            y, *_ = find_scans(engine).lstm_scan(gx, np.zeros((4, 1), dtype), zero, zero)
-            assert np.isnan(y).all()
+@pytest.mark.parametrize("engine", ENGINES)
+def test_nan_is_not_hidden(engine: str) -> None:
+    for dtype in (np.float32, np.float64):
+        gx = np.full((1, 1, 4), np.nan, dtype)
+        zero = np.zeros((1, 1), dtype)
+        y, *_ = find_scans(engine).lstm_scan(gx, np.zeros((4, 1), dtype), zero, zero)
+        assert np.isnan(y).all()
