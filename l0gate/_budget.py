@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Real
 
 import numpy as np
 
@@ -64,12 +65,20 @@ class Budget:
             )
         check(value > 0, f"{shown}; it must be above 0")
         check(
-            0 <= self.warmup <= self.settle <= 1,
+            isinstance(self.of, (str, list, tuple)) and all(isinstance(n, str) for n in self.of),
+            f"`of` is {self.of!r}; it must be 'layout', 'recurrent' or a list of parameter names",
+        )
+        check(
+            isinstance(self.warmup, Real)
+            and isinstance(self.settle, Real)
+            and 0 <= self.warmup <= self.settle <= 1,
             f"`warmup` and `settle` are {self.warmup} and {self.settle};"
             " they must satisfy 0 <= warmup <= settle <= 1 (fractions of training)",
         )
         check(
-            len(self.rate) == 2 and all(0 <= r < math.inf for r in self.rate),
+            isinstance(self.rate, (list, tuple))
+            and len(self.rate) == 2
+            and all(isinstance(r, Real) and 0 <= r < math.inf for r in self.rate),
             f"`rate` is {self.rate}; it must be two numbers of at least 0",
         )
 
@@ -91,17 +100,25 @@ class Budget:
         value: float | int = getattr(self, self.measure)
         return value
 
-    def limit(self, cost: Cost, frozen: Sequence[str] = ()) -> float:
+    def limit(self, cost: Cost, frozen: Sequence[str] = ()) -> int:
         """The absolute figure for a model of the given cost; raises below its floor.
 
         The floor is the cost of one neuron per axis, and of all neurons of the `frozen` axes.
         """
         value = self.value
-        limit = value * cost.total if isinstance(value, (float, np.floating)) else float(value)
-        floor = cost.at({a: n if a in frozen else 1 for a, n in cost.sizes.items()})
+        if isinstance(value, (float, np.floating)):
+            # 0.29 of 100 is 28.999999999999996 in floating point.
+            limit: int = math.floor(float(value) * cost.total * (1 + 1e-12))
+        else:
+            limit = int(value)
+            check(
+                limit <= cost.total,
+                f"`{self.measure}` is {limit}; the dense model has only {cost.total}",
+            )
+        floor: int = cost.at({a: n if a in frozen else 1 for a, n in cost.sizes.items()})
         check(
             limit >= floor,
-            f"`{self.measure}` is {value!r}, which allows {limit:.6g} of {cost.total}; one neuron"
-            f" per axis already costs {floor} ({floor / cost.total:.4%}), the least allowed",
+            f"`{self.measure}` is {value!r}, which allows {limit} of {cost.total}; one neuron per"
+            f" axis already costs {floor}, the least allowed",
         )
         return limit

@@ -29,29 +29,51 @@ _OPTIONS: dict[str, dict[str, Any]] = {
 }
 
 
+_SWITCHES = ("bidirectional", "bias", "reset_after")
+_MOST_LAYERS = 1000  # a damaged file must not fill the memory
+
+
 def complete(layers: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """The layers with every option written out; an unknown type or option raises."""
-    check(len(layers) > 0, "`layers` is empty; a chain has at least one layer")
-    completed = []
+    check(
+        isinstance(layers, (list, tuple)) and len(layers) > 0,
+        f"`layers` is {layers!r}; it must be a list of at least one layer",
+    )
+    completed: list[dict[str, Any]] = []
     for layer in layers:
         kind = layer.get("type") if isinstance(layer, Mapping) else None
-        if kind not in _OPTIONS:
+        if not isinstance(kind, str) or kind not in _OPTIONS:
             raise L0GateError(
                 f"`layers` holds {layer!r}; the type must be one of {', '.join(_OPTIONS)}"
             )
-        known = _OPTIONS[kind]
-        unknown = set(layer) - set(known) - {"type", "name"}
+        known = _OPTIONS[kind] | ({} if kind == "activation" else {"name": None})
+        unknown = set(layer) - set(known) - {"type"}
         check(
             not unknown,
             f"`layers` holds {layer!r} with {sorted(unknown)}; {kind} takes {sorted(known)}",
         )
-        named = {} if kind == "activation" else {"name": layer.get("name")}
+        full = {**known, **layer}
+        count = full.get("num_layers", 1)
         check(
-            kind == "activation" or isinstance(layer.get("name"), str),
-            f"`layers` holds {layer!r}; it must have a name",
+            isinstance(full.get("name", ""), str)
+            and isinstance(count, int)
+            and 1 <= count <= _MOST_LAYERS
+            and all(isinstance(full.get(o, True), bool) for o in _SWITCHES),
+            f"`layers` holds {layer!r}; it must have a name, `num_layers` from 1 to"
+            f" {_MOST_LAYERS}, and True or False for {', '.join(_SWITCHES)}",
         )
-        completed.append({"type": kind, **named, **known, **dict(layer)})
+        names = [other.get("name") for other in completed]
+        check(
+            kind == "activation" or full["name"] not in names,
+            f"`layers` has two layers of the name {full.get('name')!r}",
+        )
+        completed.append(full)
     return completed
+
+
+def parameter_name(layer: Mapping[str, Any], parameter: str) -> str:
+    """As in torch: no dot where the layer has no name of its own."""
+    return f"{layer['name']}.{parameter}" if layer["name"] else parameter
 
 
 @dataclass(frozen=True)
@@ -116,7 +138,7 @@ class _Builder:
         return f"x{self.depth}" if self.depth else "x"
 
     def _feed_forward(self, layer: Mapping[str, Any], features: str | None, out: str) -> str:
-        weight = f"{layer['name']}.weight"
+        weight = parameter_name(layer, "weight")
         if layer["type"] == "embedding":
             check(features is None, f"embedding {layer['name']!r} must be the first layer")
             self.patterns[weight] = f"_ -> {out}"
@@ -124,7 +146,7 @@ class _Builder:
             return out
         self.patterns[weight] = f"{out} <- {features or '_'}"
         if layer["bias"]:
-            self.patterns[f"{layer['name']}.bias"] = out
+            self.patterns[parameter_name(layer, "bias")] = out
         return out
 
     def _recurrent(
@@ -139,14 +161,12 @@ class _Builder:
             two = layer["bidirectional"]
             axes = (f"f{self.depth}", f"b{self.depth}") if two else (f"h{self.depth}",)
             for axis, suffix in zip(axes, ("", "_reverse"), strict=False):
-                end = f"l{i}{suffix}"
-                self.patterns[f"{layer['name']}.weight_ih_{end}"] = (
-                    f"({blocks} {axis}) <- {features}"
-                )
-                self.patterns[f"{layer['name']}.weight_hh_{end}"] = f"({blocks} {axis}) <- {axis}"
-                if layer["bias"]:
-                    for bias in ("bias_ih", "bias_hh"):
-                        self.patterns[f"{layer['name']}.{bias}_{end}"] = f"({blocks} {axis})"
+                for stem, reads in (("weight_ih", f" <- {features}"), ("weight_hh", f" <- {axis}")):
+                    name = parameter_name(layer, f"{stem}_l{i}{suffix}")
+                    self.patterns[name] = f"({blocks} {axis}){reads}"
+                for stem in ("bias_ih", "bias_hh") if layer["bias"] else ():
+                    name = parameter_name(layer, f"{stem}_l{i}{suffix}")
+                    self.patterns[name] = f"({blocks} {axis})"
             features = f"({' + '.join(axes)})" if two else axes[0]
             group += axes
             self.depth += 1

@@ -63,7 +63,12 @@ class Cost:
         self.terms: dict[Monomial, Any] = {m: c for m, c in terms.items() if c}
         self.sizes = layout.solve(parameters)
         self.total = self.at(self.sizes)
-        self._highest = {
+        check(
+            self.total > 0,
+            f"the {measure} of {of!r} come to 0, so there is nothing to limit",
+        )
+        #: The highest power of every axis: 0 where it costs nothing in this measure.
+        self.powers = {
             axis: max((power for m in self.terms for a, power in m if a == axis), default=0)
             for axis in self.sizes
         }
@@ -78,7 +83,7 @@ class Cost:
     def expected(self, probabilities: Mapping[str, Array], backend: Backend) -> Array:
         """The expected cost for gates that are open independently; a scalar array."""
         moments = {
-            axis: _moments(backend, p, self._highest[axis]) for axis, p in probabilities.items()
+            axis: _moments(backend, p, self.powers[axis]) for axis, p in probabilities.items()
         }
         total = 0.0
         for monomial, coefficient in self.terms.items():
@@ -93,10 +98,10 @@ class Cost:
     ) -> dict[str, Array]:
         """d expected / d probability, for every gate of every axis."""
         moments = {
-            axis: _moments(backend, p, self._highest[axis]) for axis, p in probabilities.items()
+            axis: _moments(backend, p, self.powers[axis]) for axis, p in probabilities.items()
         }
         slopes = {
-            axis: _moment_slopes(backend, p, self._highest[axis], moments[axis])
+            axis: _moment_slopes(backend, p, self.powers[axis], moments[axis])
             for axis, p in probabilities.items()
         }
         result = {axis: backend.xp.zeros_like(p) for axis, p in probabilities.items()}

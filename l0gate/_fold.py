@@ -7,6 +7,7 @@ from itertools import combinations
 
 import numpy as np
 
+from l0gate._errors import check
 from l0gate._layout import Layout
 from l0gate._notation import Dimension, Pattern
 from l0gate._tensor import Array, Backend, Parameters, zeros
@@ -27,6 +28,33 @@ def fold(
     return layout.map(parameters, change, backend)
 
 
+def gate_gradients(
+    layout: Layout,
+    parameters: Parameters,
+    gates: Mapping[str, Array],
+    gradients: Parameters,
+    backend: Backend,
+) -> dict[str, Array]:
+    """Gradients in the gates from gradients in the folded parameters: the transpose of `fold`."""
+    contributions = []
+    rows = zip(layout.slices(parameters), layout.slices(gradients), strict=True)
+    for (name, pattern, shape, value), (_, _, found, gradient) in rows:
+        check(found == shape, f"the gradient of {name!r} has shape {found}, the parameter {shape}")
+        read = [i for i, d in enumerate(pattern.dimensions) if d.reads and d.axes]
+        along = {i: spread(pattern.dimensions[i], gates, backend) for i in read}
+        for i in read:
+            term = gradient * value
+            for j in read:
+                if j != i:
+                    gate = backend.cast(along[j], backend.dtype(term))
+                    term = term * _along(backend, gate, j, len(shape))
+            for j in reversed(range(len(shape))):
+                if j != i:
+                    term = backend.xp.sum(term, axis=j)
+            contributions.append((pattern.dimensions[i], term))
+    return gather(layout, gates, contributions, backend)
+
+
 def keep(
     layout: Layout, parameters: Parameters, kept: Mapping[str, np.ndarray], backend: Backend
 ) -> dict[str, Array]:
@@ -37,6 +65,9 @@ def keep(
         for i, dimension in enumerate(pattern.dimensions):
             if dimension.blocks:
                 value = backend.take(value, positions(dimension, sizes, kept), i)
+        if not any(dimension.blocks for dimension in pattern.dimensions):
+            # A copy all the same: the small model never shares memory with the dense one.
+            value = backend.take(value, np.arange(value.shape[0]), 0)
         return value
 
     return layout.map(parameters, change, backend)

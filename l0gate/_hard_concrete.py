@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from numbers import Real
 from typing import Literal
 
 import numpy as np
@@ -49,7 +50,7 @@ class HardConcrete:
         for name in ("beta", "gamma", "zeta", "initial", "lowest", "highest"):
             value = getattr(self, name)
             check(
-                isinstance(value, (int, float)) and math.isfinite(value),
+                isinstance(value, Real) and math.isfinite(value),
                 f"`{name}` is {value!r}; it must be a finite number",
             )
         check(self.beta > 0, f"`beta` is {self.beta}; it must be above 0")
@@ -97,7 +98,9 @@ class HardConcrete:
 
     def initial_log_alpha(self, gate: float) -> float:
         """The log_alpha whose test-time gate is `gate`; for 1 the smallest, for 0 the largest."""
-        check(0 <= gate <= 1, f"`gate` is {gate!r}; it must be in [0, 1]")
+        check(
+            isinstance(gate, Real) and 0 <= gate <= 1, f"`gate` is {gate!r}; it must be in [0, 1]"
+        )
         s = (gate - self.gamma) / (self.zeta - self.gamma)
         return self._temperature * math.log(s / (1.0 - s))
 

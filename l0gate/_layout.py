@@ -226,10 +226,16 @@ class Layout:
                 f" it has {', '.join(map(repr, parameters)) or 'none'}",
             )
             value = parameters[name]
+            listed = isinstance(value, (list, tuple)) and not isinstance(pattern, Pattern)
+            for part in value if listed else [value]:
+                check(
+                    hasattr(part, "shape"),
+                    f"parameter {name!r} is {type(part).__name__}; it must be an array",
+                )
             if isinstance(pattern, Pattern):
                 rows.append((name, pattern, tuple(value.shape), value))
                 continue
-            count = len(value) if isinstance(value, (list, tuple)) else tuple(value.shape)[:1]
+            count = len(value) if listed else tuple(value.shape)[:1]
             check(
                 count in (len(pattern), (len(pattern),)),
                 f"parameter {name!r} has {_shape_of(value)}; its layout lists {len(pattern)}"
@@ -263,15 +269,15 @@ class Layout:
             ]
         # Fewest unknowns first, so that a misfit is reported where it is plainest.
         pending = equations
-        while pending:
+        while True:
             ready = [e for e in pending if self._unknowns(e, sizes) <= 1]
             if not ready:
                 break
             # A dimension that gives a whole size speaks before one that would give a fraction.
             ready.sort(key=lambda e: self._unknowns(e, sizes) == 1 and not self._whole(e, sizes))
-            equation = ready[0]
-            self._solve_one(equation, sizes)
-            pending = [e for e in pending if e is not equation]
+            pending = [e for e in pending if self._unknowns(e, sizes) > 1]
+            for equation in ready:
+                self._solve_one(equation, sizes)
         open_axes = [axis for axis in self.axes if axis not in sizes]
         check(
             not open_axes,

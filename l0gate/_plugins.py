@@ -80,6 +80,8 @@ class Registry:
     problems: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
+        # Never held while a plugin or a framework is imported: that takes the import lock, which
+        # another thread may hold while it waits for this one.
         self._lock = threading.RLock()
         self._made: dict[str, Backend] = {}
         self._by_type: dict[type, Backend] = {}
@@ -90,18 +92,22 @@ class Registry:
 
     def register(self, plugin: object, distribution: str) -> None:
         """Add the backends of one plugin; what is wrong with it becomes a warning that names it."""
+        self._load_built_ins()  # first of all, so that no plugin takes the name of one
+        self._warn(self._register(plugin, distribution))
+
+    def _register(self, plugin: object, distribution: str) -> list[str]:
         with self._lock:
-            self._load_built_ins()  # first of all, so that no plugin takes the name of one
             try:
                 self._manager.register(plugin, name=distribution)
-                self._check_hooks(plugin, distribution)
+                problems = self._unknown_hooks(plugin)
                 for hook in self._manager.hook.l0gate_backends.get_hookimpls():
                     if hook.plugin is plugin:
-                        self._add(hook.function(), distribution)
-            except Exception as error:  # whatever a plugin raises is reported, never passed on
+                        problems += self._add(hook.function(), distribution)
+            except (Exception, SystemExit) as error:  # whatever a plugin raises is reported
                 if self._manager.is_registered(plugin):
                     self._manager.unregister(plugin)
-                self._problem(distribution, f"{type(error).__name__}: {error}")
+                problems = [f"{type(error).__name__}: {error}"]
+            return [f"l0gate plugin {distribution}: {problem}" for problem in problems]
 
     def unregister(self, distribution: str) -> None:
         """Remove a plugin and its backends (for tests and interactive use)."""
@@ -130,10 +136,11 @@ class Registry:
                 f"`backend` is {name!r}; registered are {', '.join(map(repr, self.entries))}"
                 + "".join(f"\n  {problem}" for problem in self.problems)
             )
-        with self._lock:
-            if name not in self._made:
-                self._made[name] = self.entries[name].make()
-            return self._made[name]
+        made = self._made.get(name)
+        if made is None:
+            # Two threads may make it at once; both get the one that was first.
+            made = self._made.setdefault(name, self.entries[name].make())
+        return made
 
     def by_object(self, x: object) -> Backend:
         """The backend that owns an array or a model."""
@@ -155,6 +162,7 @@ class Registry:
         return found
 
     def _owner(self, x: object) -> Backend | None:
+        problems: list[str] = []
         for entry in list(self.entries.values()):
             if entry.module not in sys.modules:
                 continue
@@ -163,84 +171,90 @@ class Registry:
                 if backend.owns(x) or backend.owns_model(x):
                     return backend
             except Exception as error:  # a broken backend must not hide the one that fits
-                self._problem(entry.distribution, str(error))
+                problems.append(f"l0gate plugin {entry.distribution}: {error}")
+        self._warn(problems)
         return None
 
     def _load_built_ins(self) -> None:
-        with self._lock:
-            if not self._built_ins_loaded:
-                self._built_ins_loaded = True
-                self.register(importlib.import_module("l0gate.backends"), _BUILT_IN)
+        if not self._built_ins_loaded:
+            plugin = importlib.import_module("l0gate.backends")
+            with self._lock:
+                if not self._built_ins_loaded:
+                    self._warn(self._register(plugin, _BUILT_IN))
+                    self._built_ins_loaded = True
 
     def _load_plugins(self) -> None:
         self._load_built_ins()
-        with self._lock:
-            if self._plugins_loaded:
-                return
-            self._plugins_loaded = True
-            allowed = os.environ.get("L0GATE_PLUGINS")
-            for point in entry_points(group=GROUP):
-                distribution = _distribution(point)
-                if allowed is not None and point.name not in _listed(allowed):
-                    continue
+        if self._plugins_loaded:
+            return
+        allowed = os.environ.get("L0GATE_PLUGINS")
+        loaded, problems = [], []
+        for point in entry_points(group=GROUP):
+            if allowed is None or point.name in _listed(allowed):
                 try:
-                    plugin = point.load()
-                except Exception as error:  # an import may fail in any way
-                    self._problem(distribution, f"{type(error).__name__}: {error}")
-                    continue
-                self.register(plugin, distribution)
+                    loaded.append((point.load(), _distribution(point)))
+                except (Exception, SystemExit) as error:  # an import may fail in any way
+                    problems.append(
+                        f"l0gate plugin {_distribution(point)}: {type(error).__name__}: {error}"
+                    )
+        with self._lock:
+            if self._plugins_loaded:  # by another thread, meanwhile
+                return
+            for plugin, distribution in loaded:
+                problems += self._register(plugin, distribution)
+            self._plugins_loaded = True
+        self._warn(problems)
 
-    def _check_hooks(self, plugin: object, distribution: str) -> None:
-        known = {name for name in vars(_Hooks) if name.startswith("l0gate_")}
-        marked = {
+    def _unknown_hooks(self, plugin: object) -> list[str]:
+        known = sorted(name for name in vars(_Hooks) if name.startswith("l0gate_"))
+        marked = [
             name
             for name in dir(plugin)
             if self._manager.parse_hookimpl_opts(plugin, name) is not None
-        }
-        for name in sorted(marked - known):
-            self._problem(
-                distribution, f"implements {name!r}, which is no hook; hooks are {sorted(known)}"
-            )
+        ]
         if not marked:
-            self._problem(distribution, f"implements no hook; hooks are {sorted(known)}")
+            return [f"implements no hook; hooks are {known}"]
+        return [
+            f"implements {name!r}, which is no hook; hooks are {known}"
+            for name in marked
+            if name not in known
+        ]
 
-    def _add(self, descriptors: object, distribution: str) -> None:
+    def _add(self, descriptors: object, distribution: str) -> list[str]:
         if not isinstance(descriptors, (list, tuple)):
-            self._problem(
-                distribution, f"l0gate_backends returned {descriptors!r}; it must return a list"
-            )
-            return
+            return [f"l0gate_backends returned {descriptors!r}; it must return a list"]
+        problems = []
         for descriptor in descriptors:
-            try:
-                name, module = descriptor["name"], descriptor["module"]
-                factory = descriptor["factory"]
-                interface = descriptor.get("interface", INTERFACE)
-            except (TypeError, KeyError, AttributeError):
-                self._problem(
-                    distribution,
-                    f"the descriptor {descriptor!r} must be a dict with name, module and factory",
+            given = descriptor if isinstance(descriptor, dict) else {}
+            name, module = given.get("name"), given.get("module")
+            factory = given.get("factory")
+            interface = given.get("interface", INTERFACE)
+            if not (isinstance(name, str) and name and isinstance(module, str) and module) or not (
+                isinstance(factory, str) or callable(factory)
+            ):
+                problems.append(
+                    f"the descriptor {descriptor!r} must be a dict with name, module and factory"
                 )
-                continue
-            if interface != INTERFACE:
-                self._problem(
-                    distribution,
+            elif interface != INTERFACE:
+                problems.append(
                     f"backend {name!r} was built for interface {interface}; this l0gate has"
-                    f" {INTERFACE}",
+                    f" {INTERFACE}"
                 )
             elif name in self.entries:
-                self._problem(
-                    distribution,
+                problems.append(
                     f"backend {name!r} is registered already by"
-                    f" {self.entries[name].distribution}, which stays",
+                    f" {self.entries[name].distribution}, which stays"
                 )
             else:
                 self.entries[name] = Entry(name, module, factory, distribution)
+        return problems
 
-    def _problem(self, distribution: str, what: str) -> None:
-        text = f"l0gate plugin {distribution}: {what}"
-        if text not in self.problems:
-            self.problems.append(text)
-            warnings.warn(text, stacklevel=2)
+    def _warn(self, problems: list[str]) -> None:
+        # All are noted before the first warning: a filter may turn it into an error.
+        new = [problem for problem in problems if problem not in self.problems]
+        self.problems += new
+        for problem in new:
+            warnings.warn(problem, stacklevel=3)
 
 
 def entry_points(group: str) -> Iterable[EntryPoint]:

@@ -9,19 +9,19 @@ from typing import Any
 import numpy as np
 
 from l0gate._budget import Budget
-from l0gate._certificate import Certificate, certify
+from l0gate._certificate import Certificate, certify, check_kept
 from l0gate._cost import Cost
-from l0gate._errors import check
-from l0gate._fold import fold, gather, group_norms, keep, spread
+from l0gate._errors import L0GateError, check
+from l0gate._fold import fold, gate_gradients, group_norms, keep
 from l0gate._hard_concrete import HardConcrete, check_log_alpha
 from l0gate._layout import Layout
 from l0gate._plugins import get_backend
-from l0gate._selection import choose, warn_of_stall
+from l0gate._selection import best_neuron, check_groups, choose, pad, warn_of_stall
 from l0gate._tensor import Array, Backend, Parameters, zeros
 
 State = dict[str, Any]
 _JITTER = 0.01  # breaks ties between fresh gates; upwards, so that test-time gates start as asked
-_REOPENED = 0.5  # test-time gate of a neuron that the selection keeps although its gate was lower
+_REOPENED = 0.5  # the gate of a neuron that the selection keeps although its gate was closed
 
 
 class Pruner:
@@ -35,7 +35,8 @@ class Pruner:
     The methods are pure. `parameters` maps names to arrays; a gate state is a dict of arrays:
 
     - "log_alpha", axis -> (n,): the only part that is trained by gradient;
-    - "mask", axis -> (n,): 1 keeps, 0 removes, -1 is undecided; `select` decides;
+    - "mask", axis -> (n,): -1 while a gate is undecided, then its value for good (0 removes the
+      neuron); `select` decides;
     - "multipliers" (2,), "progress" (1,): of the budget's controller;
     - "forced" (2,): how many neurons the selection opened and closed against their gates.
 
@@ -72,19 +73,19 @@ class Pruner:
             or (isinstance(strength, (int, float)) and 0 <= strength < float("inf")),
             f"`strength` is {strength!r}; it must be a number of at least 0",
         )
-        for axis in (axis for group in equal for axis in group):
-            check(axis in layout.axes, f"`equal` names the axis {axis!r}; allowed: {layout.axes}")
+        check(
+            gates is None or isinstance(gates, HardConcrete),
+            f"`gates` is {gates!r}; it must be a HardConcrete",
+        )
         self.layout = layout
         self.budget = budget
         self.strength = strength
         self.hard_concrete = gates if gates is not None else HardConcrete()
-        for axis in freeze:
-            check(axis in layout.axes, f"`freeze` names the axis {axis!r}; allowed: {layout.axes}")
-        self.equal = tuple(tuple(group) for group in equal)
-        self.freeze = tuple(freeze)
+        (self.freeze,) = check_groups("freeze", [freeze], layout.axes)
+        self.equal = check_groups("equal", equal, layout.axes, frozen=self.freeze)
         self._backend = None if backend is None else get_backend(backend)
         self._cost: Cost | None = None
-        self._limit: float | None = None
+        self._limit: int | None = None
 
     # What the pruner knows of the model -------------------------------------------------------
 
@@ -93,8 +94,16 @@ class Pruner:
 
         A pruner serves one model: parameters of other sizes raise.
         """
+        rows = self.layout.slices(parameters)
         if self._backend is None:
-            self._backend = get_backend(parameters[next(iter(self.layout.patterns))])
+            self._backend = get_backend(rows[0][3])
+        for name, pattern, _, value in rows:
+            dtype = self.backend.dtype(value)
+            check(
+                "float" in dtype or not any(d.reads and d.axes for d in pattern.dimensions),
+                f"parameter {name!r} has dtype {dtype}; one that reads gated neurons must be of"
+                " floating point",
+            )
         budget = self.budget
         cost = Cost(
             self.layout,
@@ -109,12 +118,7 @@ class Pruner:
                 f"the parameters belong to another model: their axes have the sizes {cost.sizes},"
                 f" this pruner was bound to {self._cost.sizes}",
             )
-        for group in self.equal:
-            check(
-                len({cost.sizes[axis] for axis in group}) <= 1,
-                f"`equal` groups {group}, whose sizes differ:"
-                f" {[cost.sizes[axis] for axis in group]}",
-            )
+        check_groups("equal", self.equal, self.layout.axes, cost.sizes)
         self._limit = None if budget is None else budget.limit(cost, self.freeze)
         self._cost = cost
 
@@ -129,6 +133,11 @@ class Pruner:
         """What is limited or penalised, as a function of the numbers of open neurons."""
         check(self._cost is not None, "the pruner has met no parameters yet; call `init` first")
         return self._cost  # type: ignore[return-value]
+
+    @property
+    def limit(self) -> int | None:
+        """What the budget allows, in its measure; None without a budget."""
+        return self._limit
 
     @property
     def sizes(self) -> dict[str, int]:
@@ -151,8 +160,7 @@ class Pruner:
         """
         self.bind(parameters)
         backend, hc = self.backend, self.hard_concrete
-        like = parameters[next(iter(self.layout.patterns))]
-        like = like[0] if isinstance(like, (list, tuple)) else like
+        like = self.layout.slices(parameters)[0][3]
         like = backend.cast(like, "float64" if backend.dtype(like) == "float64" else "float32")
         if isinstance(rng, (int, np.integer)):
             rng = backend.rng(int(rng))
@@ -161,9 +169,8 @@ class Pruner:
         mask: dict[str, Array] = {}
         for axis, size in self.sizes.items():
             u, rng = backend.uniform(rng, (size,), like)
-            frozen = axis in self.freeze
-            values[axis] = hc.clamp((hc.highest if frozen else start) + _JITTER * u, backend)
-            mask[axis] = zeros(backend, (size,), like, 1.0 if frozen else -1.0)
+            values[axis] = hc.clamp(start + _JITTER * u, backend)
+            mask[axis] = zeros(backend, (size,), like, 1.0 if axis in self.freeze else -1.0)
         if log_alpha is not None:
             values |= self._given(log_alpha, like)
         return {
@@ -175,22 +182,31 @@ class Pruner:
         }
 
     def _given(self, log_alpha: Mapping[str, Any], like: Array) -> dict[str, Array]:
+        check(
+            isinstance(log_alpha, Mapping),
+            f"`log_alpha` is {log_alpha!r}; it must map axes to arrays",
+        )
+        free = [axis for axis in self.sizes if axis not in self.freeze]
         values = {}
         for axis, given in log_alpha.items():
             check(
-                axis in self.sizes,
-                f"`log_alpha` names the axis {axis!r}; the layout has {', '.join(self.sizes)}",
+                axis in free,
+                f"`log_alpha` names the axis {axis!r}; gates are on {', '.join(free)}",
             )
             owned = self.backend.owns(given)
-            array = self.backend.to_numpy(given) if owned else np.asarray(given, dtype=float)
+            try:
+                array = np.array(self.backend.to_numpy(given) if owned else given, dtype=float)
+            except (TypeError, ValueError):
+                raise L0GateError(
+                    f"`log_alpha[{axis!r}]` is {given!r}; it must be an array of numbers"
+                ) from None
             check(
                 array.shape == (self.sizes[axis],),
                 f"`log_alpha[{axis!r}]` has shape {array.shape}; the axis has"
                 f" {self.sizes[axis]} neurons",
             )
             check_log_alpha(axis, array)
-            value = self.backend.asarray(array, like)
-            values[axis] = self.backend.cast(value, self.backend.dtype(like))
+            values[axis] = self._device(array, like)
         return values
 
     def noise(self, state: State, rng: Any) -> tuple[dict[str, Array], Any]:
@@ -209,20 +225,17 @@ class Pruner:
     def gates(self, state: State, noise: Mapping[str, Array] | None = None) -> dict[str, Array]:
         """The value of every gate: sampled with noise, at test time without.
 
-        A gate that the selection decided is its test-time gate, or 0, whatever the noise.
+        A decided gate has its final value, whatever the noise and log_alpha.
         """
-        xp = self.backend.xp
-        values = {}
+        hc, values = self.hard_concrete, {}
         for axis, log_alpha in state["log_alpha"].items():
             mask = state["mask"][axis]
-            test = self.hard_concrete.test_gate(log_alpha, self.backend)
             free = (
-                test
+                hc.test_gate(log_alpha, self.backend)
                 if noise is None
-                else self.hard_concrete.sample(log_alpha, noise[axis], self.backend)
+                else hc.sample(log_alpha, noise[axis], self.backend)
             )
-            fixed = self.backend.stop_gradient(test)
-            values[axis] = xp.where(mask < 0.0, free, xp.where(mask > 0.5, fixed, 0.0 * fixed))
+            values[axis] = self.backend.xp.where(mask < 0.0, free, mask)
         return values
 
     def gate(
@@ -243,30 +256,9 @@ class Pruner:
         The transpose of the derivative of `gate`, for frameworks without autodiff. `gradients`
         must hold every parameter of the layout.
         """
-        backend, xp, hc = self.backend, self.backend.xp, self.hard_concrete
+        backend, hc = self.backend, self.hard_concrete
         gates = self.gates(state, noise)
-        contributions = []
-        rows = zip(self.layout.slices(parameters), self.layout.slices(gradients), strict=True)
-        for (_, pattern, shape, value), (_, _, _, gradient) in rows:
-            read = [i for i, d in enumerate(pattern.dimensions) if d.reads and d.axes]
-            if not read:
-                continue
-            product = gradient * value
-            along = {i: spread(pattern.dimensions[i], gates, backend) for i in read}
-            for i in read:
-                term = product
-                for j in read:
-                    if j != i:
-                        form = [1] * len(shape)
-                        form[j] = -1
-                        term = term * xp.reshape(
-                            backend.cast(along[j], backend.dtype(term)), tuple(form)
-                        )
-                for j in reversed(range(len(shape))):
-                    if j != i:
-                        term = xp.sum(term, axis=j)
-                contributions.append((pattern.dimensions[i], term))
-        of_gates = gather(self.layout, gates, contributions, backend)
+        of_gates = gate_gradients(self.layout, parameters, gates, gradients, backend)
         of_log_alpha = {}
         for axis, log_alpha in state["log_alpha"].items():
             slope = (
@@ -274,7 +266,7 @@ class Pruner:
                 if noise is None
                 else hc.sample_slope(log_alpha, noise[axis], backend)
             )
-            slope = xp.where(state["mask"][axis] < 0.0, slope, 0.0 * slope)
+            slope = backend.xp.where(state["mask"][axis] < 0.0, slope, 0.0 * slope)
             of_log_alpha[axis] = of_gates[axis] * slope
         return fold(self.layout, gradients, gates, backend), of_log_alpha
 
@@ -287,7 +279,7 @@ class Pruner:
             axis: xp.where(
                 state["mask"][axis] < 0.0,
                 self.hard_concrete.open_probability(log_alpha, self.backend),
-                state["mask"][axis],
+                xp.where(state["mask"][axis] > 0.0, xp.ones_like(log_alpha), 0.0 * log_alpha),
             )
             for axis, log_alpha in state["log_alpha"].items()
         }
@@ -367,11 +359,12 @@ class Pruner:
         step = xp.concat([rate[0] * excess, rate[1] * excess**2], axis=0)
         now = 0.0 * state["progress"] + progress
         advanced = now > state["progress"]
-        return {
-            **state,
+        moved = {
             "multipliers": xp.where(advanced, state["multipliers"] + step, state["multipliers"]),
             "progress": xp.where(advanced, now, state["progress"]),
         }
+        # A `progress` in double precision must not change the dtype of the state.
+        return {**state, **{n: backend.cast(v, backend.dtype(state[n])) for n, v in moved.items()}}
 
     # Selection and shrinking ------------------------------------------------------------------
 
@@ -386,75 +379,60 @@ class Pruner:
         `reopen=False` only ever closes, so that nothing changes but the neurons cut. Without a
         budget, what is open stays. Warns when the gates are far from the budget.
         """
-        backend = self.backend
-        log_alpha = self._host(state["log_alpha"])
+        log_alpha = self._checked(state)
         mask = self._host(state["mask"])
-        for axis, values in log_alpha.items():
-            check_log_alpha(axis, values)
-        if self._limit is not None:
-            undecided = np.concatenate([log_alpha[a][mask[a] < 0] for a in log_alpha])
-            share = float(self._host({"": self.expected_size(state)})[""]) / self.cost.total
-            warn_of_stall(self.hard_concrete, undecided, share, self._limit / self.cost.total)
         gates = self._host(self.gates(state))
-        open_now = {axis: gate > 0 for axis, gate in gates.items()}
-        may_stay = {a: (mask[a] != 0) if reopen else open_now[a] & (mask[a] != 0) for a in mask}
         if self._limit is None:
             kept = self.kept(state)
         else:
-            norms = None if parameters is None else group_norms(self.layout, parameters, backend)
+            undecided = np.concatenate([log_alpha[a][mask[a] < 0] for a in log_alpha])
+            share = float(self._host({"": self.expected_size(state)})[""]) / self.cost.total
+            warn_of_stall(self.hard_concrete, undecided, share, self._limit / self.cost.total)
+            if not reopen:
+                self._warn_of_closed(gates, log_alpha)
+            # An axis that costs nothing in this measure was never asked to close.
+            free = {a for a, power in self.cost.powers.items() if power > 0} if reopen else set()
+            may_stay = {a: (mask[a] != 0) & ((g > 0) | (a in free)) for a, g in gates.items()}
+            norms = None
+            if parameters is not None:
+                norms = group_norms(self.layout, parameters, self.backend)
             kept = choose(
                 self.cost, self._limit, log_alpha, may_stay, norms, self.equal, self.freeze
             )
-        opened = sum(int(np.sum(~open_now[axis][index])) for axis, index in kept.items())
-        closed = sum(int(o.sum() - o[kept[axis]].sum()) for axis, o in open_now.items())
-        level = self.hard_concrete.initial_log_alpha(_REOPENED)
-        decided, raised = {}, {}
-        for axis, index in kept.items():
-            like = state["log_alpha"][axis]
-            chosen = np.zeros(len(mask[axis]))
-            chosen[index] = 1.0
-            decided[axis] = backend.cast(backend.asarray(chosen, like), backend.dtype(like))
-            values = log_alpha[axis].copy()
-            if reopen:
-                values[index] = np.maximum(values[index], level)
-            raised[axis] = backend.cast(backend.asarray(values, like), backend.dtype(like))
-        forced = backend.asarray(np.array([opened, closed], dtype=float), state["forced"])
-        forced = backend.cast(forced, backend.dtype(state["forced"]))
-        return {**state, "log_alpha": raised, "mask": decided, "forced": state["forced"] + forced}
+        opened = closed = 0
+        decided = {}
+        for axis, gate in gates.items():
+            value = np.zeros(len(gate))
+            stays = gate[kept[axis]]
+            value[kept[axis]] = np.where(stays > 0, stays, _REOPENED) if reopen else stays
+            opened += int(np.sum((value > 0) & (gate == 0)))
+            closed += int(np.sum((value == 0) & (gate > 0)))
+            decided[axis] = self._device(value, state["log_alpha"][axis])
+        forced = self._device(np.array([opened, closed], dtype=float), state["forced"])
+        return {**state, "mask": decided, "forced": state["forced"] + forced}
 
     def selected(self, state: State) -> bool:
         """Whether every neuron is decided."""
         return all(bool((mask >= 0).all()) for mask in self._host(state["mask"]).values())
 
     def kept(self, state: State, equal: Sequence[Sequence[str]] = ()) -> dict[str, np.ndarray]:
-        """Sorted indices per axis of the neurons that stay: decided, or with an open gate.
+        """Sorted indices per axis of the neurons whose test-time gate is open.
 
         An axis that would lose every neuron keeps its best one and warns. Axes grouped in `equal`
         keep one count, the largest: the others keep closed neurons beside their open ones, which
         costs some size and changes nothing.
         """
-        mask = self._host(state["mask"])
-        log_alpha = self._host(state["log_alpha"])
-        for axis, values in log_alpha.items():
-            check_log_alpha(axis, values)
-        kept = {}
-        for axis, gate in self._host(self.gates(state)).items():
-            index = np.flatnonzero(np.where(mask[axis] < 0, gate > 0, mask[axis] > 0.5))
-            if len(index) == 0:
-                index = np.array([int(np.argmax(log_alpha[axis]))])
-                warnings.warn(
-                    f"every gate of axis {axis!r} is closed; its best neuron, {index[0]}, is kept",
-                    stacklevel=3,
-                )
-            kept[axis] = index
-        for group in equal:
-            count = max(len(kept[axis]) for axis in group)
-            for axis in group:
-                closed = np.setdiff1d(np.arange(self.sizes[axis]), kept[axis])
-                best = closed[np.argsort(-log_alpha[axis][closed], kind="stable")]
-                more = best[: count - len(kept[axis])]
-                kept[axis] = np.sort(np.concatenate([kept[axis], more]))
-        return kept
+        log_alpha = self._checked(state)
+        gates = self._host(self.gates(state))
+        self._warn_of_closed(gates, log_alpha)
+        kept = {
+            axis: np.flatnonzero(gate > 0)
+            if (gate > 0).any()
+            else np.array([best_neuron(log_alpha[axis])])
+            for axis, gate in gates.items()
+        }
+        groups = check_groups("equal", equal, self.layout.axes, self.sizes)
+        return pad(kept, [*self.equal, *groups], log_alpha)
 
     def shrink(
         self, parameters: Parameters, state: State, *, equal: Sequence[Sequence[str]] = ()
@@ -466,6 +444,18 @@ class Pruner:
         """
         state = self.settle(state, parameters)
         kept = self.kept(state, equal)
+        used = self.cost.at({axis: len(index) for axis, index in kept.items()})
+        if self._limit is not None and used > self._limit:
+            warnings.warn(
+                f"the small model costs {used}, above the budget of {self._limit}"
+                + (
+                    ", because `equal` pads to one count per group; give `equal` to the pruner, so"
+                    " that the selection itself keeps one"
+                    if equal
+                    else ": its gates were not decided by `select`"
+                ),
+                stacklevel=2,
+            )
         return keep(self.layout, self.gate(parameters, state), kept, self.backend), kept
 
     def settle(self, state: State, parameters: Parameters | None = None) -> State:
@@ -502,6 +492,11 @@ class Pruner:
         more than a dict of parameters.
         """
         state = self.settle(state, parameters)
+        open_now = {a: gate > 0 for a, gate in self._host(self.gates(state)).items()}
+        check_kept(kept, open_now)
+        if apply_small is None:
+            found, counts = self.layout.solve(small), {a: len(kept[a]) for a in self.sizes}
+            check(found == counts, f"`small` has axes of the sizes {found}; `kept` says {counts}")
         forced = self._host({"": state["forced"]})[""]
         return certify(
             self.backend,
@@ -514,6 +509,27 @@ class Pruner:
             apply_small=apply_small,
             forced=(int(forced[0]), int(forced[1])),
         )
+
+    def _checked(self, state: State) -> dict[str, np.ndarray]:
+        """log_alpha on the host; a value that is not finite raises."""
+        log_alpha = self._host(state["log_alpha"])
+        for axis, values in log_alpha.items():
+            check_log_alpha(axis, values)
+        return log_alpha
+
+    def _warn_of_closed(
+        self, gates: Mapping[str, np.ndarray], log_alpha: Mapping[str, np.ndarray]
+    ) -> None:
+        for axis, gate in gates.items():
+            if not (gate > 0).any():
+                warnings.warn(
+                    f"every gate of axis {axis!r} is closed; its best neuron,"
+                    f" {best_neuron(log_alpha[axis])}, is kept",
+                    stacklevel=4,
+                )
+
+    def _device(self, values: np.ndarray, like: Array) -> Array:
+        return self.backend.cast(self.backend.asarray(values, like), self.backend.dtype(like))
 
     def _host(self, arrays: Mapping[str, Array]) -> dict[str, np.ndarray]:
         return {name: self.backend.to_numpy(value) for name, value in arrays.items()}

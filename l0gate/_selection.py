@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from l0gate._cost import Cost
+from l0gate._errors import check
 from l0gate._hard_concrete import HardConcrete
 
 
@@ -23,17 +24,20 @@ def choose(
     """The neurons to keep: the longest prefix by log_alpha that fits, then whatever still fits.
 
     `candidates` marks (bool) the neurons that may stay. Ties in log_alpha go by the rank within
-    the axis divided by its size, and within the axis by `norms`. Axes in one group keep one count.
+    the axis divided by its size, and within the axis by `norms`. Axes in one group keep one count,
+    for which those with fewer candidates keep others beside them.
     At least one neuron per axis stays, and all of the `frozen` axes. Returns sorted indices per
     axis; the cost depends on the counts alone and grows with each, so no further candidate fits.
     """
     order: dict[str, np.ndarray] = {}
+    count: dict[str, int] = {}
     for axis, values in log_alpha.items():
         norm = norms[axis] if norms is not None else np.zeros(len(values))
         ranked = np.lexsort((np.arange(len(values)), -norm, -values))
-        allowed = ranked[candidates[axis][ranked]]
+        stays = candidates[axis][ranked]
+        order[axis] = np.concatenate([ranked[stays], ranked[~stays]])
         # An axis that would lose every neuron keeps its best one.
-        order[axis] = allowed if len(allowed) else ranked[:1]
+        count[axis] = max(1, int(stays.sum()))
     grouped = {axis for group in groups for axis in group}
     together = [tuple(a for a in group if a not in frozen) for group in groups]
     alone = [(a,) for a in log_alpha if a not in grouped and a not in frozen]
@@ -41,7 +45,7 @@ def choose(
     whole = {axis: len(log_alpha[axis]) for axis in frozen}
     steps: list[tuple[float, float, int]] = []  # (-log_alpha, rank / size, unit), first is best
     for u, unit in enumerate(units):
-        longest = min(len(order[axis]) for axis in unit)
+        longest = max(count[axis] for axis in unit)
         size = max(len(log_alpha[axis]) for axis in unit)
         # The first neuron of every unit is in already: an axis never becomes empty.
         for rank in range(1, longest):
@@ -72,6 +76,60 @@ def choose(
             taken[u] -= 1
     counts = counts_after(taken)
     return {axis: np.sort(order[axis][: counts[axis]]) for axis in log_alpha}
+
+
+def pad(
+    kept: Mapping[str, np.ndarray],
+    groups: Sequence[Sequence[str]],
+    log_alpha: Mapping[str, np.ndarray],
+) -> dict[str, np.ndarray]:
+    """One count, the largest, for the axes of each group: the best of the others join."""
+    padded = dict(kept)
+    for group in groups:
+        count = max(len(kept[axis]) for axis in group)
+        for axis in group:
+            others = np.setdiff1d(np.arange(len(log_alpha[axis])), kept[axis])
+            best = others[np.argsort(-log_alpha[axis][others], kind="stable")]
+            more = best[: count - len(kept[axis])]
+            padded[axis] = np.sort(np.concatenate([kept[axis], more]))
+    return padded
+
+
+def best_neuron(log_alpha: np.ndarray) -> int:
+    """The neuron that stays where an axis would lose them all."""
+    return int(np.argmax(log_alpha))
+
+
+def check_groups(
+    option: str,
+    groups: Sequence[Sequence[str]],
+    axes: Sequence[str],
+    sizes: Mapping[str, int] | None = None,
+    frozen: Sequence[str] | None = None,
+) -> tuple[tuple[str, ...], ...]:
+    """Disjoint groups of known axes, of one size each and frozen together, or an error."""
+    check(
+        isinstance(groups, (list, tuple)) and all(isinstance(g, (list, tuple)) for g in groups),
+        f"`{option}` is {groups!r}; it must be lists of axes, of which there are {tuple(axes)}",
+    )
+    for axis in (axis for group in groups for axis in group):
+        check(axis in axes, f"`{option}` names the axis {axis!r}; allowed: {tuple(axes)}")
+        check(
+            sum(axis == other for group in groups for other in group) == 1,
+            f"`{option}` is {groups!r}, in which the axis {axis!r} stands twice",
+        )
+    for group in groups:
+        if sizes is not None:
+            check(
+                len({sizes[axis] for axis in group}) == 1,
+                f"`{option}` groups {group}, whose sizes differ: {[sizes[a] for a in group]}",
+            )
+        if frozen is not None:
+            check(
+                len({axis in frozen for axis in group}) == 1,
+                f"`{option}` groups {group}, of which only some are frozen",
+            )
+    return tuple(tuple(group) for group in groups)
 
 
 def warn_of_stall(

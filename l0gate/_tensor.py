@@ -77,8 +77,8 @@ class Backend:
     def rng(self, seed: int) -> Any:
         """A generator, for `uniform`. It is never changed; `uniform` returns the next one."""
         check(
-            isinstance(seed, (int, np.integer)) and seed >= 0,
-            f"`seed` is {seed!r}; it must be an int >= 0",
+            isinstance(seed, (int, np.integer)) and 0 <= seed < 2**64,
+            f"`seed` is {seed!r}; it must be an int of at least 0 and below 2**64",
         )
         return (int(seed), 0)
 
@@ -88,6 +88,10 @@ class Backend:
         By default they come from a counter-based generator on the host, so that every backend
         draws the same numbers from the same seed.
         """
+        check(
+            isinstance(rng, tuple) and len(rng) == 2,
+            f"`rng` is {rng!r}; it must be what `rng(seed)` or the last `uniform` returned",
+        )
         seed, drawn = rng
         bits = np.random.Generator(np.random.Philox(key=seed, counter=drawn))
         # 23 bits and a half: the largest step that float32 can hold strictly below 1.

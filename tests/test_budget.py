@@ -35,6 +35,11 @@ ALL = {axis: np.ones(n, bool) for axis, n in SIZES.items()}
         ({"parameters": 0.5, "warmup": 0.9}, "0 <= warmup <= settle <= 1"),
         ({"parameters": 0.5, "settle": 1.2}, "0 <= warmup <= settle <= 1"),
         ({"parameters": 0.5, "rate": (1.0, -1.0)}, "`rate` is (1.0, -1.0)"),
+        ({"parameters": 0.5, "rate": 0.2}, "`rate` is 0.2"),
+        ({"parameters": 0.5, "rate": ("a", "b")}, "`rate` is ('a', 'b')"),
+        ({"parameters": 0.5, "warmup": None}, "`warmup` and `settle` are None"),
+        ({"parameters": 0.5, "of": 5}, "`of` is 5; it must be 'layout', 'recurrent' or a list"),
+        ({"parameters": 0.5, "of": [["w"]]}, "`of` is [['w']]"),
     ],
 )
 def test_bad_budgets(options: dict, message: str) -> None:
@@ -45,17 +50,22 @@ def test_bad_budgets(options: dict, message: str) -> None:
 def test_a_budget_below_one_neuron_per_axis_names_the_floor() -> None:
     floor = COST.at(dict.fromkeys(SIZES, 1))
     assert Budget(parameters=floor).limit(COST) == floor
-    with pytest.raises(L0GateError, match=f"one neuron per axis already costs {floor} "):
+    with pytest.raises(L0GateError, match=f"one neuron per axis already costs {floor},"):
         Budget(parameters=floor - 1).limit(COST)
     frozen = COST.at({"x": 4, "h0": 1, "h1": 1})
-    with pytest.raises(L0GateError, match=f"already costs {frozen} "):
+    with pytest.raises(L0GateError, match=f"already costs {frozen},"):
         Budget(parameters=floor).limit(COST, ["x"])
 
 
 def test_fractions_and_figures() -> None:
-    assert Budget(parameters=0.5).limit(COST) == COST.total / 2
-    assert Budget(parameters=1.0).limit(COST) == COST.total
-    assert Budget(parameters=np.float32(0.5)).limit(COST) == COST.total / 2
+    assert Budget(parameters=0.5).limit(COST) == COST.total // 2
+    assert Budget(parameters=1.0).limit(COST) == Budget(parameters=COST.total).limit(COST)
+    assert Budget(parameters=np.float32(0.5)).limit(COST) == COST.total // 2
+    # 0.29 of 100 is 28.999999999999996 in floating point.
+    hundred = Cost(Layout({"w": "_ <- h"}), {"w": np.zeros((10, 10))})
+    assert Budget(parameters=0.29).limit(hundred) == 29
+    with pytest.raises(L0GateError, match=f"`parameters` is {10**9}; the dense model has only"):
+        Budget(parameters=10**9).limit(COST)
     assert Budget(bytes=1000).measure == "bytes"
     assert repr(Budget(parameters=0.5, of="recurrent")) == "Budget(parameters=0.5, of='recurrent')"
 
@@ -107,6 +117,17 @@ def test_candidates_alone_may_stay_but_an_axis_keeps_its_best() -> None:
         "h0": [0, 2],
         "h1": [5],
     }
+
+
+def test_a_group_keeps_the_larger_number_of_candidates() -> None:
+    layout = CASES["bidirectional"]
+    sizes = {"f": 10, "b": 10, "x": 3}
+    cost = Cost(layout, arrays_for(layout, sizes))
+    log_alpha = {axis: np.arange(n, dtype=float) for axis, n in sizes.items()}
+    allowed = {axis: np.ones(n, bool) for axis, n in sizes.items()}
+    allowed["f"][:8] = False
+    kept = choose(cost, cost.total, log_alpha, allowed, groups=[("f", "b")])
+    assert [len(kept["f"]), len(kept["b"])] == [10, 10]
 
 
 @given(st.integers(0, 99), st.floats(0.2, 0.9))

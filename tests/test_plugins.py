@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import importlib
 import importlib.metadata
 import os
 import subprocess
@@ -85,6 +86,9 @@ def test_a_backend_is_not_asked_before_its_framework_is_loaded(registry: Registr
         (plugin(descriptor(interface=99)), "backend 'box' was built for interface 99; this"),
         (plugin({"name": "box"}), "must be a dict with name, module and factory"),
         (plugin(3), "the descriptor 3 must be a dict"),
+        (plugin(descriptor(module=["numpy"])), "must be a dict with name, module and factory"),
+        (plugin(descriptor(name="")), "must be a dict with name, module and factory"),
+        (plugin(descriptor(factory=3)), "must be a dict with name, module and factory"),
         (plugin(descriptor(), hook="l0gate_backend"), "implements 'l0gate_backend', which is no"),
         (types.ModuleType("empty"), "implements no hook"),
     ],
@@ -176,6 +180,16 @@ def test_entry_points_load_one_by_one(points: list[Point]) -> None:
         registry.by_name("three")
 
 
+def test_warnings_that_are_errors_lose_no_plugin(points: list[Point]) -> None:
+    registry = Registry()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(UserWarning, match="broken-dist"):
+            registry.names()
+        assert registry.names() == ["numpy", "torch", "one", "two"]
+    assert len(registry.problems) == 2
+
+
 def test_the_environment_limits_which_plugins_load(
     points: list[Point], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -215,7 +229,36 @@ def test_the_registry_is_thread_safe(registry: Registry) -> None:
         thread.join()
     assert len(found) == 16
     assert len(set(map(id, found))) == 1
-    assert len(made) == 1
+    assert made
+
+
+def test_a_framework_that_asks_for_a_backend_while_it_loads(
+    registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One thread imports the framework, another asks for its backend: neither may wait forever."""
+    (tmp_path / "slow_framework.py").write_text(
+        "import time\n"
+        "time.sleep(0.2)\n"
+        "from tests_registry import registry\n"
+        "registry.by_name('numpy')\n"
+        "from tests_registry import Backend\n"
+    )
+    shared = types.ModuleType("tests_registry")
+    shared.registry, shared.Backend = registry, BoxBackend  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "tests_registry", shared)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    registry.register(plugin(descriptor(factory="slow_framework:Backend")), "slow-dist")
+    threads = [
+        threading.Thread(target=importlib.import_module, args=("slow_framework",), daemon=True),
+        threading.Thread(target=registry.by_name, args=("box",), daemon=True),
+    ]
+    for thread in threads:
+        thread.start()
+        threading.Event().wait(0.05)
+    for thread in threads:
+        thread.join(timeout=20)
+    assert not any(thread.is_alive() for thread in threads)
+    monkeypatch.delitem(sys.modules, "slow_framework")
 
 
 def test_a_real_entry_point_is_found(tmp_path: Path) -> None:

@@ -125,7 +125,9 @@ def test_the_penalty_is_the_published_one() -> None:
     pruner, _, state = fresh(Budget(parameters=0.25, warmup=0.5))
     state["multipliers"] = np.array([2.0, 5.0])
     share = float(pruner.expected_size(state)) / pruner.cost.total
-    for progress, target in ((0.0, 1.0), (0.25, 0.625), (0.5, 0.25), (1.0, 0.25)):
+    final = pruner.limit / pruner.cost.total
+    assert final == pytest.approx(0.25, abs=1 / pruner.cost.total)
+    for progress, target in ((0.0, 1.0), (0.25, (1 + final) / 2), (0.5, final), (1.0, final)):
         assert pruner.target(progress) == pytest.approx(target)
         wanted = 2 * (share - target) + 5 * (share - target) ** 2
         assert float(pruner.penalty(state, progress)) == pytest.approx(wanted)
@@ -212,7 +214,74 @@ def test_selection_counts_what_it_forced() -> None:
     closed = pruner.select(state, parameters, reopen=False)
     assert closed["forced"].tolist() == [0, 0]
     assert pruner.kept(closed)["x"].tolist() == [0, 3]
-    np.testing.assert_array_equal(closed["log_alpha"]["x"], state["log_alpha"]["x"])
+    # What was open stays as it was, soft gates too.
+    for axis, gate in pruner.gates(state).items():
+        was_open = gate > 0
+        np.testing.assert_array_equal(pruner.gates(opened)[axis][was_open], gate[was_open])
+        np.testing.assert_array_equal(pruner.gates(closed)[axis], gate)
+
+
+def test_a_decided_gate_no_longer_follows_log_alpha() -> None:
+    pruner, parameters, state = fresh(Budget(parameters=0.4))
+    selected = pruner.select(state, parameters)
+    gates = pruner.gates(selected)
+    low = {axis: np.full(n, -8.0) for axis, n in LSTM_SIZES.items()}
+    for axis, gate in pruner.gates({**selected, "log_alpha": low}).items():
+        np.testing.assert_array_equal(gate, gates[axis])
+
+
+def test_gates_that_were_not_decided_by_selection_are_reported() -> None:
+    pruner, parameters, state = fresh(Budget(parameters=0.4))
+    ones = {axis: np.ones(n) for axis, n in LSTM_SIZES.items()}
+    with pytest.warns(UserWarning, match="above the budget of .*: its gates were not decided by"):
+        pruner.shrink(parameters, {**state, "mask": ones})
+
+
+def test_selection_without_a_budget_changes_nothing() -> None:
+    pruner, parameters, _ = fresh(strength=1.0)
+    log_alpha = {"x": np.array([-2.2, -2.3, 3, -5]), "h0": np.full(5, 2.0), "h1": np.full(6, 2.0)}
+    state = pruner.init(parameters, log_alpha=log_alpha)
+    selected = pruner.select(state, parameters)
+    assert selected["forced"].tolist() == [0, 0]
+    for axis, gate in pruner.gates(state).items():
+        np.testing.assert_array_equal(pruner.gates(selected)[axis], gate)
+
+
+def test_an_axis_that_costs_nothing_is_not_reopened() -> None:
+    pruner = Pruner(LAYOUT, Budget(parameters=0.5, of=["decoder.weight"]))
+    parameters = arrays_for(LAYOUT, LSTM_SIZES)
+    log_alpha = {"x": np.array([3.0, -5, 3, -5])}
+    state = pruner.select(pruner.init(parameters, log_alpha=log_alpha), parameters)
+    assert pruner.kept(state)["x"].tolist() == [0, 2]
+    assert len(pruner.kept(state)["h1"]) == 3
+
+
+def test_padding_above_the_budget_is_reported() -> None:
+    sizes = {"x": 4, "h0": 6, "h1": 6}
+    parameters = arrays_for(LAYOUT, sizes)
+    pruner = Pruner(LAYOUT, Budget(parameters=0.5))
+    log_alpha = {"h0": np.full(6, 4.0), "h1": np.array([4.0, 3, -7, -7, -7, -7])}
+    state = pruner.select(pruner.init(parameters, log_alpha=log_alpha), parameters, reopen=False)
+    with pytest.warns(UserWarning, match="above the budget of .*because `equal` pads"):
+        _, kept = pruner.shrink(parameters, state, equal=[("h0", "h1")])
+    assert len(kept["h0"]) == len(kept["h1"])
+
+
+def test_the_small_model_shares_no_memory() -> None:
+    pruner, parameters, state = fresh()
+    small, _ = pruner.shrink(parameters, state)
+    for name, value in small.items():
+        assert not np.shares_memory(value, parameters[name]), name
+    given = {"x": np.zeros(4)}
+    state = pruner.init(parameters, log_alpha=given)
+    assert not np.shares_memory(state["log_alpha"]["x"], given["x"])
+
+
+def test_progress_in_double_precision_keeps_the_dtype_of_the_state() -> None:
+    parameters = {n: v.astype("float32") for n, v in arrays_for(LAYOUT, LSTM_SIZES).items()}
+    pruner = Pruner(LAYOUT, Budget(parameters=0.5))
+    state = pruner.update(pruner.init(parameters), np.float64(0.5))
+    assert {state[k].dtype.name for k in ("multipliers", "progress", "forced")} == {"float32"}
 
 
 def test_shrinking_an_unselected_state_only_closes_and_says_so() -> None:
@@ -242,6 +311,8 @@ def test_frozen_axes_stay_whole_and_ungated() -> None:
         selected = pruner.select(state, parameters)
     assert len(pruner.kept(selected)["h0"]) == 5
     assert pruner.size(selected) <= 0.6 * pruner.cost.total
+    with pytest.raises(L0GateError, match="`log_alpha` names the axis 'h0'; gates are on x, h1"):
+        pruner.init(parameters, log_alpha={"h0": np.zeros(5)})
     with pytest.raises(L0GateError, match="`freeze` names the axis 'y'"):
         fresh(freeze=["y"])
 
@@ -264,6 +335,17 @@ def test_equal_counts_by_selection_and_by_padding() -> None:
     for axis in ("h0", "h1"):
         extra = np.setdiff1d(padded[axis], ragged[axis])
         assert (free.gates(state)[axis][extra] == 0).all()
+    for bad, message in (
+        ("h0", "it must be lists of axes"),
+        (("h0", "h1"), "it must be lists of axes"),
+        ([("h0", "h1"), ("h1", "x")], "the axis 'h1' stands twice"),
+    ):
+        with pytest.raises(L0GateError, match=message):
+            fresh(equal=bad)
+    with pytest.raises(L0GateError, match="of which only some are frozen"):
+        fresh(equal=[("h0", "h1")], freeze=["h0"])
+    with pytest.raises(L0GateError, match="`equal` names the axis 'q'"):
+        free.kept(state, equal=[("q",)])
     with pytest.raises(L0GateError, match="whose sizes differ"):
         fresh(equal=[("h0", "x")])
     with pytest.raises(L0GateError, match="`equal` names the axis 'z'"):
@@ -283,6 +365,16 @@ BAD = [
     (lambda: Pruner(LAYOUT, Budget(parameters=0.1), 1.0), "not both"),
     (lambda: Pruner(LAYOUT, strength=-1), "`strength` is -1"),
     (lambda: Pruner(LAYOUT).cost, "call `init` first"),
+    (lambda: Pruner(LAYOUT, gates=5), "`gates` is 5"),
+    (lambda: Pruner(LAYOUT, freeze="h0"), "`freeze` is ['h0']"),
+    (lambda: Pruner(LAYOUT).init({}), "names the parameter 'embedding.weight', which the model"),
+    (lambda: Pruner(LAYOUT).init({"embedding.weight": 3}), "is int; it must be an array"),
+    (lambda: fresh()[0].init(fresh()[1], np.random.default_rng(0)), "`rng` is Generator"),
+    (lambda: fresh()[0].init(fresh()[1], -1), "`seed` is -1"),
+    (
+        lambda: Pruner(LAYOUT).init({n: v.astype(int) for n, v in fresh()[1].items()}),
+        "has dtype int64; one that reads gated neurons must be of floating point",
+    ),
     (lambda: fresh(Budget(parameters=1e-6)), "one neuron per axis already costs"),
     (lambda: fresh()[0].penalty(fresh()[2], 0.5), "neither `budget` nor `strength`"),
 ]
@@ -305,6 +397,8 @@ def test_bad_progress_log_alpha_and_models() -> None:
             action(state)
     for values, message in (
         ({"y": np.zeros(3)}, "names the axis 'y'"),
+        ({"x": "abc"}, "`log_alpha['x']` is 'abc'; it must be an array of numbers"),
+        (5, "`log_alpha` is 5; it must map axes to arrays"),
         ({"x": np.zeros(3)}, "has shape (3,); the axis has 4"),
         ({"x": np.full(4, np.nan)}, "`log_alpha['x']` is nan at neuron 0"),
     ):
@@ -394,6 +488,70 @@ def test_a_layout_that_misses_a_reader_is_not_certified() -> None:
         pruner.certify(apply, parameters, state, broken, kept, x)
     with pytest.raises(L0GateError, match="`inputs` is empty"):
         pruner.certify(apply, parameters, state, small, kept, [])
+    with pytest.raises(L0GateError, match="nothing was compared"):
+        pruner.certify(apply, parameters, state, small, kept, [np.zeros((0, 2), int)])
+    for lie, message in (
+        ({**kept, "h0": kept["h0"][1:]}, r"`kept\['h0'\]` leaves out neurons whose gates are open"),
+        ({**kept, "h0": np.arange(5)}, "`small` has axes of the sizes"),
+        ({**kept, "h0": kept["h0"][::-1]}, "must be sorted indices of the axis's 5 neurons"),
+        ({**kept, "h0": np.array([0, 2, 4, 9])}, "must be sorted indices"),
+        ({}, "`kept` must give the indices of the axes"),
+    ):
+        with pytest.raises(L0GateError, match=message):
+            pruner.certify(apply, parameters, state, small, lie, x)
+    with pytest.raises(L0GateError, match="`small` has axes of the sizes"):
+        pruner.certify(apply, parameters, state, pruner.gate(parameters, state), kept, x)
+
+
+def linear(columns: Any) -> tuple[Any, ...]:
+    """A layer of ten neurons whose outputs get further columns, pruned, with inputs."""
+    layout = Layout({"w": "h <- _", "v": "_ <- h"})
+    rng = np.random.default_rng(0)
+    parameters = {"w": rng.normal(size=(10, 3)), "v": rng.normal(size=(2, 10))}
+    pruner = Pruner(layout)
+    state = pruner.init(parameters, log_alpha={"h": np.linspace(-5, 5, 10)})
+    small, kept = pruner.shrink(parameters, state)
+
+    def apply(given: dict, x: np.ndarray) -> Any:
+        y = np.tanh(x @ given["w"].T) @ given["v"].T
+        return np.concatenate([y, columns(given, y)], axis=1)
+
+    return pruner, apply, parameters, state, small, kept, [rng.normal(size=(4, 3))]
+
+
+def test_a_large_or_infinite_channel_excuses_no_other() -> None:
+    for value in (-1e10, -np.inf):
+        pruner, apply, parameters, state, small, kept, x = linear(
+            lambda given, y, value=value: np.full_like(y, value)
+        )
+        assert pruner.certify(apply, parameters, state, small, kept, x).max_abs_difference < 1e-12
+        wrong = {**small, "v": small["v"] + 0.01}
+        with pytest.raises(L0GateError, match="does not equal the gated one"):
+            pruner.certify(apply, parameters, state, wrong, kept, x)
+
+
+def test_infinite_values_must_agree() -> None:
+    def columns(given: dict, y: np.ndarray) -> np.ndarray:
+        return np.full_like(y, np.inf if len(given["w"]) == 10 else 0.0)
+
+    pruner, apply, parameters, state, small, kept, x = linear(columns)
+    with pytest.raises(L0GateError, match="does not equal the gated one: they differ by nan"):
+        pruner.certify(apply, parameters, state, small, kept, x)
+
+
+def test_rounding_that_the_model_magnifies_is_told_apart() -> None:
+    pruner, apply, parameters, state, small, kept, x = linear(
+        lambda given, y: np.float64(y.dtype == np.float32) * len(given["w"]) * np.ones_like(y)
+    )
+    with pytest.raises(L0GateError, match="equals the gated one in float64, but not in float32"):
+        pruner.certify(apply, parameters, state, small, kept, x)
+
+
+@pytest.mark.parametrize("result", [None, {}, ("y", "h"), (np.zeros(2), np.zeros(2)), (1, 2, 3)])
+def test_what_apply_may_return(result: Any) -> None:
+    pruner, _, parameters, state, small, kept, x = linear(lambda given, y: y)
+    with pytest.raises(L0GateError, match=r"`apply` returned .*; it must return an array, or an"):
+        pruner.certify(lambda given, x: result, parameters, state, small, kept, x)
 
 
 def test_permuting_neurons_permutes_the_selection() -> None:
