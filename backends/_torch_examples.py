@@ -12,6 +12,7 @@ from l0gate.backends._torch_ragged import CELLS, RaggedRNN
 from l0gate.backends._torch_small import recurrent_axes
 from l0gate.backends._torch_tree import Inputs, copied, map_tensors, tensors, undisturbed
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from l0gate._chain import GATES, Chain
 from l0gate._errors import L0GateError
@@ -87,7 +88,7 @@ class Observed:
 
 def observe(model: nn.Module, inputs: Inputs) -> Observed:
     """Run a copy of the model on example inputs, in eval mode."""
-    model = copied(model).eval()
+    model = copied(model, share=True).eval()
     sources = {t.untyped_storage().data_ptr(): i for i, t in enumerate(tensors(inputs))}
     tokens: dict[int, int] = {}
     stateful: set[str] = set()
@@ -119,6 +120,24 @@ def observe(model: nn.Module, inputs: Inputs) -> Observed:
     return Observed(output, tokens, frozenset(stateful))
 
 
+class InOneDtype(TorchFunctionMode):
+    """Runs a model in another dtype: `x.float()` or `dtype=torch.float32` in its code give that."""
+
+    def __init__(self, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.dtype = dtype
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if getattr(func, "__name__", "") in ("float", "double", "half", "bfloat16"):
+            return args[0].to(self.dtype)
+        args = tuple(self._own(value) for value in args)
+        return func(*args, **{key: self._own(value) for key, value in (kwargs or {}).items()})
+
+    def _own(self, value: Any) -> Any:
+        floating = isinstance(value, torch.dtype) and value.is_floating_point
+        return self.dtype if floating else value
+
+
 class Runner:
     """Runs a copy of a model with given tensors; returns its outputs and its recurrent states.
 
@@ -127,7 +146,7 @@ class Runner:
     """
 
     def __init__(self, model: nn.Module, axes: Mapping[str, Sequence[str]], hint: str = "") -> None:
-        self.model = copied(model).eval()
+        self.model = copied(model, share=True).eval()
         self.hint = hint
         self.states: dict[str, list[Tensor]] = {}
         for path, own in axes.items():
@@ -146,7 +165,7 @@ class Runner:
         """All floating point outputs as one vector, and lists of states by axis."""
         self.states = {}
         dtype = next(t.dtype for t in given.values() if t.is_floating_point())
-        with undisturbed(dtype):
+        with undisturbed(dtype), InOneDtype(dtype):
             args, kwargs = map_tensors(
                 lambda t: t.to(dtype) if t.is_floating_point() else t, inputs
             )
@@ -179,22 +198,25 @@ def find_chain(
     layers: Sequence[Mapping[str, Any]],
     layout: Layout,
     inputs: Inputs,
-    output: Any,
+    observed: Observed,
 ) -> Chain | None:
     """The chain that the whole model is, if it is one: the guess `layers`, proved by running it.
 
-    `output` is what the model returns for `inputs`.
+    A chain takes one sequence, and perhaps the states of its recurrent layers; a model of further
+    inputs is none.
     """
-    given, returned = next(tensors(inputs), None), next(tensors(output), None)
-    if given is None or returned is None:
+    given, returned = list(tensors(inputs)), next(tensors(observed.output), None)
+    stateful = [model.get_submodule(path) for path in observed.stateful]
+    states = sum(2 if isinstance(module, nn.LSTM) else 1 for module in stateful)
+    if returned is None or len(given) not in (1, 1 + states):
         return None
     parameters = {name: p.detach() for name, p in model.named_parameters()}
     for batch_first in (False, True):
         try:
             chain = Chain([dict(layer) for layer in layers], batch_first)
             with undisturbed():
-                y, _ = TorchNet(chain.layers, batch_first).apply(parameters, given)
-        except L0GateError:
+                y, _ = TorchNet(chain.layers, batch_first).apply(parameters, given[0])
+        except Exception:  # a wrong guess may fail in any way
             return None
         same = y.shape == returned.shape and torch.allclose(y, returned, rtol=1e-4, atol=1e-5)
         if same and set(chain.layout.patterns) == set(model.state_dict()):

@@ -297,7 +297,7 @@ def gate_model(
     chain = examples = None
     if observed is not None:
         assert inputs is not None
-        chain = find_chain(model, layers, layout, inputs, observed.output)
+        chain = find_chain(model, layers, layout, inputs, observed)
         free = chain is not None and len(list(tensors(inputs))) == 1
         examples = Examples(inputs, observed.tokens, free)
     gated = GatedModule(

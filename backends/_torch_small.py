@@ -118,6 +118,7 @@ def resize(
             if any(len(index) < dense for index, dense in kept) and reduces(path):
                 module.register_forward_pre_hook(ReduceStates(kept), with_kwargs=True)
         _reduce_input(path, small, origin)
+    model.zero_grad()  # gradients of the dense model came with the copy
     setattr(model, _ORIGIN, origin)
     return model
 
@@ -235,7 +236,7 @@ def describe(model: nn.Module) -> SavedModel:
     state = model.state_dict()
     return SavedModel(
         parameters={
-            name: backend.to_numpy(state[own]).copy()
+            name: backend.to_numpy(_readable(state[own], origin)).copy()
             for name, own in stock_names(model).items()
             if isinstance(state[own], Tensor)
         },
@@ -245,6 +246,11 @@ def describe(model: nn.Module) -> SavedModel:
         chain=origin.chain,
         certificate=getattr(model, "certificate", None),
     )
+
+
+def _readable(tensor: Tensor, origin: Origin) -> Tensor:
+    """Half precision widened, without loss, where the file is to run as a NumPy net."""
+    return tensor.float() if origin.chain and tensor.dtype == torch.float16 else tensor
 
 
 def rebuild(model: Any, saved: SavedModel) -> nn.Module:
@@ -269,7 +275,8 @@ def rebuild(model: Any, saved: SavedModel) -> nn.Module:
 
 def _check_dense(model: nn.Module, saved: SavedModel) -> None:
     kind = f"`into` is a {type(model).__name__}"
-    state = {n: v for n, v in model.state_dict().items() if isinstance(v, Tensor)}
+    # Not state_dict's own copies, which would hide that two names are one tensor.
+    state = {n: t for n, t in model.state_dict(keep_vars=True).items() if isinstance(t, Tensor)}
     lacking, extra = (
         sorted(set(saved.parameters) - set(state)),
         sorted(set(state) - set(saved.parameters)),
@@ -289,8 +296,9 @@ def _check_dense(model: nn.Module, saved: SavedModel) -> None:
         f"{kind} of other sizes than the dense model that was pruned: its axes must have"
         f" {dict(saved.dense_sizes)}, found {sizes}",
     )
+    pruned = {id(tensor) for name, tensor in state.items() if name in saved.layout.patterns}
     for name, array in saved.parameters.items():
         check(
-            name in saved.layout.patterns or state[name].shape == array.shape,
+            id(state[name]) in pruned or state[name].shape == array.shape,
             f"{kind} whose {name!r} has shape {tuple(state[name].shape)}; saved was {array.shape}",
         )

@@ -364,6 +364,21 @@ def _elementwise(trace: Trace, call: Call) -> str | None:
     return None
 
 
+def _squeezed(trace: Trace, call: Call) -> str | None:
+    """`squeeze` and `unsqueeze`: stacked states keep their first and last dimension, or are one."""
+    label, dim = call.labels.get(0), call.argument(1, "dim")
+    if not isinstance(label, States) or not isinstance(dim, int):
+        return _reshaped(trace, call)
+    count = call.given[0].dim() + (call.name == "unsqueeze")
+    if 0 < dim % count < count - 1:
+        trace.label(call.out, label)
+        return None
+    if call.name == "squeeze" and dim % count == 0 and len(label.parts) == 1:
+        trace.label(call.out, Features(-1, label.parts[0]))
+        return None
+    return call.name
+
+
 def _reshaped(trace: Trace, call: Call) -> str | None:
     """The dimension must survive: the same size, with as many numbers behind it."""
     features = call.features
@@ -508,9 +523,11 @@ _ELEMENTWISE = (
 )
 FOLLOWED: dict[str, Callable[[Trace, Call], str | None]] = {
     **dict.fromkeys(_ELEMENTWISE.split(), _elementwise),
-    **dict.fromkeys(("flatten", "reshape", "squeeze", "unflatten", "unsqueeze", "view"), _reshaped),
-    **dict.fromkeys(("permute", "swapaxes", "swapdims", "t", "T.get", "mT.get"), _permuted),
-    "transpose": _permuted,
+    **dict.fromkeys(("flatten", "reshape", "unflatten", "view"), _reshaped),
+    **dict.fromkeys(
+        ("permute", "transpose", "swapaxes", "swapdims", "t", "T.get", "mT.get"), _permuted
+    ),
+    **dict.fromkeys(("squeeze", "unsqueeze"), _squeezed),
     "getitem": _indexed,
     **dict.fromkeys(("unbind", "select"), _separated),
     **dict.fromkeys(("flip", "index_select", "narrow", "roll"), _along(1)),
@@ -554,7 +571,7 @@ def derive(model: nn.Module, inputs: Inputs, freeze: Sequence[str] = ()) -> Deri
 
     The axes in `freeze` stay whole, so that whatever happens to their neurons is allowed.
     """
-    model = copied(model).eval()
+    model = copied(model, share=True).eval()
     trace = Trace(model)
     with undisturbed():
         trace.run(inputs)

@@ -58,10 +58,14 @@ def as_inputs(example_inputs: Any) -> Inputs:
     return (example_inputs,), {}
 
 
-def copied(model: Module) -> Module:
-    """A deep copy, so that running it leaves no trace in the model itself."""
+def copied(model: Module, *, share: bool = False) -> Module:
+    """A deep copy, so that running it leaves no trace in the model itself.
+
+    With `share` the parameters stay the model's own, for copies that are only run.
+    """
+    memo = {id(p): p for p in model.parameters()} if share else {}
     try:
-        return copy.deepcopy(model)
+        return copy.deepcopy(model, memo)
     except Exception as error:  # whatever the model's own attributes raise
         raise L0GateError(
             f"the model {type(model).__name__} cannot be copied, which l0gate does to leave it"
