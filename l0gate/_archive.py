@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from l0gate._certificate import Certificate
+from l0gate._certificate import Certificate, check_kept
 from l0gate._chain import Chain
 from l0gate._errors import L0GateError, check
 from l0gate._layout import Layout
@@ -22,7 +22,7 @@ from l0gate._plugins import get_backend
 
 FORMAT = 1
 _MANIFEST = "manifest"
-# json, hashlib, tempfile and zipfile are imported where they are used: `import l0gate` is to cost
+# json, hashlib, secrets and zipfile are imported where they are used: `import l0gate` is to cost
 # little more than NumPy.
 
 
@@ -88,6 +88,7 @@ def save(
         check(backend.owns_model(small), f"`small` is {type(small).__name__}; it must be a model")
         saved = backend.describe(small)
     if metadata is not None:
+        check(isinstance(metadata, Mapping), f"`metadata` is {metadata!r}; it must be a dict")
         saved = SavedModel(**{**vars(saved), "metadata": dict(metadata)})
     write_atomically(path, _encode(saved))
 
@@ -103,7 +104,10 @@ def load(path: str | os.PathLike[str], *, into: Any = None) -> Any:
     """
     saved = read(path)
     if into is None:
-        return saved.net()
+        try:
+            return saved.net()
+        except L0GateError as error:
+            raise L0GateError(f"`path` {os.fspath(path)!r}: {error}") from None
     try:
         backend, model = get_backend(into), into
     except L0GateError:
@@ -116,7 +120,7 @@ def load(path: str | os.PathLike[str], *, into: Any = None) -> Any:
 def read(path: str | os.PathLike[str]) -> SavedModel:
     """The content of a file, checked."""
     try:
-        content = Path(path).read_bytes()
+        content = _path(path).read_bytes()
     except OSError as error:
         raise L0GateError(f"`path` {os.fspath(path)!r} cannot be read: {error.strerror}") from None
     try:
@@ -127,42 +131,55 @@ def read(path: str | os.PathLike[str]) -> SavedModel:
 
 def write_atomically(path: str | os.PathLike[str], content: bytes) -> None:
     """Write beside the target and rename, so that readers see the old file or the whole new one."""
-    import tempfile
+    import secrets
 
-    target = Path(path)
+    target = Path(os.path.realpath(_path(path)))  # a link stays a link
+    beside = target.with_name(f".{target.name[:100]}.{secrets.token_hex(4)}")
     try:
-        handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
-    except OSError as error:
-        raise L0GateError(
-            f"`path` {str(target)!r} cannot be written: {error.strerror} ({target.parent})"
-        ) from None
-    try:
-        with os.fdopen(handle, "wb") as file:
+        with open(beside, "xb") as file:
+            if target.exists():
+                os.chmod(beside, target.stat().st_mode & 0o777)
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        # mkstemp is private to its owner; a saved model is as readable as any other new file.
-        mask = os.umask(0)
-        os.umask(mask)
-        os.chmod(name, 0o666 & ~mask)
-        os.replace(name, target)
-    except OSError as error:
-        Path(name).unlink(missing_ok=True)
-        raise L0GateError(f"`path` {str(target)!r} cannot be written: {error.strerror}") from None
+        os.replace(beside, target)
+    except BaseException as error:  # an interrupt must not leave the file beside either
+        beside.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise L0GateError(
+                f"`path` {str(target)!r} cannot be written: {error.strerror}"
+            ) from None
+        raise
+
+
+def _path(path: str | os.PathLike[str]) -> Path:
+    try:
+        text = os.fspath(path)
+    except TypeError:
+        text = None
+    if not isinstance(text, str) or "\0" in text or not text:
+        raise L0GateError(f"`path` is {path!r}; it must be the path of a file")
+    return Path(text)
 
 
 def pack(arrays: Mapping[str, np.ndarray], manifest: Mapping[str, Any]) -> bytes:
     """Arrays and a JSON manifest as the bytes of an `.npz`, with a digest of every array."""
     import json
 
-    hosts = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+    hosts = {name: np.asarray(array, order="C") for name, array in arrays.items()}
     for name, array in hosts.items():
+        check(
+            name.isprintable() and 0 < len(name) < 1000 and not name.endswith(".npy"),
+            f"an array has the name {name!r}, which a file cannot hold",
+        )
         check(array.dtype.kind in "biuf", f"array {name!r} has dtype {array.dtype}, not numbers")
     digests = {name: _digest(array) for name, array in hosts.items()}
     try:
         text = json.dumps({**manifest, "digests": digests}, sort_keys=True, allow_nan=False)
     except (TypeError, ValueError) as error:
         raise L0GateError(f"`metadata` must be plain JSON: {error}") from None
+    except RecursionError:
+        raise L0GateError("`metadata` is nested too deeply") from None
     buffer = io.BytesIO()
     entries: dict[str, Any] = {_MANIFEST: np.frombuffer(text.encode(), dtype=np.uint8), **hosts}
     np.savez(buffer, **entries)
@@ -208,7 +225,14 @@ def _digest(array: np.ndarray) -> str:
 def _encode(saved: SavedModel) -> bytes:
     from l0gate import __version__
 
-    arrays = {f"parameters/{name}": value for name, value in saved.parameters.items()}
+    arrays: dict[str, np.ndarray] = {}
+    slices: dict[str, int] = {}  # parameters in slices of unequal shapes, one array each
+    for name, value in saved.parameters.items():
+        if isinstance(value, (list, tuple)):
+            slices[name] = len(value)
+            arrays |= {f"parameters/{name}[{i}]": part for i, part in enumerate(value)}
+        else:
+            arrays[f"parameters/{name}"] = value
     arrays |= {f"kept/{axis}": np.asarray(index, np.int64) for axis, index in saved.kept.items()}
     certificate = saved.certificate
     manifest = {
@@ -217,6 +241,8 @@ def _encode(saved: SavedModel) -> bytes:
         "l0gate_version": __version__,
         "layout": saved.layout.to_dict(),
         "uses": saved.layout.given_uses,
+        "sizes": saved.layout.given_sizes,
+        "slices": slices,
         "dense_sizes": {axis: int(size) for axis, size in saved.dense_sizes.items()},
         "chain": None
         if saved.chain is None
@@ -249,27 +275,37 @@ def _decode(content: bytes) -> SavedModel:
         f" (it was written by l0gate {manifest.get('l0gate_version')})",
     )
     try:
-        kept = {n.removeprefix("kept/"): a for n, a in arrays.items() if n.startswith("kept/")}
-        sizes = {axis: int(size) for axis, size in manifest["dense_sizes"].items()}
-        chain = manifest["chain"]
-        certificate = manifest["certificate"]
-        return SavedModel(
-            parameters={
-                n.removeprefix("parameters/"): a
-                for n, a in arrays.items()
-                if n.startswith("parameters/")
-            },
-            layout=Layout(manifest["layout"], uses=manifest["uses"]),
-            kept=kept,
-            dense_sizes=sizes,
-            chain=None if chain is None else Chain(chain["layers"], chain["batch_first"]),
-            certificate=None
-            if certificate is None
-            else Certificate(
-                **{name: certificate[name] for name in _CERTIFIED}, kept=kept, dense_sizes=sizes
-            ),
-            metadata=manifest["metadata"],
-            version=manifest["l0gate_version"],
-        )
-    except (KeyError, TypeError, AttributeError) as error:
-        raise L0GateError(f"has an incomplete manifest: {type(error).__name__}: {error}") from None
+        return _saved_model(arrays, manifest)
+    except L0GateError as error:
+        raise L0GateError(f"has a damaged manifest: {error}") from None
+    except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
+        raise L0GateError(f"has a damaged manifest: {type(error).__name__}: {error}") from None
+
+
+def _saved_model(arrays: dict[str, np.ndarray], manifest: dict[str, Any]) -> SavedModel:
+    parameters: dict[str, Any] = _below(arrays, "parameters/")
+    for name, count in manifest["slices"].items():
+        parameters[name] = tuple(parameters.pop(f"{name}[{i}]") for i in range(count))
+    kept = _below(arrays, "kept/")
+    sizes = {str(axis): int(size) for axis, size in manifest["dense_sizes"].items()}
+    check_kept(kept, {axis: np.zeros(size, dtype=bool) for axis, size in sizes.items()})
+    check(isinstance(manifest["metadata"], dict), "its metadata is no JSON object")
+    chain, certificate = manifest["chain"], manifest["certificate"]
+    return SavedModel(
+        parameters=parameters,
+        layout=Layout(manifest["layout"], uses=manifest["uses"], sizes=manifest["sizes"]),
+        kept=kept,
+        dense_sizes=sizes,
+        chain=None if chain is None else Chain(chain["layers"], chain["batch_first"]),
+        certificate=None
+        if certificate is None
+        else Certificate(
+            **{name: certificate[name] for name in _CERTIFIED}, kept=kept, dense_sizes=sizes
+        ),
+        metadata=manifest["metadata"],
+        version=manifest["l0gate_version"],
+    )
+
+
+def _below(arrays: Mapping[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:
+    return {n.removeprefix(prefix): a for n, a in arrays.items() if n.startswith(prefix)}

@@ -113,6 +113,8 @@ def test_metadata_is_replaced_and_must_be_json(tmp_path: Path) -> None:
     saved, _, _ = pruned()
     l0gate.save(tmp_path / "net.npz", saved, metadata={"a": [1, None]})
     assert read(tmp_path / "net.npz").metadata == {"a": [1, None]}
+    with pytest.raises(L0GateError, match="`metadata` is 5; it must be a dict"):
+        l0gate.save(tmp_path / "net.npz", saved, metadata=5)  # type: ignore[arg-type]
     for bad in ({"a": np.zeros(2)}, {"a": float("nan")}):
         with pytest.raises(L0GateError, match="`metadata` must be plain JSON"):
             l0gate.save(tmp_path / "net.npz", saved, metadata=bad)
@@ -144,7 +146,7 @@ def test_a_file_of_another_kind_or_version(tmp_path: Path) -> None:
     with pytest.raises(L0GateError, match="has format version 99; this l0gate reads 1"):
         l0gate.load(path)
     path.write_bytes(pack({}, {"format": "l0gate", "format_version": 1}))
-    with pytest.raises(L0GateError, match="incomplete manifest"):
+    with pytest.raises(L0GateError, match="damaged manifest: KeyError"):
         l0gate.load(path)
     path.write_bytes(pack({}, {"format": "checkpoint"}))
     with pytest.raises(L0GateError, match="is no l0gate model"):
@@ -202,6 +204,78 @@ def test_writing_is_atomic(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
         write_atomically(path, b"new")
     assert path.read_bytes() == b"old"
     assert [p.name for p in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_link_and_its_rights_survive(tmp_path: Path) -> None:
+    target, link = tmp_path / "file", tmp_path / "link"
+    target.write_bytes(b"old")
+    target.chmod(0o600)
+    link.symlink_to(target)
+    write_atomically(link, b"new")
+    assert link.is_symlink()
+    assert target.read_bytes() == b"new"
+    assert stat.S_IMODE(target.stat().st_mode) == 0o600
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            write_atomically(link, b"newer")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["file", "link"]
+    for bad in (None, 5, b"file", "a\0b", ""):
+        with pytest.raises(L0GateError, match="it must be the path of a file"):
+            write_atomically(bad, b"")  # type: ignore[arg-type]
+
+
+def test_arrays_come_back_as_they_were(tmp_path: Path) -> None:
+    """Scalars, slices of unequal shapes, and sizes that the arrays leave open."""
+    saved = SavedModel(
+        parameters={
+            "count": np.array(3, np.int64),
+            "w": (np.zeros((2, 3)), np.ones((1, 3))),
+            "out": np.zeros((2, 3), order="F"),
+        },
+        layout=l0gate.Layout({"w": ["f <- _", "b <- _"], "out": "_ <- (f + b)"}, sizes={"f": 2}),
+        kept={"f": np.array([0, 4]), "b": np.array([2])},
+        dense_sizes={"f": 5, "b": 5},
+    )
+    l0gate.save(tmp_path / "net.npz", saved)
+    again = read(tmp_path / "net.npz")
+    assert again.layout == saved.layout
+    assert again.parameters["count"].shape == ()
+    assert [part.shape for part in again.parameters["w"]] == [(2, 3), (1, 3)]
+    assert again.kept["f"].tolist() == [0, 4]
+
+
+@pytest.mark.parametrize("name", ["a.npy", "", "a\0b", "a\nb", "x" * 2000, "\ud800"])
+def test_names_that_a_file_cannot_hold(name: str) -> None:
+    with pytest.raises(L0GateError, match="which a file cannot hold"):
+        pack({name: np.zeros(2)}, {})
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"kept": {"x": [0, 99]}}, r"`kept\['x'\]` must be sorted indices of the axis's 6"),
+        ({"kept": {"x": [1, 1]}}, r"`kept\['x'\]` must be sorted indices"),
+        ({"dense_sizes": {"x": 6}}, "`kept` must give the indices of the axes x"),
+        ({"dense_sizes": {"x": "many"}}, "damaged manifest: ValueError"),
+        ({"metadata": 5}, "its metadata is no JSON object"),
+        ({"layout": {"w": "("}}, "layout of 'w': `pattern` has"),
+        (
+            {"chain": {"layers": [{"type": "lstm", "num_layers": 10**9}], "batch_first": False}},
+            "`num_layers` from 1 to 1000",
+        ),
+        ({"chain": {"layers": LAYERS}}, "damaged manifest: KeyError"),
+    ],
+)
+def test_a_manifest_that_lies(tmp_path: Path, changes: dict, message: str) -> None:
+    saved, _, _ = pruned()
+    l0gate.save(tmp_path / "net.npz", saved)
+    arrays, manifest = unpack((tmp_path / "net.npz").read_bytes())
+    for axis, index in changes.pop("kept", {}).items():
+        arrays[f"kept/{axis}"] = np.array(index)
+    (tmp_path / "net.npz").write_bytes(pack(arrays, {**manifest, **changes}))
+    with pytest.raises(L0GateError, match=message):
+        l0gate.load(tmp_path / "net.npz")
 
 
 def test_paths_that_cannot_be_read_or_written(tmp_path: Path) -> None:
