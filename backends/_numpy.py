@@ -16,7 +16,7 @@ class NumpyBackend(Backend):
     `Pruner.penalty_gradient` carry the derivatives of a `l0gate.reference.Net` to the gates."""
 
     name: ClassVar[str] = "numpy"
-    capabilities: ClassVar[frozenset[str]] = frozenset({"nets", "models"})
+    capabilities: ClassVar[frozenset[str]] = frozenset({"nets"})
     xp: Any = np
     array_type = (np.ndarray, np.generic)
 
@@ -37,11 +37,16 @@ class NumpyBackend(Backend):
         if isinstance(model.saved, SavedModel):
             return model.saved
         chain = Chain(model.net.layers, model.net.batch_first)
-        sizes = chain.layout.solve(model.parameters)
+        small = chain.layout.solve(model.parameters)
+        kept = {axis: (np.arange(size), size) for axis, size in small.items()}
+        if model.kept is not None:
+            kept |= {a: k for a, k in zip(chain.state_axes, model.kept, strict=True) if a in kept}
+        if model.input_kept is not None:
+            kept[chain.input_axis] = model.input_kept
         return SavedModel(
             parameters=model.parameters,
             layout=chain.layout,
-            kept={axis: np.arange(size) for axis, size in sizes.items()},
-            dense_sizes=sizes,
+            kept={axis: index for axis, (index, _) in kept.items()},
+            dense_sizes={axis: dense for axis, (_, dense) in kept.items()},
             chain=chain,
         )

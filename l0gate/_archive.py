@@ -57,7 +57,9 @@ class SavedModel:
         sides = [(self.kept[a], self.dense_sizes[a]) for a in chain.state_axes if a in self.kept]
         net = Net(chain.layers, batch_first=chain.batch_first).bind(
             dict(self.parameters),
-            input_index=self.kept.get(chain.input_axis) if chain.input_axis else None,
+            input_kept=None
+            if chain.input_axis not in self.kept
+            else (self.kept[chain.input_axis], self.dense_sizes[chain.input_axis]),
             kept=sides if len(sides) == len(chain.state_axes) else None,
         )
         net.saved = self

@@ -245,23 +245,23 @@ class Net:
         self,
         parameters: Parameters,
         *,
-        input_index: Any = None,
+        input_kept: tuple[Any, int] | None = None,
         kept: Sequence[tuple[Any, int]] | None = None,
         engine: str = "auto",
     ) -> StreamingNet:
         """The net with its parameters, ready to run on sequences or step by step.
 
-        A pruned net can take what its dense model took. `input_index` lists the input features
-        that it still reads: x then has the dense width. `kept` gives for every recurrent layer and
-        direction the indices of the hidden neurons that stayed and how many there were: states of
-        the dense size are then accepted beside small ones.
+        A pruned net can take what its dense model took. `input_kept` gives the indices of the
+        input features that it still reads and how many there were: x then has the dense width.
+        `kept` gives the same for the hidden neurons of every recurrent layer and direction: states
+        of the dense size are then accepted beside small ones.
 
         >>> net = Net([{"type": "linear", "name": "decoder", "bias": False}])
-        >>> small = net.bind({"decoder.weight": np.ones((1, 2))}, input_index=[0, 2])
+        >>> small = net.bind({"decoder.weight": np.ones((1, 2))}, input_kept=([0, 2], 3))
         >>> small.step(np.array([1.0, 20.0, 300.0]))
         (array([301.]), ())
         """
-        return StreamingNet(self, parameters, input_index, kept, engine)
+        return StreamingNet(self, parameters, input_kept, kept, engine)
 
     def _pass(
         self, parameters: Parameters, engine: str, packed: dict[str, Any] | None = None

@@ -40,7 +40,7 @@ class StreamingNet:
         self,
         net: Net,
         parameters: Parameters,
-        input_index: Any = None,
+        input_kept: tuple[Any, int] | None = None,
         kept: Sequence[tuple[Any, int]] | None = None,
         engine: str = "auto",
     ) -> None:
@@ -53,8 +53,8 @@ class StreamingNet:
         self.engine = engine
         self._tokens = isinstance(self._chain[0], Embedding)
         self._input_size = _chain.input_size(self._chain, self.parameters)
-        self._input_index = self._check_input_index(input_index)
-        self._kept = self._check_kept(kept)
+        self.input_kept = self._check_input_kept(input_kept)
+        self.kept = self._check_kept(kept)
 
     @property
     def layers(self) -> list[dict[str, Any]]:
@@ -109,16 +109,11 @@ class StreamingNet:
         """For sequences; it keeps what their scans have packed."""
         return self.net._pass(self.parameters, self.engine, packed={})
 
-    def _check_input_index(self, given: Any) -> Array | None:
+    def _check_input_kept(self, given: Any) -> tuple[Array, int] | None:
         if given is None:
             return None
-        index = np.asarray(given)
-        check(not self._tokens, "`input_index` is given, but the net reads tokens, not features")
-        check(
-            index.dtype.kind in "iu" and index.shape == (self._input_size,) and (index >= 0).all(),
-            f"`input_index` is {given!r}; expected {self._input_size} indices of input features",
-        )
-        return index
+        check(not self._tokens, "`input_kept` is given, but the net reads tokens, not features")
+        return _check_pair("input_kept", given, self._input_size)
 
     def _check_kept(self, kept: Any) -> list[tuple[Array, int]] | None:
         if kept is None:
@@ -128,43 +123,51 @@ class StreamingNet:
             len(kept) == len(sizes),
             f"`kept` has {len(kept)} entries; expected {len(sizes)}, one per layer and direction",
         )
-        pairs = []
-        for position, ((given, dense), size) in enumerate(zip(kept, sizes, strict=True)):
-            index = np.asarray(given)
-            check(
-                index.dtype.kind in "iu"
-                and index.shape == (size,)
-                and ((index >= 0) & (index < dense)).all(),
-                f"`kept[{position}]` is {(given, dense)!r}; "
-                f"expected {size} indices below {dense}, and {dense}",
-            )
-            pairs.append((index, int(dense)))
-        return pairs
+        return [
+            _check_pair(f"kept[{position}]", pair, size)
+            for position, (pair, size) in enumerate(zip(kept, sizes, strict=True))
+        ]
 
     def _reduce_input(self, x: Array) -> Array:
-        index = self._input_index
-        if index is None or x.ndim == 0:
+        if self.input_kept is None or x.ndim == 0:
             return x
-        width = x.shape[-1]
-        if len(index) and width <= index.max():
+        index, dense = self.input_kept
+        if x.shape[-1] != dense:
             raise L0GateError(
-                f"`x` has shape {x.shape}; the net reads input feature {index.max()}, so the last "
-                "dimension must be the dense model's number of features"
+                f"`x` has shape {x.shape}; the last dimension must be the dense model's {dense}"
+                " features"
             )
         return x.take(index, axis=-1)
 
     def _reduce_state(self, state: Any) -> Any:
         """Arrays of the dense size lose the neurons that were pruned; all else stays."""
-        if self._kept is None or not isinstance(state, (tuple, list)):
+        if self.kept is None or not isinstance(state, (tuple, list)):
             return state
-        if len(state) != len(self._kept):
+        if len(state) != len(self.kept):
             return state
         return tuple(
             tuple(_reduce(part, *pair) for part in entry)
             if isinstance(entry, (tuple, list))
             else _reduce(entry, *pair)
-            for entry, pair in zip(state, self._kept, strict=True)
+            for entry, pair in zip(state, self.kept, strict=True)
         )
+
+
+def _check_pair(what: str, given: Any, size: int | None) -> tuple[Array, int]:
+    """Indices that stayed, and how many there were."""
+    try:
+        index, dense = np.asarray(given[0]), int(given[1])
+    except (TypeError, ValueError, IndexError, KeyError):
+        raise L0GateError(
+            f"`{what}` is {given!r}; it must be indices and how many there were"
+        ) from None
+    check(
+        index.dtype.kind in "iu"
+        and index.shape == (size,)
+        and ((index >= 0) & (index < dense)).all(),
+        f"`{what}` is {given!r}; expected {size} indices below {dense}, and {dense}",
+    )
+    return index, dense
 
 
 def _reduce(array: Any, index: Array, dense: int) -> Any:

@@ -109,6 +109,26 @@ def test_states_of_the_dense_size_are_reduced(tmp_path: Path) -> None:
     np.testing.assert_array_equal(net(x, given)[0], net(x, reduced)[0])
 
 
+@pytest.mark.parametrize("cell", ["lstm", "gru"])
+def test_a_bound_net_keeps_what_its_dense_model_took(tmp_path: Path, cell: str) -> None:
+    net = l0gate.get_backend("numpy").net([{"type": cell, "name": ""}])
+    rng = np.random.default_rng(0)
+    parameters = net.init(rng, input_size=2, sizes={"": 3}, dtype="float64")
+    bound = net.bind(parameters, input_kept=([0, 2], 4), kept=[([1, 3, 5], 6)])
+    l0gate.save(tmp_path / "net.npz", bound)
+    loaded = l0gate.load(tmp_path / "net.npz")
+    x = rng.normal(size=(5, 2, 4))
+    h = rng.normal(size=(2, 6))
+    state = ((h, h) if cell == "lstm" else h,)
+    np.testing.assert_array_equal(loaded(x, state)[0], bound(x, state)[0])
+    with pytest.raises(L0GateError, match="the dense model's 4 features"):
+        loaded(x[..., :3])
+    whole = net.bind(parameters)
+    l0gate.save(tmp_path / "whole.npz", whole)
+    with pytest.raises(L0GateError, match="2 features"):
+        l0gate.load(tmp_path / "whole.npz")(np.zeros((3, 1, 50)))
+
+
 def test_metadata_is_replaced_and_must_be_json(tmp_path: Path) -> None:
     saved, _, _ = pruned()
     l0gate.save(tmp_path / "net.npz", saved, metadata={"a": [1, None]})

@@ -178,7 +178,7 @@ def test_dense_inputs_and_states_are_reduced(engine: str, kind: str) -> None:
     parameters = net.init(rng, input_size=2, sizes={"rnn": (3, 2)}, dtype=np.float64)
     inputs = np.array([1, 4])
     kept = [(np.array([0, 2, 5]), 6), (np.array([1, 3]), 5)]
-    bound = net.bind(parameters, input_index=inputs, kept=kept, engine=engine)
+    bound = net.bind(parameters, input_kept=(inputs, 6), kept=kept, engine=engine)
     plain = net.bind(parameters, engine=engine)
 
     x = rng.standard_normal((4, 2, 6))
@@ -214,9 +214,10 @@ TOKEN_PARAMETERS = TOKENS.init(
     ("options", "message"),
     [
         ({"engine": "gpu"}, "`engine` is 'gpu'; allowed: auto, numpy, numba"),
-        ({"input_index": [0, 1, 2]}, "`input_index` is [0, 1, 2]; expected 2 indices"),
-        ({"input_index": [0, -1]}, "`input_index` is [0, -1]; expected 2 indices"),
-        ({"input_index": [0.0, 1.0]}, "`input_index` is [0.0, 1.0]; expected 2 indices"),
+        ({"input_kept": ([0, 1, 2], 4)}, "`input_kept` is ([0, 1, 2], 4); expected 2 indices"),
+        ({"input_kept": ([0, -1], 4)}, "`input_kept` is ([0, -1], 4); expected 2 indices"),
+        ({"input_kept": ([0.0, 1.0], 4)}, "`input_kept` is ([0.0, 1.0], 4); expected 2 indices"),
+        ({"input_kept": [0]}, "`input_kept` is [0]; it must be indices and how many there were"),
         ({"kept": []}, "`kept` has 0 entries; expected 1, one per layer and direction"),
         ({"kept": [([0, 1], 4)]}, "`kept[0]` is ([0, 1], 4); expected 3 indices below 4"),
         ({"kept": [([0, 1, 4], 4)]}, "`kept[0]` is ([0, 1, 4], 4); expected 3 indices below 4"),
@@ -230,7 +231,7 @@ def test_wrong_bindings_are_refused(options: dict[str, Any], message: str) -> No
 
 def test_an_input_index_needs_features() -> None:
     with pytest.raises(L0GateError, match="the net reads tokens, not features"):
-        TOKENS.bind(TOKEN_PARAMETERS, input_index=[0, 1])
+        TOKENS.bind(TOKEN_PARAMETERS, input_kept=([0, 1], 2))
 
 
 @pytest.mark.parametrize(
@@ -261,8 +262,8 @@ def test_wrong_features_are_refused() -> None:
         bound.step(1.0)
     with pytest.raises(L0GateError, match="`x` has dtype int64; a net without an embedding"):
         bound.step([1, 2])
-    reduced = FLOATS.bind(FLOAT_PARAMETERS, input_index=[0, 4])
-    with pytest.raises(L0GateError, match="the net reads input feature 4, so the last dimension"):
+    reduced = FLOATS.bind(FLOAT_PARAMETERS, input_kept=([0, 4], 6))
+    with pytest.raises(L0GateError, match="must be the dense model's 6 features"):
         reduced(np.ones((3, 1, 4)))
 
 
