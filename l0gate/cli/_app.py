@@ -167,7 +167,9 @@ def train(
     try:
         report = job.run(resume, twins)
     except (StoppedError, KeyboardInterrupt) as stopped:
-        screen.say(f"{str(stopped) or 'stopped'}; go on with: l0gate train ... --resume")
+        screen.say(
+            f"{str(stopped) or 'stopped'}; the same command with --resume goes on ({folder})"
+        )
         raise typer.Exit(getattr(stopped, "exit_code", 130)) from None
     screen.say("")
     show_report(screen.console, report)

@@ -14,7 +14,7 @@ from l0gate._tensor import Backend
 from l0gate.cli._training import Adam, Training
 
 FILE = "checkpoint.npz"
-_FORMAT = "l0gate checkpoint"
+_FORMAT = "l0gate checkpoint 1"
 
 
 def write(
@@ -35,7 +35,7 @@ def read(folder: Path, job: Mapping[str, Any], backend: Backend) -> dict[str, Tr
     path = folder / FILE
     try:
         arrays, manifest = unpack(path.read_bytes())
-        check(manifest.get("format") == _FORMAT, "is no checkpoint")
+        check(manifest.get("format") == _FORMAT, f"is no {_FORMAT}")
     except OSError as error:
         raise L0GateError(f"`--resume`: '{path}' cannot be read: {error.strerror}") from None
     except L0GateError as error:
@@ -68,42 +68,43 @@ def _check_job(path: Path, found: Mapping[str, Any], job: Mapping[str, Any]) -> 
 
 
 def _pack(training: Training, backend: Backend) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    tree: dict[str, Any] = {
+    tree = {
         "parameters": training.parameters,
-        "adam": {"first": training.adam.first, "second": training.adam.second},
+        "adam": _moments(training.adam),
+        "gates": training.gates or {},
+        "gate_adam": _moments(training.gate_adam),
         "carry": _numbered(training.carry or ()),
     }
-    notes: dict[str, Any] = {"steps": training.adam.steps, "seconds": training.seconds}
-    if training.gates is not None and training.gate_adam is not None:
-        tree["gates"] = training.gates
-        tree["gate_adam"] = {
-            "first": training.gate_adam.first,
-            "second": training.gate_adam.second,
-        }
-        notes["rng"] = list(training.rng)
     arrays = {name: backend.to_numpy(array) for name, array in _flat(tree).items()}
     arrays["losses"] = np.array(training.losses)
     arrays["shares"] = np.array(training.shares)
+    notes = {
+        "updates": training.adam.steps,
+        "rng": None if training.rng is None else list(training.rng),
+        "seconds": training.seconds,
+    }
     return arrays, notes
 
 
 def _unpack(arrays: dict[str, np.ndarray], notes: Mapping[str, Any], backend: Backend) -> Training:
     losses, shares = arrays.pop("losses").tolist(), arrays.pop("shares").tolist()
     tree = _nested({name: backend.asarray(array) for name, array in arrays.items()})
-    carry = tree.get("carry")
-    training = Training(
+    gate_adam = tree.get("gate_adam")
+    return Training(
         tree["parameters"],
-        Adam(**tree["adam"], steps=notes["steps"]),
-        carry=None if carry is None else _counted(carry),
-        losses=losses,
-        shares=shares,
-        seconds=notes["seconds"],
+        Adam(**tree.get("adam", {"first": {}, "second": {}}), steps=notes["updates"]),
+        tree.get("gates"),
+        None if gate_adam is None else Adam(**gate_adam, steps=notes["updates"]),
+        None if notes["rng"] is None else tuple(notes["rng"]),
+        _counted(tree["carry"]) if "carry" in tree else None,
+        losses,
+        shares,
+        notes["seconds"],
     )
-    if "gates" in tree:
-        training.gates = tree["gates"]
-        training.gate_adam = Adam(**tree["gate_adam"], steps=notes["steps"])
-        training.rng = tuple(notes["rng"])
-    return training
+
+
+def _moments(adam: Adam | None) -> dict[str, Any]:
+    return {} if adam is None else {"first": adam.first, "second": adam.second}
 
 
 def _numbered(value: Any) -> Any:

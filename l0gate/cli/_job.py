@@ -31,6 +31,7 @@ from l0gate.cli._training import NotFiniteError, Task, Training, evaluate, start
 
 MODEL = "model.npz"
 _EXAMPLES = (4, 50, 8)  # of the certificate: inputs, time steps, sequences
+_MOST_NATS = 700.0  # beyond, a perplexity is no float
 
 
 @dataclass
@@ -145,8 +146,10 @@ class Job:
                     f"{error} at step {training.step + 1} of the {phase} net; the checkpoint in"
                     f" '{self.folder}' is the last good one. Start again with a smaller `--lr`"
                 ) from None
+        if training.step == task.steps:
+            training.finish()
         self._checkpoint()
-        if stop.requested and training.step < task.steps:
+        if stop.requested:
             raise StoppedError(stop.requested, phase, training.step)
         return training
 
@@ -203,7 +206,9 @@ class Job:
             )
             prefix = "" if split == "test" else f"{split}_"
             row[prefix + self.metric] = (
-                nats / math.log(2) if self.corpus.unit == "character" else math.exp(nats)
+                nats / math.log(2)
+                if self.corpus.unit == "character"
+                else math.exp(min(nats, _MOST_NATS))
             )
         return row
 

@@ -71,7 +71,8 @@ def _draw_shares(axes: Axes, report: Mapping[str, Any], gated: Training) -> None
         axes.axhline(share, color="0.3", linestyle="--", linewidth=1)
         axes.annotate(f"budget {share:.0%}", (0, share), va="bottom", ha="left")
     axes.set_ylim(0, 1.05)
-    axes.set_ylabel("expected size\n(recurrent parameters)")
+    counted = "parameters" if budget is None else budget["of"]
+    axes.set_ylabel(f"expected size\n({counted})")
     axes.set_xlabel("step")
 
 

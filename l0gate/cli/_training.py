@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from l0gate._budget import Budget
 from l0gate._errors import L0GateError, check
 from l0gate._pruner import Pruner, State
 from l0gate._tensor import Array, Backend
@@ -55,10 +56,7 @@ class Adam:
 
 @dataclass(frozen=True)
 class Task:
-    """What to train, on what, and for how long: nothing here changes during training.
-
-    `settle` is the fraction of training after which the neurons that stay are chosen.
-    """
+    """What to train, on what, and for how long: nothing here changes during training."""
 
     backend: Backend
     net: Any
@@ -72,7 +70,12 @@ class Task:
     seed: int
     rate: float
     gate_rate: float
-    settle: float = 0.8
+
+    @property
+    def settle(self) -> float:
+        """The fraction of training after which the neurons that stay are chosen."""
+        budget = None if self.pruner is None else self.pruner.budget
+        return Budget.settle if budget is None else budget.settle
 
 
 @dataclass
@@ -92,6 +95,10 @@ class Training:
     @property
     def step(self) -> int:
         return len(self.losses)
+
+    def finish(self) -> None:
+        """Drop what only further steps would need."""
+        self.adam, self.gate_adam, self.rng, self.carry = Adam({}, {}), None, None, None
 
 
 def start(task: Task) -> Training:
