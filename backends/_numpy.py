@@ -41,7 +41,7 @@ class NumpyBackend(Backend):
         kept = {axis: (np.arange(size), size) for axis, size in small.items()}
         if model.kept is not None:
             kept |= {a: k for a, k in zip(chain.state_axes, model.kept, strict=True) if a in kept}
-        if model.input_kept is not None:
+        if model.input_kept is not None and chain.input_axis is not None:
             kept[chain.input_axis] = model.input_kept
         return SavedModel(
             parameters=model.parameters,

@@ -58,7 +58,7 @@ class SavedModel:
         net = Net(chain.layers, batch_first=chain.batch_first).bind(
             dict(self.parameters),
             input_kept=None
-            if chain.input_axis not in self.kept
+            if chain.input_axis is None
             else (self.kept[chain.input_axis], self.dense_sizes[chain.input_axis]),
             kept=sides if len(sides) == len(chain.state_axes) else None,
         )
