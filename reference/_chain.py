@@ -9,6 +9,8 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
+
+from l0gate._errors import L0GateError, check
 from l0gate.reference import _cells
 from l0gate.reference._cells import Array
 from l0gate.reference._layers import (
@@ -23,8 +25,6 @@ from l0gate.reference._layers import (
     join,
 )
 from l0gate.reference._recurrent import GRU, LSTM
-
-from l0gate._errors import L0GateError, check
 
 ENGINES = ("auto", "numpy", "numba")
 
@@ -205,9 +205,10 @@ def check_input(x: Array, tokens: bool, size: int | None, dtype: np.dtype[Any]) 
         return x if x.dtype == dtype else x.astype(dtype)
     if x.dtype.kind not in "iu":
         raise L0GateError(f"`x` has dtype {x.dtype}; an embedding reads integer tokens")
+    assert size is not None  # the vocabulary's
     if x.size and not (x.min() >= 0 and x.max() < size):
         token = x[(x < 0) | (x >= size)].flat[0]
-        raise L0GateError(f"`x` contains the token {token}; allowed: 0..{(size or 0) - 1}")
+        raise L0GateError(f"`x` contains the token {token}; allowed: 0..{size - 1}")
     return x
 
 

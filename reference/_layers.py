@@ -21,9 +21,9 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
-from l0gate.reference._cells import Array, sigmoid
 
 from l0gate._errors import check
+from l0gate.reference._cells import Array, sigmoid
 
 Parameters = Mapping[str, Array]
 State = tuple[Any, ...]  # per layer and direction: (h, c) for an LSTM, h for a GRU
@@ -124,7 +124,7 @@ class Layer:
         raise NotImplementedError
 
     def backward(
-        self, run: Pass, tape: Any, dy: Array, dstate: State, need_dx: bool = True
+        self, run: Pass, tape: Any, dy: Array, dstate: State, need_dx: bool
     ) -> tuple[Array | None, State]:
         """Add the parameters' and gates' gradients to `run`; returns dx and the state's one.
 
@@ -161,7 +161,7 @@ class Embedding(Layer):
         return weight.take(x, axis=0), (), x
 
     def backward(
-        self, run: Pass, tape: Any, dy: Array, dstate: State, need_dx: bool = True
+        self, run: Pass, tape: Any, dy: Array, dstate: State, need_dx: bool
     ) -> tuple[Array | None, State]:
         size = len(run.parameters[self.names[0]])
         dweight = dy if tape is None else _scatter(tape.ravel(), rows(dy), size)
@@ -199,7 +199,7 @@ class Linear(Layer):
         return product(x, weight, bias, run.gate(self.reads)), (), x
 
     def backward(
-        self, run: Pass, tape: Any, dy: Array, dstate: State, need_dx: bool = True
+        self, run: Pass, tape: Any, dy: Array, dstate: State, need_dx: bool
     ) -> tuple[Array | None, State]:
         read, dread = summed(tape, dy)
         run.add_matrix(self.names[0], dread.T @ read, self.reads)
@@ -245,7 +245,7 @@ class Activation(Layer):
         return y, (), y
 
     def backward(
-        self, run: Pass, tape: Any, dy: Array, dstate: State, need_dx: bool = True
+        self, run: Pass, tape: Any, dy: Array, dstate: State, need_dx: bool
     ) -> tuple[Array | None, State]:
         return dy * ACTIVATIONS[self.function][1](tape), ()
 

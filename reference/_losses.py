@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-from l0gate.reference._cells import Array
 
 from l0gate._errors import L0GateError, check
+from l0gate.reference._cells import Array
 
 
 def softmax_cross_entropy(

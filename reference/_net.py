@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+
+from l0gate._errors import L0GateError, check
 from l0gate.reference import _chain
 from l0gate.reference._cells import Array
 from l0gate.reference._layers import (
@@ -20,8 +22,6 @@ from l0gate.reference._layers import (
 )
 from l0gate.reference._losses import mean_squared_error, softmax_cross_entropy
 from l0gate.reference._streaming import StreamingNet
-
-from l0gate._errors import L0GateError, check
 
 LOSSES = {"cross_entropy": softmax_cross_entropy, "mse": mean_squared_error}
 
@@ -70,7 +70,7 @@ class Net:
     def __init__(self, layers: Sequence[Mapping[str, Any]], batch_first: bool = False) -> None:
         self.layers = _chain.complete(layers)
         self.batch_first = batch_first
-        self.chain = _chain.build(self.layers)
+        self.chain = _chain.build(self.layers)  # one object per layer, stacks taken apart
 
     def __repr__(self) -> str:
         return f"Net({self.layers}, batch_first={self.batch_first})"

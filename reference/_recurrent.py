@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
+
 from l0gate.reference import _cells
 from l0gate.reference._cells import Array, Tape, previous_states
 from l0gate.reference._layers import (
@@ -83,7 +84,7 @@ class Recurrent(Layer):
         return y, tuple(last), (x, records)
 
     def backward(
-        self, run: Pass, tape: Any, dy: Array, dstate: State, need_dx: bool = True
+        self, run: Pass, tape: Any, dy: Array, dstate: State, need_dx: bool
     ) -> tuple[Array | None, State]:
         x, records = tape
         splits = np.cumsum([record.y.shape[2] for record in records])[:-1]

@@ -7,6 +7,7 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
+
 from l0gate.reference._cells import Array, sigmoid
 from l0gate.reference._layers import (
     ACTIVATIONS,

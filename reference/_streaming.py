@@ -7,12 +7,12 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from l0gate._errors import L0GateError, check
 from l0gate.reference import _cells, _chain
 from l0gate.reference._cells import Array
 from l0gate.reference._layers import Embedding, Parameters, Pass, State
 from l0gate.reference._steps import Flat, Step, compiled_step, plain_step
-
-from l0gate._errors import L0GateError, check
 
 if TYPE_CHECKING:
     from l0gate.reference._net import Net

@@ -10,8 +10,6 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from l0gate.reference import _cells
-from l0gate.reference._chain import find_scans
 from reference_cases import (
     ENGINES,
     assert_close,
@@ -20,6 +18,9 @@ from reference_cases import (
     freeze,
     normal_like,
 )
+
+from l0gate.reference import _cells
+from l0gate.reference._chain import find_scans
 
 CELLS = ("lstm", "gru", "gru_reset_before")
 
@@ -268,3 +269,26 @@ def test_nan_is_not_hidden(engine: str) -> None:
         zero = np.zeros((1, 1), dtype)
         y, *_ = find_scans(engine).lstm_scan(gx, np.zeros((4, 1), dtype), zero, zero)
         assert np.isnan(y).all()
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_defaults_are_forward_in_full_length_with_reset_after(engine: str) -> None:
+    scans, rng = find_scans(engine), np.random.default_rng(0)
+    weight, h, c = rng.standard_normal((8, 2)), *rng.standard_normal((2, 3, 2))
+    gx, dy = rng.standard_normal((4, 3, 8)), rng.standard_normal((4, 3, 2))
+    y, _, _, tape = expected = scans.lstm_scan(gx, weight, h, c, None, False)
+    assert_close(scans.lstm_scan(gx, weight, h, c), expected)
+    given = dy, h, c, weight, y, h, c, tape
+    assert_close(scans.lstm_scan_backward(*given), scans.lstm_scan_backward(*given, None, False))
+    gx, weight, bias = gx[..., :6], weight[:6], rng.standard_normal(2)
+    y, _, tape = expected = scans.gru_scan(gx, weight, bias, h, True, None, False)
+    assert_close(scans.gru_scan(gx, weight, bias, h), expected)
+    given = dy, h, weight, bias, y, h, tape
+    assert_close(
+        scans.gru_scan_backward(*given), scans.gru_scan_backward(*given, True, None, False)
+    )
+
+
+def test_engines_are_what_they_are_called() -> None:
+    assert find_scans("numpy") is _cells
+    assert find_scans("numba") is find_scans("auto") is not _cells

@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from l0gate.reference import Net
 from onnx import numpy_helper
 from reference_cases import ENGINES
+
+from l0gate.reference import Net
 
 DATA = Path(
     os.environ.get("L0GATE_DATA") or Path(__file__).resolve().parents[2] / "shared" / "data"

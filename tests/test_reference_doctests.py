@@ -8,8 +8,9 @@ import inspect
 import subprocess
 import sys
 
-import l0gate.reference
 import pytest
+
+import l0gate.reference
 
 MODULES = (
     "_cells",

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from l0gate.reference import Net
 from reference_cases import (
     ENGINES,
     Problem,
@@ -25,6 +24,7 @@ from reference_cases import (
 )
 
 from l0gate import L0GateError
+from l0gate.reference import Net
 
 
 def _fold(problem: Problem) -> dict[str, np.ndarray]:

@@ -9,6 +9,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from reference_cases import ENGINES, assert_close, assert_gradient, freeze
+
+from l0gate import L0GateError
 from l0gate.reference import (
     Net,
     expected_size,
@@ -19,9 +22,6 @@ from l0gate.reference import (
     mean_squared_error,
     softmax_cross_entropy,
 )
-from reference_cases import ENGINES, assert_close, assert_gradient, freeze
-
-from l0gate import L0GateError
 
 seeds = st.integers(0, 2**32 - 1)
 

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from l0gate.reference import Net, StreamingNet
 from reference_cases import (
     ENGINES,
     Problem,
@@ -23,6 +22,7 @@ from reference_cases import (
 )
 
 from l0gate import L0GateError
+from l0gate.reference import Net, StreamingNet
 
 
 def _time_first(problem: Problem, array: np.ndarray) -> np.ndarray:

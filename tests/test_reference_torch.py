@@ -7,9 +7,10 @@ import pytest
 import torch
 from hypothesis import assume, given
 from hypothesis import strategies as st
-from l0gate.reference import Net
 from reference_cases import ENGINES, Problem, assert_close, normal_like, problems, tree_map
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+
+from l0gate.reference import Net
 
 
 def _module(problem: Problem) -> torch.nn.Module:
