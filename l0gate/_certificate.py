@@ -83,9 +83,9 @@ def certify(
                 result = apply(_cast(backend, small, dtype), data)
             else:
                 result = apply_small(small, data, dtype)
-            pairs = list(_pairs(backend, expected, result, kept))
-            compared += pairs[0][0].size
-            for y, other in pairs:
+            outputs, states = _pairs(backend, expected, result, kept)
+            compared += sum(y.size for y, _ in outputs)
+            for y, other in [*outputs, *states]:
                 difference.add(y, other)
     exact, rounded = found["float64"], found["float32"]
     check(count > 0, "`inputs` is empty; a certificate needs at least one input")
@@ -159,37 +159,51 @@ def _cast(backend: Backend, value: Any, dtype: str) -> Any:
     return value
 
 
+_Pairs = list[tuple[np.ndarray, np.ndarray]]
+
+
 def _pairs(
     backend: Backend, expected: Any, found: Any, kept: Mapping[str, np.ndarray]
-) -> Iterable[tuple[np.ndarray, np.ndarray]]:
+) -> tuple[_Pairs, _Pairs]:
     """Matching host arrays in float64: outputs as they are, states with the neurons kept."""
-    expected, expected_states = _split(backend, expected)
-    found, found_states = _split(backend, found)
-    yield _host(backend, expected), _host(backend, found)
+    (outputs, expected_states), (others, found_states) = (
+        _split(backend, result) for result in (expected, found)
+    )
+    check(
+        len(outputs) == len(others),
+        f"the gated model returns {len(outputs)} outputs, the small one {len(others)}",
+    )
     check(
         set(expected_states) == set(found_states) and set(expected_states) <= set(kept),
         f"the models return states of the axes {sorted(expected_states)} and"
         f" {sorted(found_states)}; the layout has {sorted(kept)}",
     )
-    for axis, states in expected_states.items():
-        others = found_states[axis]
-        states, others = (s if isinstance(s, (list, tuple)) else [s] for s in (states, others))
+    pairs = [(_host(backend, y), _host(backend, x)) for y, x in zip(outputs, others, strict=True)]
+    mapped = []
+    for axis, given in expected_states.items():
+        states, small = (_listed(s) for s in (given, found_states[axis]))
         check(
-            len(states) == len(others),
-            f"the models return {len(states)} and {len(others)} states of the axis {axis!r}",
+            len(states) == len(small),
+            f"the models return {len(states)} and {len(small)} states of the axis {axis!r}",
         )
-        for state, other in zip(states, others, strict=True):
-            yield _host(backend, state)[..., kept[axis]], _host(backend, other)
+        for state, other in zip(states, small, strict=True):
+            mapped.append((_host(backend, state)[..., kept[axis]], _host(backend, other)))
+    return pairs, mapped
 
 
-def _split(backend: Backend, result: Any) -> tuple[Array, Mapping[str, Any]]:
+def _split(backend: Backend, result: Any) -> tuple[list[Array], Mapping[str, Any]]:
     outputs, states = result if isinstance(result, tuple) and len(result) == 2 else (result, {})
+    outputs = outputs if isinstance(outputs, list) else [outputs]
     check(
-        backend.owns(outputs) and isinstance(states, Mapping),
+        all(backend.owns(y) for y in outputs) and isinstance(states, Mapping),
         f"`apply` returned {type(result).__name__}; it must return an array, or an array and a"
-        " dict of states by axis",
+        " dict of states by axis; a list of arrays may take the place of the array",
     )
     return outputs, states
+
+
+def _listed(arrays: Any) -> list[Array]:
+    return list(arrays) if isinstance(arrays, (list, tuple)) else [arrays]
 
 
 def _host(backend: Backend, x: Array) -> np.ndarray:

@@ -485,8 +485,9 @@ class Pruner:
     ) -> Certificate:
         """Compare the gated and the small model on `inputs`; raise beyond the tolerance.
 
-        `apply(parameters, input)` returns outputs, or (outputs, states): states map an axis name
-        to an array, or a list of arrays, whose last dimension runs over that axis. Both models
+        `apply(parameters, input)` returns outputs, or (outputs, states): outputs are an array or
+        a list of arrays, states map an axis name to an array, or a list of arrays, whose last
+        dimension runs over that axis. Both models
         run in float64, from the very numbers that were folded, and in float32.
         `apply_small(small, input, dtype)` takes the place of `apply` where the small model is
         more than a dict of parameters.
