@@ -7,16 +7,16 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from l0gate.backends._torch_net import TorchNet
-from l0gate.backends._torch_ragged import CELLS, RaggedRNN
-from l0gate.backends._torch_small import recurrent_axes
-from l0gate.backends._torch_tree import Inputs, copied, map_tensors, tensors, undisturbed
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from l0gate._chain import GATES, Chain
 from l0gate._errors import L0GateError
 from l0gate._layout import Layout
+from l0gate.backends._torch_net import TorchNet
+from l0gate.backends._torch_ragged import CELLS, RaggedRNN
+from l0gate.backends._torch_small import recurrent_axes
+from l0gate.backends._torch_tree import Inputs, copied, map_tensors, tensors, undisturbed
 
 
 @dataclass(frozen=True)
@@ -161,8 +161,8 @@ class Runner:
 
         return hook
 
-    def __call__(self, given: Mapping[str, Tensor], inputs: Inputs) -> tuple[Tensor, Any]:
-        """All floating point outputs as one vector, and lists of states by axis."""
+    def __call__(self, given: Mapping[str, Tensor], inputs: Inputs) -> tuple[list[Tensor], Any]:
+        """All floating point outputs, and lists of states by axis."""
         self.states = {}
         dtype = next(t.dtype for t in given.values() if t.is_floating_point())
         with undisturbed(dtype), InOneDtype(dtype):
@@ -179,11 +179,8 @@ class Runner:
                     f" {type(error).__name__}: {error}"
                 ) from error
         states = {_storage(state) for own in self.states.values() for state in own}
-        outputs = [
-            t.flatten() for t in tensors(out) if t.is_floating_point() and _storage(t) not in states
-        ]
-        vector = torch.concat([torch.zeros(0, dtype=dtype), *(t.cpu().to(dtype) for t in outputs)])
-        return vector, self.states
+        outputs = [t for t in tensors(out) if t.is_floating_point() and _storage(t) not in states]
+        return outputs, self.states
 
 
 def _storage(tensor: Tensor) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from types import MappingProxyType
@@ -9,6 +10,14 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor, nn
+
+from l0gate._budget import Budget
+from l0gate._chain import Chain
+from l0gate._errors import L0GateError, check
+from l0gate._hard_concrete import HardConcrete
+from l0gate._layout import Layout
+from l0gate._pruner import Pruner
 from l0gate.backends._torch_examples import (
     Examples,
     Runner,
@@ -20,21 +29,15 @@ from l0gate.backends._torch_examples import (
 from l0gate.backends._torch_small import (
     Origin,
     attach,
+    equal_groups,
     named_tensors,
     recurrent_axes,
     resize,
 )
 from l0gate.backends._torch_trace import derive
 from l0gate.backends._torch_tree import Inputs, as_inputs, copied, map_tensors, tensors
-from torch import Tensor, nn
 
-from l0gate._budget import Budget
-from l0gate._chain import Chain
-from l0gate._errors import L0GateError, check
-from l0gate._hard_concrete import HardConcrete
-from l0gate._layout import Layout
-from l0gate._pruner import Pruner
-
+_CONTROLLER = ("multipliers", "progress", "forced")
 SEQUENCES = 3  # inputs that a certificate compares on
 
 
@@ -45,9 +48,7 @@ class GateState(nn.Module):
     float32; `.to(device)` moves it. The generator of the noise travels in `state_dict` too.
     """
 
-    multipliers: Tensor
     progress: Tensor
-    forced: Tensor
 
     def __init__(self, state: Mapping[str, Any], seed: int) -> None:
         super().__init__()
@@ -56,8 +57,7 @@ class GateState(nn.Module):
             # A prefix keeps the names of axes apart from those of a module's own attributes.
             self.register_parameter(f"log_alpha_{axis}", nn.Parameter(state["log_alpha"][axis]))
             self.register_buffer(f"mask_{axis}", state["mask"][axis])
-            self.register_buffer(f"decided_{axis}", state["log_alpha"][axis].detach().clone())
-        for name in ("multipliers", "progress", "forced"):
+        for name in _CONTROLLER:
             self.register_buffer(name, state[name])
         self.rng = (seed, 0)
 
@@ -65,22 +65,12 @@ class GateState(nn.Module):
         return {axis: self.get_parameter(f"log_alpha_{axis}") for axis in self.axes}
 
     def read(self) -> dict[str, Any]:
-        """The state as `Pruner` takes it.
-
-        Neurons that the selection decided keep the log_alpha of that moment, whatever momentum an
-        optimizer still carries.
-        """
-        mask = {axis: self.get_buffer(f"mask_{axis}") for axis in self.axes}
+        """The state as `Pruner` takes it."""
         return {
-            "log_alpha": {
-                axis: torch.where(mask[axis] < 0, values, self.get_buffer(f"decided_{axis}"))
-                for axis, values in self.log_alpha().items()
-            },
-            "mask": mask,
+            "log_alpha": self.log_alpha(),
+            "mask": {axis: self.get_buffer(f"mask_{axis}") for axis in self.axes},
             # Copies: `write` changes the buffers, and a penalty's graph may still need these.
-            "multipliers": self.multipliers.clone(),
-            "progress": self.progress.clone(),
-            "forced": self.forced.clone(),
+            **{name: self.get_buffer(name).clone() for name in _CONTROLLER},
         }
 
     @torch.no_grad()
@@ -89,8 +79,7 @@ class GateState(nn.Module):
         for axis, values in self.log_alpha().items():
             values.copy_(state["log_alpha"][axis])
             self.get_buffer(f"mask_{axis}").copy_(state["mask"][axis])
-            self.get_buffer(f"decided_{axis}").copy_(state["log_alpha"][axis])
-        for name in ("multipliers", "progress", "forced"):
+        for name in _CONTROLLER:
             self.get_buffer(name).copy_(state[name])
 
     def stamp(self) -> tuple[int, ...]:
@@ -291,8 +280,16 @@ def gate_model(
         elif (inputs := conventional_inputs(model)) is not None:
             with suppress(L0GateError):  # nobody said that the model takes these
                 observed = observe(model, inputs)
-    axes = recurrent_axes(model, layout)
-    groups = tuple(axes.values()) if equal else ()
+    groups = equal_groups(model, layout) if equal else ()
+    for group in groups:
+        whole = set(group) & set(frozen)
+        if whole and set(group) - whole:
+            warnings.warn(
+                f"the axes {group} keep every neuron: `equal=True` keeps one number for all, and"
+                f" {', '.join(sorted(whole))} must stay whole",
+                stacklevel=4,
+            )
+            frozen = (*frozen, *(set(group) - whole))
     pruner = Pruner(layout, budget, strength, gates, "torch", equal=groups, freeze=frozen)
     chain = examples = None
     if observed is not None:
@@ -328,7 +325,7 @@ def _shrink(
     """The small model of a gate state, with its certificate."""
     dense = {name: tensor.detach() for name, tensor in named_tensors(model).items()}
     axes = recurrent_axes(model, pruner.layout)
-    groups = tuple(axes.values()) if equal else ()
+    groups = equal_groups(model, pruner.layout) if equal else ()
     arrays, kept = pruner.shrink(dense, dict(state), equal=groups)
     small = resize(
         copied(model),

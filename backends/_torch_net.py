@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from l0gate.reference import Net
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from l0gate._chain import complete
+from l0gate._chain import complete, parameter_name
 from l0gate._errors import L0GateError, check
+from l0gate.reference import Net
 
 Parameters = Mapping[str, Tensor]
 State = tuple[Any, ...]
@@ -90,10 +90,10 @@ class TorchNet:
         for layer in self.layers:
             kind = layer["type"]
             if kind == "embedding":
-                x = F.embedding(x, parameters[_name(layer, "weight")])
+                x = F.embedding(x, parameters[parameter_name(layer, "weight")])
             elif kind == "linear":
-                bias = parameters[_name(layer, "bias")] if layer["bias"] else None
-                x = F.linear(x, parameters[_name(layer, "weight")], bias)
+                bias = parameters[parameter_name(layer, "bias")] if layer["bias"] else None
+                x = F.linear(x, parameters[parameter_name(layer, "weight")], bias)
             elif kind == "activation":
                 x = ACTIVATIONS[layer["function"]](x)
             else:
@@ -150,7 +150,7 @@ class TorchNet:
         check(x.ndim == 3 - tokens, f"`x` has shape {tuple(x.shape)}; expected ({expected})")
         if tokens:
             assert first is not None
-            size = parameters[_name(first, "weight")].shape[0]
+            size = parameters[parameter_name(first, "weight")].shape[0]
             check(
                 not x.is_floating_point(),
                 f"`x` has dtype {x.dtype}; an embedding reads integer tokens",
@@ -184,10 +184,6 @@ class TorchNet:
         return x.transpose(0, 1) if self.batch_first else x
 
 
-def _name(layer: Mapping[str, Any], parameter: str) -> str:
-    return f"{layer['name']}.{parameter}" if layer["name"] else parameter
-
-
 @lru_cache(maxsize=64)
 def _module(kind: str, inputs: int, hidden: int, bias: bool) -> nn.LSTM | nn.GRU:
     """A stock module without numbers of its own, to be called with given parameters."""
@@ -206,7 +202,10 @@ def _recurrent(
     outputs = []
     for suffix in ("", "_reverse") if layer["bidirectional"] else ("",):
         names = ["weight_ih", "weight_hh"] + (["bias_ih", "bias_hh"] if layer["bias"] else [])
-        own = {f"{name}_l0": parameters[_name(layer, f"{name}_l{index}{suffix}")] for name in names}
+        own = {
+            f"{name}_l0": parameters[parameter_name(layer, f"{name}_l{index}{suffix}")]
+            for name in names
+        }
         inputs = own["weight_ih_l0"].shape[1]
         module = _module(layer["type"], inputs, own["weight_hh_l0"].shape[1], layer["bias"])
         given = _initial(next(state), layer["type"], (x.shape[1], module.hidden_size), x)

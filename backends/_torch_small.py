@@ -8,15 +8,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from l0gate.backends._torch_ragged import (
-    CELLS,
-    RaggedRNN,
-    ReduceInput,
-    ReduceStates,
-    ends,
-    stock_names,
-)
-from l0gate.backends._torch_tree import copied
 from torch import Tensor, nn
 
 from l0gate._archive import SavedModel
@@ -27,6 +18,15 @@ from l0gate._fold import positions
 from l0gate._layout import Layout
 from l0gate._notation import Block, Pattern
 from l0gate._plugins import get_backend
+from l0gate.backends._torch_ragged import (
+    CELLS,
+    RaggedRNN,
+    ReduceInput,
+    ReduceStates,
+    ends,
+    stock_names,
+)
+from l0gate.backends._torch_tree import copied
 
 Kept = Mapping[str, np.ndarray]
 _ORIGIN = "l0gate_origin"  # attribute of a small model
@@ -72,6 +72,16 @@ def recurrent_axes(model: nn.Module, layout: Layout) -> dict[str, tuple[str, ...
         )
         found[path] = tuple(_hidden_axis(layout, name, module) for name in hidden)
     return found
+
+
+def equal_groups(model: nn.Module, layout: Layout) -> tuple[tuple[str, ...], ...]:
+    """The axes that must keep one count so that every recurrent module stays what it is."""
+    groups: list[tuple[str, ...]] = []
+    for axes in recurrent_axes(model, layout).values():
+        shared = [group for group in groups if set(group) & set(axes)]
+        groups = [group for group in groups if group not in shared]
+        groups.append(tuple(dict.fromkeys(axis for group in [*shared, axes] for axis in group)))
+    return tuple(groups)
 
 
 def _hidden_axis(layout: Layout, name: str, module: nn.RNNBase) -> str:

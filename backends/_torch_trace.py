@@ -14,13 +14,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from l0gate.backends._torch_tree import Inputs, copied, tensors, undisturbed
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from l0gate._errors import L0GateError, check
 from l0gate._layout import Layout
 from l0gate._notation import Block, Dimension
+from l0gate.backends._torch_tree import Inputs, copied, tensors, undisturbed
 
 GATES = {"lstm": 4, "gru": 3}
 
