@@ -32,7 +32,7 @@ from typing import Any
 
 import numpy as np
 from l0gate.reference._cells import Array, Tape
-from llvmlite import ir  # type: ignore[import-untyped]
+from llvmlite import ir
 from numba import config, njit, types
 from numba.core import cgutils
 from numba.core.registry import cpu_target
