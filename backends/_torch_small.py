@@ -190,8 +190,7 @@ def _ragged(path: str, module: nn.Module, kept: Sequence[tuple[np.ndarray, int]]
         dropout=module.dropout,
         bidirectional=module.bidirectional,
         kept=kept,
-        device=first.device,
-        dtype=first.dtype,
+        device="meta",  # every parameter is put in its place below
     )
     for name, own in ragged.stock_names().items():
         cell, _, key = own.rpartition(".")

@@ -403,10 +403,10 @@ def _permuted(trace: Trace, call: Call) -> str | None:
         dims = call.args[1] if isinstance(call.args[1], (tuple, list)) else call.args[1:]
         order = [dim % count for dim in dims]
     else:
-        plain = call.name in ("t", "T.get", "mT.get")
-        if plain and count != 2:
+        last_two = call.name == "mT.get" or (call.name in ("t", "T.get") and count == 2)
+        a, b = (-2, -1) if last_two else (call.argument(1, "dim0"), call.argument(2, "dim1"))
+        if a is None:
             return call.name
-        a, b = (0, 1) if plain else (call.argument(1, "dim0"), call.argument(2, "dim1"))
         order[a], order[b] = order[b], order[a]
     trace.label(call.out, Features(order.index(features.dim + count) - count, features.parts))
     return None
@@ -433,9 +433,8 @@ def _indexed(trace: Trace, call: Call) -> str | None:
         width = 0 if item is None else item.dim() if _is_mask(item) else 1
         if at <= dim < at + width:
             rest = items[k + 1 :]
-            if item != slice(None) or not all(
-                i is None or isinstance(i, (int, slice)) for i in rest
-            ):
+            whole = isinstance(item, slice) and item == slice(None)
+            if not whole or not all(i is None or isinstance(i, (int, slice)) for i in rest):
                 return "an index that takes some of its neurons, or moves them"
             behind = sum(not isinstance(i, int) for i in rest)
             trace.label(call.out, Features(-1 - behind, label.parts))
