@@ -223,6 +223,10 @@ class GatedModule(nn.Module):
                 stateful=self._stateful,
             )
 
+    def __getstate__(self) -> dict[str, Any]:
+        # A copy draws noise of its own: whether its gates changed is counted anew.
+        return {**self.__dict__, "_noise": {}, "_drawn": None}
+
     def _tensors(self) -> dict[str, Tensor]:
         """The tensors that the layout names."""
         named = named_tensors(self.model)

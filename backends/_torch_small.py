@@ -243,15 +243,23 @@ def describe(model: nn.Module) -> SavedModel:
         )
     backend = get_backend("torch")
     state = model.state_dict()
+    parameters = {
+        name: backend.to_numpy(_readable(state[own], origin)).copy()
+        for name, own in stock_names(model).items()
+        if isinstance(state[own], Tensor)
+    }
+    layout, kept, sizes = origin.layout, dict(origin.kept), dict(origin.dense_sizes)
+    if origin.chain is not None:
+        # A chain knows axes that this layout may leave out, such as its input: they are whole.
+        layout = origin.chain.layout
+        for axis, size in layout.solve(parameters).items():
+            kept.setdefault(axis, np.arange(size))
+            sizes.setdefault(axis, size)
     return SavedModel(
-        parameters={
-            name: backend.to_numpy(_readable(state[own], origin)).copy()
-            for name, own in stock_names(model).items()
-            if isinstance(state[own], Tensor)
-        },
-        layout=origin.layout,
-        kept=origin.kept,
-        dense_sizes=origin.dense_sizes,
+        parameters=parameters,
+        layout=layout,
+        kept=kept,
+        dense_sizes=sizes,
         chain=origin.chain,
         certificate=getattr(model, "certificate", None),
     )
@@ -307,6 +315,7 @@ def _check_dense(model: nn.Module, saved: SavedModel) -> None:
     )
     pruned = {id(tensor) for name, tensor in state.items() if name in saved.layout.patterns}
     for name, array in saved.parameters.items():
+        check(isinstance(array, np.ndarray), f"the file holds {name!r} in slices of unequal sizes")
         check(
             id(state[name]) in pruned or state[name].shape == array.shape,
             f"{kind} whose {name!r} has shape {tuple(state[name].shape)}; saved was {array.shape}",
