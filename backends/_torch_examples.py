@@ -28,14 +28,20 @@ class Examples:
 
     inputs: Inputs
     tokens: Mapping[int, int]
+    device: torch.device  # the model's, at that time
     free: bool = False
 
-    def draw(self, count: int, seed: int = 0) -> Iterator[Inputs]:
+    def draw(self, count: int, device: torch.device, seed: int = 0) -> Iterator[Inputs]:
         """The example itself, then random ones: tokens uniform, floats from the example's own.
 
         Other integers (lengths, masks) stay as they are. A constant example says nothing of the
-        range of its floats, which are standard normal then.
+        range of its floats, which are standard normal then. What was on the model's device
+        follows it to `device`.
         """
+        for inputs in self._draw(count, seed):
+            yield map_tensors(lambda t: t.to(device) if t.device == self.device else t, inputs)
+
+    def _draw(self, count: int, seed: int) -> Iterator[Inputs]:
         yield self.inputs
         generator = torch.Generator().manual_seed(seed)
         for number in range(1, count):

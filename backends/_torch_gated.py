@@ -107,6 +107,20 @@ class GatedModule(nn.Module):
     optimizer.
 
     Only calls of the module itself are gated; `gated.model` is the dense model.
+
+    >>> import l0gate
+    >>> gated = l0gate.gate(nn.GRU(3, 8, num_layers=2), example_inputs=torch.zeros(5, 2, 3),
+    ...                     budget=Budget(parameters=0.5))
+    >>> optimizer = torch.optim.Adam(gated.param_groups(lr=1e-3))
+    >>> for step in range(50):
+    ...     y, _ = gated(torch.randn(5, 2, 3))
+    ...     loss = y.square().mean() + gated.penalty(step / 50)
+    ...     optimizer.zero_grad()
+    ...     loss.backward()
+    ...     optimizer.step()
+    >>> small = gated.shrink()
+    >>> type(small).__name__, small.certificate.max_abs_difference < 1e-10
+    ('RaggedRNN', True)
     """
 
     def __init__(
@@ -205,7 +219,7 @@ class GatedModule(nn.Module):
         examples = self._examples
         if example_inputs is not None:
             inputs = _kept_inputs(example_inputs)
-            examples = Examples(inputs, observe(self.model, inputs).tokens)
+            examples = Examples(inputs, observe(self.model, inputs).tokens, self._device)
         if examples is None:
             raise L0GateError(
                 "the certificate needs to run the model: give `shrink(example_inputs=...)`, a tuple"
@@ -217,11 +231,15 @@ class GatedModule(nn.Module):
                 self.model,
                 self.pruner,
                 state,
-                list(examples.draw(SEQUENCES)),
+                list(examples.draw(SEQUENCES, self._device)),
                 equal=equal or self.equal,
                 chain=self._chain,
                 stateful=self._stateful,
             )
+
+    @property
+    def _device(self) -> torch.device:
+        return next(iter(self._tensors().values())).device
 
     def __getstate__(self) -> dict[str, Any]:
         # A copy draws noise of its own: whether its gates changed is counted anew.
@@ -300,7 +318,8 @@ def gate_model(
         assert inputs is not None
         chain = find_chain(model, layers, layout, inputs, observed)
         free = chain is not None and len(list(tensors(inputs))) == 1
-        examples = Examples(inputs, observed.tokens, free)
+        device = named_tensors(model)[next(iter(layout.patterns))].device
+        examples = Examples(inputs, observed.tokens, device, free)
     gated = GatedModule(
         model,
         pruner,
@@ -312,7 +331,7 @@ def gate_model(
         equal=equal,
     )
     if examples is not None:
-        _try(gated, list(examples.draw(2)))
+        _try(gated, list(examples.draw(2, examples.device)))
     return gated
 
 

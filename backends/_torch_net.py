@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -184,12 +183,6 @@ class TorchNet:
         return x.transpose(0, 1) if self.batch_first else x
 
 
-@lru_cache(maxsize=64)
-def _module(kind: str, inputs: int, hidden: int, bias: bool) -> nn.LSTM | nn.GRU:
-    """A stock module without numbers of its own, to be called with given parameters."""
-    return _STOCK[kind](inputs, hidden, bias=bias, device="meta")
-
-
 def _recurrent(
     parameters: Parameters,
     layer: Mapping[str, Any],
@@ -207,8 +200,10 @@ def _recurrent(
             for name in names
         }
         inputs = own["weight_ih_l0"].shape[1]
-        module = _module(layer["type"], inputs, own["weight_hh_l0"].shape[1], layer["bias"])
-        given = _initial(next(state), layer["type"], (x.shape[1], module.hidden_size), x)
+        hidden = own["weight_hh_l0"].shape[1]
+        # A stock module without numbers of its own, to be called with the given ones.
+        module = _STOCK[layer["type"]](inputs, hidden, bias=layer["bias"], device="meta")
+        given = _initial(next(state), layer["type"], (x.shape[1], hidden), x)
         sequence = x.flip(0) if suffix else x
         y, last = torch.func.functional_call(module, own, (sequence, given))
         outputs.append(y.flip(0) if suffix else y)

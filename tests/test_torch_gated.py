@@ -21,6 +21,7 @@ from torch_models import Chained, Language, assert_close, inputs_of, set_gates, 
 
 import l0gate
 from l0gate import Budget, HardConcrete, L0GateError, Layout
+from l0gate.backends._torch_examples import Examples
 from l0gate.backends._torch_ragged import RaggedRNN
 
 pytestmark = [
@@ -447,6 +448,18 @@ def test_models_called_by_keyword() -> None:
     small = gated.shrink()
     found, expected = small(ids=tokens()), gated.eval()(ids=tokens())
     assert_close(found["logits"], expected["logits"])
+
+
+def test_examples_follow_the_model_to_its_device() -> None:
+    x = torch.tensor([[1.0, 2.0]])
+    examples = Examples(((x, torch.tensor([3])), {}), {1: 5}, x.device)
+    for (drawn, lookup), _ in examples.draw(3, torch.device("cpu")):
+        assert set(drawn.flatten().tolist()) <= {1.0, 2.0}  # the example's own floats
+        assert 0 <= int(lookup) < 5
+    elsewhere = Examples(((x,), {}), {}, torch.device("cuda"))
+    for example, device in ((examples, "meta"), (elsewhere, "cpu")):
+        drawn = next(example.draw(1, torch.device("meta")))[0][0]
+        assert drawn.device.type == device
 
 
 # Layouts given by hand ------------------------------------------------------------------------
