@@ -480,3 +480,31 @@ def test_empty_sequences_and_batches(engine: str, shape: tuple[int, int]) -> Non
     assert_close(dstate, state, np.float32)
     assert_close(gradients, tree_map(np.zeros_like, PARAMETERS), np.float32)
     assert_close(NET.apply(PARAMETERS, x, state, engine=engine), (y, last), np.float32)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("steps", [1, 4])  # fewer and more positions than words
+@pytest.mark.parametrize("following", [["tanh", "lstm"], ["lstm"], ["linear"], ["tanh"], []])
+def test_whatever_follows_an_embedding(engine: str, steps: int, following: list[str]) -> None:
+    """Its rows may be multiplied before they are gathered, but not run through a function."""
+    layers: list[dict[str, Any]] = [{"type": "embedding", "name": "embedding"}]
+    for kind in following:
+        layers.append(
+            {"type": "activation", "function": kind}
+            if kind == "tanh"
+            else {"type": kind, "name": kind}
+        )
+    net, rng = Net(layers), np.random.default_rng(0)
+    sizes = {layer["name"]: 3 for layer in layers if "name" in layer}
+    parameters = net.init(rng, input_size=5, sizes=sizes, dtype=np.float64)
+    tokens = rng.integers(0, 5, (steps, 2))
+    y, _, tape = net.forward(parameters, tokens, engine=engine)
+    dy = rng.standard_normal(y.shape)
+    gradients, dx, _, _ = net.backward(tape, dy)
+    assert dx is None
+    rest = Net(layers[1:] or [{"type": "linear", "name": "same", "bias": False}])
+    read = parameters["embedding.weight"][tokens]
+    assert_close(y, rest.apply({**parameters, "same.weight": np.eye(3)}, read)[0])
+    assert_gradient(
+        lambda p: dot(net.forward(p, tokens, engine=engine)[0], dy), parameters, gradients, 1
+    )
