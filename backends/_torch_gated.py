@@ -146,6 +146,7 @@ class GatedModule(nn.Module):
         self._stateful = stateful
         self._noise: dict[str, Tensor] = {}
         self._drawn: tuple[int, ...] | None = None
+        self.training = model.training
 
     def extra_repr(self) -> str:
         return f"axes={self.pruner.sizes}"

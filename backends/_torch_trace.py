@@ -350,6 +350,8 @@ ROLES: dict[str, Callable[[Trace, Call, frozenset[Axis]], frozenset[Axis]]] = {
 
 def _elementwise(trace: Trace, call: Call) -> str | None:
     labels = set(call.labels.values())
+    if not isinstance(call.out, Tensor):
+        return call.name
     if len(labels) > 1:
         return f"{call.name}, where it meets other neurons"
     (label,) = labels
@@ -400,8 +402,7 @@ def _permuted(trace: Trace, call: Call) -> str | None:
     count = call.given[0].dim()
     order = list(range(count))
     if call.name == "permute":
-        dims = call.args[1] if isinstance(call.args[1], (tuple, list)) else call.args[1:]
-        order = [dim % count for dim in dims]
+        order = [dim % count for dim in _dimensions(call, 1)]
     else:
         last_two = call.name == "mT.get" or (call.name in ("t", "T.get") and count == 2)
         a, b = (-2, -1) if last_two else (call.argument(1, "dim0"), call.argument(2, "dim1"))
@@ -447,12 +448,14 @@ def _is_mask(item: Any) -> bool:
     return isinstance(item, Tensor) and item.dtype in (torch.bool, torch.uint8)
 
 
-def _along(position: int, default: int | None = None) -> Callable[[Trace, Call], str | None]:
+def _along(position: int, *, several: bool = False) -> Callable[[Trace, Call], str | None]:
     """A row for calls that work along the dimension in that argument and keep all dimensions."""
 
     def row(trace: Trace, call: Call) -> str | None:
-        label, dim = call.labels.get(0), call.argument(position, "dim", default)
-        dims = dim if isinstance(dim, (tuple, list)) else [dim]
+        label = call.labels.get(0)
+        dims = (call.argument(position, "dim", 0),)
+        if several:
+            dims = _dimensions(call, position)
         if label is None or not all(isinstance(d, int) for d in dims):
             return call.name
         count = call.given[0].dim()
@@ -464,6 +467,14 @@ def _along(position: int, default: int | None = None) -> Callable[[Trace, Call],
         return None
 
     return row
+
+
+def _dimensions(call: Call, position: int) -> tuple[Any, ...]:
+    """Dimensions given as `dims`, as a tuple, or one after the other."""
+    given = call.kwargs.get("dims", call.args[position:])
+    if isinstance(given, (tuple, list)) and len(given) == 1:
+        (given,) = given
+    return tuple(given) if isinstance(given, (tuple, list)) else (given,)
 
 
 def _separated(trace: Trace, call: Call) -> str | None:
@@ -504,6 +515,19 @@ def _joined(trace: Trace, call: Call) -> str | None:
     return None
 
 
+def _stacked(trace: Trace, call: Call) -> str | None:
+    """`stack`: the same neurons at every place along a new dimension."""
+    label = call.labels.get(0)
+    if not isinstance(label, Features) or len(call.labels) < len(call.given):
+        return f"{call.name} of different kinds of tensors"
+    if len(set(call.labels.values())) > 1:
+        return f"{call.name}, where it meets other neurons"
+    count = call.out.dim()
+    new, old = call.argument(1, "dim", 0) % count, label.dim + count - 1
+    trace.label(call.out, Features(label.dim - (new > old), label.parts))
+    return None
+
+
 def _packed(trace: Trace, call: Call) -> str | None:
     features = call.features
     if features is None or features.dim != -1:
@@ -516,9 +540,9 @@ CHAIN_ACTIVATIONS = frozenset({"tanh", "sigmoid", "relu"})
 _ELEMENTWISE = (
     "abs add alpha_dropout bfloat16 celu clamp clip clone contiguous cos cpu cuda data.get detach"
     " div double dropout elu empty_like exp expand expand_as float full_like gelu half hardshrink"
-    " hardsigmoid hardswish hardtanh leaky_relu logsigmoid mish mul neg ones_like radd relu relu6"
-    " rmul rsub selu sigmoid silu sin softplus softshrink softsign square sub tanh tanhshrink to"
-    " true_divide type type_as zeros_like"
+    " hardsigmoid hardswish hardtanh leaky_relu logsigmoid masked_fill maximum minimum mish mul neg"
+    " ones_like pow radd relu relu6 rmul rsub selu sigmoid silu sin softplus softshrink softsign"
+    " square sub tanh tanhshrink to true_divide type type_as where zeros_like"
 )
 FOLLOWED: dict[str, Callable[[Trace, Call], str | None]] = {
     **dict.fromkeys(_ELEMENTWISE.split(), _elementwise),
@@ -529,14 +553,17 @@ FOLLOWED: dict[str, Callable[[Trace, Call], str | None]] = {
     **dict.fromkeys(("squeeze", "unsqueeze"), _squeezed),
     "getitem": _indexed,
     **dict.fromkeys(("unbind", "select"), _separated),
-    **dict.fromkeys(("flip", "index_select", "narrow", "roll"), _along(1)),
-    **dict.fromkeys(("chunk", "split"), _along(2, 0)),
+    "flip": _along(1, several=True),
+    **dict.fromkeys(("index_select", "narrow"), _along(1)),
+    **dict.fromkeys(("chunk", "split"), _along(2)),
     **dict.fromkeys(("cat", "concat", "concatenate"), _joined),
+    "stack": _stacked,
     **dict.fromkeys(("_pack_padded_sequence", "_pad_packed_sequence"), _packed),
 }
 # Calls that read sizes and kinds, but no values.
 _QUERIES = (
-    "_version.get data_ptr device.get dim dtype.get element_size get_device grad.get grad_fn.get"
+    "_version.get data_ptr device.get dim dtype.get element_size format get_device grad.get"
+    " grad_fn.get"
     " itemsize.get layout.get len ndim.get ndimension nelement new_empty new_full new_ones"
     " new_tensor new_zeros numel repr requires_grad requires_grad.get shape.get size"
     " storage_offset stride"
@@ -580,6 +607,12 @@ def derive(model: nn.Module, inputs: Inputs, freeze: Sequence[str] = ()) -> Deri
             for dimension in trace.roles[name].dimensions:
                 trace.need([Features(-1, dimension)], reason)
     axes = _named(trace)
+    unknown = set(freeze) - {axis.name for axis in axes}
+    check(
+        not unknown,
+        f"`freeze` names {', '.join(map(repr, sorted(unknown)))}; the axes of the model are"
+        f" {', '.join(axis.name for axis in axes)}",
+    )
     _check_reasons(axes, freeze)
     # Neurons that nobody was seen to read have no gates: they are frozen, and lost on their way.
     read = {axis for role in trace.roles.values() for axis in _axes(role.read)}

@@ -268,8 +268,9 @@ def test_five_lines_train_and_shrink() -> None:
 
 
 def test_fresh_gates_change_nothing_in_eval_mode() -> None:
-    gated = gated_language(model=Language(dropout=0.5))
-    assert torch.equal(gated.eval()(tokens())[0], gated.model(tokens())[0])
+    gated = gated_language(model=Language(dropout=0.5).eval())
+    assert not gated.training  # as the model
+    assert torch.equal(gated(tokens())[0], gated.model(tokens())[0])
     with torch.no_grad():
         assert not torch.equal(gated.train()(tokens())[0], gated.model.eval()(tokens())[0])
 

@@ -68,7 +68,7 @@ def chunks(m: Any, x: Tensor) -> Tensor:
     for x_t in x:
         y, state = m.rnn(m.table(x_t[None]), state)
         outputs.append(y[0])
-    return m.out(torch.stack(outputs) if len(x) == 0 else torch.cat(outputs))
+    return m.out(torch.cat(outputs))
 
 
 def own_states(m: Any, x: Tensor) -> Tensor:
@@ -120,6 +120,14 @@ FOLLOWED: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
         {"cell": nn.GRU, "num_layers": 1},
     ),
     "masked by steps": (masked, {}),
+    "filled": (lambda m, x: m.out(hidden(m, x).masked_fill((x > 3)[..., None], 0.0)), {}),
+    "stacked": (
+        lambda m, x: m.out(torch.stack([y_t * 2 for y_t in hidden(m, x)], dim=1)),
+        {},
+    ),
+    "narrow": (lambda m, x: m.out(hidden(m, x).narrow(0, 1, 2).flip(0, 1)), {}),
+    "chosen steps": (lambda m, x: m.out(hidden(m, x).index_select(0, torch.arange(2))), {}),
+    "permute by name": (lambda m, x: m.out(torch.permute(hidden(m, x), dims=(1, 0, 2))), {}),
     "in place": (in_place, {}),
     "step by step": (chunks, {}),
     "state returned": (lambda m, x: (m.out((r := m.rnn(m.table(x)))[0]), r[1]), {}),
@@ -271,7 +279,12 @@ REFUSED: dict[str, tuple[Callable[..., Any], str, str]] = {
         "merges or splits",
     ),
     "some neurons": (lambda m, x: m.out(F.pad(hidden(m, x)[..., :4], (0, 4))), "h1", "some of its"),
-    "along": (lambda m, x: m.out(hidden(m, x).flip(-1)), "h1", "flip along the neurons' own"),
+    "along": (lambda m, x: m.out(hidden(m, x).flip(0, -1)), "h1", "flip along the neurons' own"),
+    "narrowed": (
+        lambda m, x: m.pick(hidden(m, x).narrow(-1, 0, 3)),
+        "h1",
+        "narrow along the neurons' own",
+    ),
     "attention": (attention, "h1", "in matmul"),
     "chosen neurons": (
         lambda m, x: m.pick(hidden(m, x)[..., torch.arange(3)]),
@@ -384,6 +397,13 @@ def test_an_embedding_that_is_normed_stays_whole_when_asked() -> None:
     gated = l0gate.gate(Model(normed), example_inputs=tokens(), strength=1e-3, freeze=["x"])
     assert gated.layout.to_dict()["table.weight"] == "_ -> _"
     assert set(gated.layout.axes) == {"h0", "h1"}
+
+
+def test_frozen_axes_must_be_the_models() -> None:
+    with pytest.raises(
+        L0GateError, match="`freeze` names 'h2'; the axes of the model are x, h0, h1"
+    ):
+        l0gate.gate(Language(), example_inputs=tokens(), strength=1e-3, freeze=["h0", "h2"])
 
 
 def test_the_model_is_left_as_it_was() -> None:
