@@ -128,7 +128,7 @@ def train(
     batch: Annotated[int, typer.Option(help="Parallel streams of text.")] = 32,
     length: Annotated[int, typer.Option(help="Tokens per stream and step.")] = 64,
     seed: Annotated[int, typer.Option(help="Of weights and gates.")] = 0,
-    lr: Annotated[float, typer.Option(help="Peak learning rate of the weights.")] = 4e-3,
+    lr: Annotated[float, typer.Option(help="Peak learning rate of the weights.")] = 8e-3,
     gate_lr: Annotated[float, typer.Option(help="Learning rate of the gates.")] = 0.06,
     out: Annotated[
         Path | None,

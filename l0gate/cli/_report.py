@@ -111,13 +111,21 @@ def _sentences(report: Mapping[str, Any]) -> list[str]:
         f" ({times['dense']:.0f} -> {times['small']:.0f} us) and {speed['sequence']:.1f} times on"
         f" whole sequences ({speed['engine']})."
     )
+    difference = certificate["max_abs_difference"]
     lines.append(
-        f"Gated and small net differ by at most {certificate['max_abs_difference']:.1e} on"
-        f" {certificate['sequences']} inputs (allowed {certificate['tolerance']:.1e});"
+        f"Gated and small net differ by at most {difference:.1e} (allowed"
+        f" {certificate['tolerance']:.1e})"
+        if difference
+        else "Gated and small net agree to the last bit"
+    )
+    lines[-1] += (
+        f" on {certificate['sequences']} batches of random {report['text']['unit']}s;"
         f" {certificate['forced_open']} neurons were forced open, {certificate['forced_closed']}"
         " closed."
     )
     seconds = report["seconds"]
-    phases = ", ".join(f"{name} {seconds[name]:.0f} s" for name in NETS if name in seconds)
-    lines.append(f"Training took: {phases}.")
+    lines.append(f"Gated training took {seconds['gated']:.0f} s")
+    if "dense" in seconds:
+        lines[-1] += f", the twins {seconds['dense']:.0f} s and {seconds['direct']:.0f} s"
+    lines[-1] += f"; this run {seconds['this_run']:.0f} s in all."
     return lines
