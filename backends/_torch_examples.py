@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from l0gate._chain import GATES, Chain
+from l0gate._chain import Chain
 from l0gate._errors import L0GateError
+from l0gate._layers import GATES
 from l0gate._layout import Layout
 from l0gate.backends._torch_net import TorchNet
 from l0gate.backends._torch_ragged import CELLS, RaggedRNN

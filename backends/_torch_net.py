@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from l0gate._chain import complete, parameter_name
 from l0gate._errors import L0GateError, check
+from l0gate._layers import complete, join
 from l0gate.reference import Net
 
 Parameters = Mapping[str, Tensor]
@@ -89,10 +89,10 @@ class TorchNet:
         for layer in self.layers:
             kind = layer["type"]
             if kind == "embedding":
-                x = F.embedding(x, parameters[parameter_name(layer, "weight")])
+                x = F.embedding(x, parameters[join(layer["name"], "weight")])
             elif kind == "linear":
-                bias = parameters[parameter_name(layer, "bias")] if layer["bias"] else None
-                x = F.linear(x, parameters[parameter_name(layer, "weight")], bias)
+                bias = parameters[join(layer["name"], "bias")] if layer["bias"] else None
+                x = F.linear(x, parameters[join(layer["name"], "weight")], bias)
             elif kind == "activation":
                 x = ACTIVATIONS[layer["function"]](x)
             else:
@@ -149,7 +149,7 @@ class TorchNet:
         check(x.ndim == 3 - tokens, f"`x` has shape {tuple(x.shape)}; expected ({expected})")
         if tokens:
             assert first is not None
-            size = parameters[parameter_name(first, "weight")].shape[0]
+            size = parameters[join(first["name"], "weight")].shape[0]
             check(
                 not x.is_floating_point(),
                 f"`x` has dtype {x.dtype}; an embedding reads integer tokens",
@@ -196,7 +196,7 @@ def _recurrent(
     for suffix in ("", "_reverse") if layer["bidirectional"] else ("",):
         names = ["weight_ih", "weight_hh"] + (["bias_ih", "bias_hh"] if layer["bias"] else [])
         own = {
-            f"{name}_l0": parameters[parameter_name(layer, f"{name}_l{index}{suffix}")]
+            f"{name}_l0": parameters[join(layer["name"], f"{name}_l{index}{suffix}")]
             for name in names
         }
         inputs = own["weight_ih_l0"].shape[1]

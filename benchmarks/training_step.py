@@ -39,6 +39,7 @@ def steps(T: int, B: int, H: int) -> dict[str, Callable[[], Any]]:
     """The measured calls, by name."""
     import numpy as np
     import torch
+
     from l0gate.reference import Net, _cells, _jit
 
     rng = np.random.default_rng(0)
@@ -99,6 +100,7 @@ def main() -> None:
     os.environ["OPENBLAS_NUM_THREADS"] = str(options.threads)  # before NumPy is imported
 
     import torch
+
     from l0gate.reference import _jit
 
     torch.set_num_threads(options.threads)

@@ -41,8 +41,8 @@ class Budget:
     bytes: float | int | None = None
     multiply_adds: float | int | None = None
     of: str | Sequence[str] = "layout"
-    warmup: float = 0.5
-    settle: float = 0.8
+    warmup: float = 0.4
+    settle: float = 0.6
     rate: tuple[float, float] = (0.2, 2.0)
 
     def __post_init__(self) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from l0gate._errors import L0GateError, check
+from l0gate._layers import ChainPatterns, complete
 from l0gate._notation import Pattern, parse_pattern
 from l0gate._tensor import Array, Backend, Parameters
 
@@ -372,8 +373,6 @@ def _stacked(
     embedding: str | None,
     decoder: str | None,
 ) -> Layout:
-    from l0gate._chain import Chain  # a chain is described by a layout, so it imports this module
-
     check(
         isinstance(num_layers, int) and num_layers >= 1,
         f"`num_layers` is {num_layers!r}; it must be an int of at least 1",
@@ -391,7 +390,8 @@ def _stacked(
         layers.insert(0, {"type": "embedding", "name": embedding})
     if decoder is not None:
         layers.append({"type": "linear", "name": decoder})
-    return Chain(layers).layout
+    patterns = ChainPatterns(complete(layers))
+    return Layout(patterns.patterns, uses=patterns.uses)
 
 
 def _nonempty(texts: Sequence[str]) -> Sequence[str]:

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 
 from l0gate._errors import L0GateError, check
+from l0gate._layers import join
 from l0gate.reference import _cells
 from l0gate.reference._cells import Array
 from l0gate.reference._layers import (
-    ACTIVATIONS,
     Activation,
     Direction,
     Embedding,
@@ -22,62 +22,10 @@ from l0gate.reference._layers import (
     Linear,
     Parameters,
     State,
-    join,
 )
 from l0gate.reference._recurrent import GRU, LSTM
 
 ENGINES = ("auto", "numpy", "numba")
-
-_RECURRENT = {"num_layers": 1, "bidirectional": False, "bias": True}
-# type -> (the key that must be given, further keys with their defaults)
-_KEYS: dict[str, tuple[str, dict[str, Any]]] = {
-    "embedding": ("name", {}),
-    "lstm": ("name", _RECURRENT),
-    "gru": ("name", {**_RECURRENT, "reset_after": True}),
-    "linear": ("name", {"bias": True}),
-    "activation": ("function", {}),
-}
-
-
-def complete(layers: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """The description of a net with every key written out, after checking it."""
-    check(layers, "`layers` is empty; a net has at least one layer")
-    completed = [_complete(f"`layers[{index}]`", layer) for index, layer in enumerate(layers)]
-    for index, layer in enumerate(completed):
-        check(
-            index == 0 or layer["type"] != "embedding",
-            f"`layers[{index}]` is an embedding; only the first layer can be one",
-        )
-    names = [layer["name"] for layer in completed if "name" in layer]
-    repeated = sorted({name for name in names if names.count(name) > 1})
-    check(not repeated, f"`layers` use the names {repeated} more than once; names must differ")
-    return completed
-
-
-def _complete(where: str, layer: Mapping[str, Any]) -> dict[str, Any]:
-    check(isinstance(layer, Mapping), f"{where} is {layer!r}; it must be a dict with a `type`")
-    kind = layer.get("type")
-    check(kind in _KEYS, f"{where} has type {kind!r}; known types are {', '.join(_KEYS)}")
-    required, defaults = _KEYS[str(kind)]
-    check(required in layer, f"{where} of type {kind!r} lacks the key `{required}`")
-    unknown = sorted(set(layer) - {"type", required, *defaults}, key=str)
-    allowed = ", ".join((required, *defaults))
-    check(not unknown, f"{where} of type {kind!r} has unknown keys {unknown}; allowed: {allowed}")
-    full = {"type": kind, required: layer[required], **defaults, **layer}
-    if required == "function":
-        allowed = ", ".join(ACTIVATIONS)
-        found = full["function"]
-        check(found in ACTIVATIONS, f"{where} has function {found!r}; allowed: {allowed}")
-    else:
-        check(isinstance(full["name"], str), f"{where} has name {full['name']!r}; expected a str")
-    for key in defaults:
-        value = full[key]
-        if key == "num_layers":
-            valid = isinstance(value, int) and not isinstance(value, bool) and value >= 1
-            check(valid, f"{where} has num_layers {value!r}; it must be a positive integer")
-        else:
-            check(isinstance(value, bool), f"{where} has {key} {value!r}; it must be a bool")
-    return full
 
 
 def build(layers: Sequence[Mapping[str, Any]]) -> tuple[Layer, ...]:

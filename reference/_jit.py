@@ -31,7 +31,6 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
-from l0gate.reference._cells import Array, Tape
 from llvmlite import ir
 from numba import config, njit, types
 from numba.core import cgutils
@@ -41,6 +40,7 @@ from numba.extending import overload
 from numba.np import arrayobj
 
 from l0gate._errors import L0GateError, check
+from l0gate.reference._cells import Array, Tape
 
 intrinsic: Any = typed_intrinsic  # its type counts the typing context as an argument of the call
 

@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 
 from l0gate._errors import check
+from l0gate._layers import join
 from l0gate.reference._cells import Array, sigmoid
 
 Parameters = Mapping[str, Array]
@@ -294,10 +295,6 @@ def _scatter(index: Array, rows: Array, size: int) -> Array:
     for token, group in zip(found, np.split(order, starts)[1:], strict=True):
         np.dot(ones[: len(group)], rows[group], out=total[token])
     return total
-
-
-def join(name: str, parameter: str) -> str:
-    return f"{name}.{parameter}" if name else parameter
 
 
 def matrix(parameters: Parameters, name: str) -> Array:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from l0gate._errors import L0GateError, check
+from l0gate._layers import complete
 from l0gate.reference import _chain
 from l0gate.reference._cells import Array
 from l0gate.reference._layers import (
@@ -68,7 +69,7 @@ class Net:
     """
 
     def __init__(self, layers: Sequence[Mapping[str, Any]], batch_first: bool = False) -> None:
-        self.layers = _chain.complete(layers)
+        self.layers = complete(layers)
         self.batch_first = batch_first
         self.chain = _chain.build(self.layers)  # one object per layer, stacks taken apart
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from hypothesis import strategies as st
+
 from l0gate.reference import Net
 
 ENGINES = ("numpy", "numba")

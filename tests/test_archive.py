@@ -281,8 +281,8 @@ def test_names_that_a_file_cannot_hold(name: str) -> None:
         ({"metadata": 5}, "its metadata is no JSON object"),
         ({"layout": {"w": "("}}, "layout of 'w': `pattern` has"),
         (
-            {"chain": {"layers": [{"type": "lstm", "num_layers": 10**9}], "batch_first": False}},
-            "`num_layers` from 1 to 1000",
+            {"chain": {"layers": [{**LAYERS[1], "num_layers": 10**9}], "batch_first": False}},
+            "num_layers 1000000000; it must be an int from 1 to 1000",
         ),
         ({"chain": {"layers": LAYERS}}, "damaged manifest: KeyError"),
     ],

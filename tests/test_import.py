@@ -8,11 +8,11 @@ import sys
 import types
 import warnings
 
-import l0gate.backends
-import l0gate.reference
 import pytest
 
 import l0gate
+import l0gate.backends
+import l0gate.reference
 
 HEAVY = ("numba", "scipy", "torch", "jax", "pytest", "matplotlib", "rich", "typer")
 

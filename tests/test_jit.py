@@ -12,9 +12,9 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from l0gate.reference import _cells, _jit
 
 from l0gate import L0GateError
+from l0gate.reference import _cells, _jit
 
 DTYPES = [np.float32, np.float64]
 RESET = [True, False]

@@ -333,14 +333,14 @@ FLOATS = np.ones((4, 2, 2))
 @pytest.mark.parametrize(
     ("layers", "message"),
     [
-        ([], "`layers` is empty"),
+        ([], "`layers` is []; it must be a list of at least one layer"),
         ([{"type": "rnn", "name": "a"}], "type 'rnn'; known types are embedding, lstm, gru"),
         (["lstm"], "is 'lstm'; it must be a dict"),
         ([{"type": "lstm"}], "lacks the key `name`"),
         ([{"type": "lstm", "name": 3}], "name 3; expected a str"),
         ([{"type": "lstm", "name": "a", "size": 3}], "unknown keys ['size']; allowed: name, num"),
         ([{"type": "lstm", "name": "a", "reset_after": True}], "unknown keys ['reset_after']"),
-        ([{"type": "gru", "name": "a", "num_layers": 0}], "num_layers 0; it must be a positive"),
+        ([{"type": "gru", "name": "a", "num_layers": 0}], "num_layers 0; it must be an int from 1"),
         ([{"type": "gru", "name": "a", "num_layers": True}], "num_layers True; it must be"),
         ([{"type": "gru", "name": "a", "bias": 1}], "bias 1; it must be a bool"),
         ([{"type": "activation", "function": "gelu"}], "'gelu'; allowed: tanh, sigmoid, relu"),

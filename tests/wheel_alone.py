@@ -1,4 +1,4 @@
-"""Run by `.ci/run` with NumPy, pluggy and the l0gate wheel and nothing else: prune, save, stream."""
+"""Run by `.ci/run` with NumPy, pluggy and the wheel and nothing else: prune, save, stream."""
 
 from __future__ import annotations
 

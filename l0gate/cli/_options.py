@@ -15,7 +15,7 @@ from l0gate._plugins import get_backend
 from l0gate._pruner import Pruner
 from l0gate._tensor import Backend
 from l0gate.cli._text import Corpus
-from l0gate.cli._training import SETTLE, WARMUP, Task
+from l0gate.cli._training import Task
 
 _BUDGET = "a share such as 20% or 0.2 (above 0, at most 100%), or a whole number of parameters"
 
@@ -80,11 +80,12 @@ class Options:
 
     def pruner(self) -> Pruner:
         """Gates on the embedding's neurons and every hidden layer."""
-        if self.budget is None:
-            return Pruner(self.chain.layout, strength=self.strength)
-        share = parse_budget(self.budget)
-        budget = Budget(parameters=share, of="recurrent", warmup=WARMUP, settle=SETTLE)
-        return Pruner(self.chain.layout, budget)
+        budget = (
+            None
+            if self.budget is None
+            else Budget(parameters=parse_budget(self.budget), of="recurrent")
+        )
+        return Pruner(self.chain.layout, budget, self.strength)
 
     def task(
         self,

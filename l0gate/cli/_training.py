@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from l0gate._budget import Budget
 from l0gate._errors import L0GateError, check
 from l0gate._pruner import Pruner, State
 from l0gate._tensor import Array, Backend
@@ -17,8 +18,6 @@ from l0gate.cli._text import chunks, steps_per_epoch, streams
 _BETAS, _EPSILON = (0.9, 0.99), 1e-8
 _LARGEST_NORM = 1.0  # of the gradient
 _RISE = 0.02  # the part of training over which the learning rate rises
-# Parts of training after which the target reaches the budget and the neurons that stay are chosen.
-WARMUP, SETTLE = 0.4, 0.6
 
 
 class NotFiniteError(L0GateError):
@@ -147,7 +146,8 @@ def _step(task: Task, training: Training, x: np.ndarray, targets: np.ndarray) ->
         gate_slopes = {axis: slope + penalty[axis] for axis, slope in gate_slopes.items()}
         training.gate_adam.step(task.backend, gates["log_alpha"], gate_slopes, task.gate_rate)
         gates = pruner.update(gates, progress)
-        if progress >= SETTLE and not pruner.selected(gates):
+        settle = Budget.settle if pruner.budget is None else pruner.budget.settle
+        if progress >= settle and not pruner.selected(gates):
             gates = pruner.select(gates, training.parameters)
         training.gates = gates
     training.carry = carry
