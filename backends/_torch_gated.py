@@ -20,6 +20,7 @@ from l0gate._layout import Layout
 from l0gate._pruner import Pruner
 from l0gate.backends._torch_examples import (
     Examples,
+    Observed,
     Runner,
     conventional_inputs,
     find_chain,
@@ -34,7 +35,7 @@ from l0gate.backends._torch_small import (
     recurrent_axes,
     resize,
 )
-from l0gate.backends._torch_trace import derive
+from l0gate.backends._torch_trace import Derived, derive
 from l0gate.backends._torch_tree import Inputs, as_inputs, copied, map_tensors, tensors
 
 _CONTROLLER = ("multipliers", "progress", "forced")
@@ -284,40 +285,14 @@ def gate_model(
     of neurons for all layers and directions of a recurrent module; the axes in `freeze` keep all.
     """
     _check_model(model)
-    inputs = None if example_inputs is None else _kept_inputs(example_inputs)
-    if layout is None:
-        check(
-            inputs is not None,
-            "give `example_inputs`, a tuple of what the model is called with, so that the layout"
-            " can be derived; or give `layout`",
-        )
-        observed = observe(model, inputs)  # type: ignore[arg-type]
-        derived = derive(model, inputs, freeze)  # type: ignore[arg-type]
-        layout, frozen, layers = derived.layout, derived.frozen, derived.layers
-    else:
-        _check_names(model, layout)
-        frozen, layers = tuple(freeze), layers_of(model)
-        observed = None
-        if inputs is not None:
-            observed = observe(model, inputs)
-        elif (inputs := conventional_inputs(model)) is not None:
-            with suppress(L0GateError):  # nobody said that the model takes these
-                observed = observe(model, inputs)
+    derived, inputs, observed = _study(model, example_inputs, layout, freeze)
+    layout = derived.layout
     groups = equal_groups(model, layout) if equal else ()
-    for group in groups:
-        whole = set(group) & set(frozen)
-        if whole and set(group) - whole:
-            warnings.warn(
-                f"the axes {group} keep every neuron: `equal=True` keeps one number for all, and"
-                f" {', '.join(sorted(whole))} must stay whole",
-                stacklevel=4,
-            )
-            frozen = (*frozen, *(set(group) - whole))
+    frozen = (*derived.frozen, *_whole_with(derived.frozen, groups))
     pruner = Pruner(layout, budget, strength, gates, "torch", equal=groups, freeze=frozen)
     chain = examples = None
-    if observed is not None:
-        assert inputs is not None
-        chain = find_chain(model, layers, layout, inputs, observed)
+    if inputs is not None and observed is not None:
+        chain = find_chain(model, derived.layers, layout, inputs, observed)
         free = chain is not None and len(list(tensors(inputs))) == 1
         device = named_tensors(model)[next(iter(layout.patterns))].device
         examples = Examples(inputs, observed.tokens, device, free)
@@ -334,6 +309,44 @@ def gate_model(
     if examples is not None:
         _try(gated, list(examples.draw(2, examples.device)))
     return gated
+
+
+def _study(
+    model: nn.Module, example_inputs: Any, layout: Layout | None, freeze: Sequence[str]
+) -> tuple[Derived, Inputs | None, Observed | None]:
+    """The layout, derived or given, and a run on the example inputs or on likely ones."""
+    inputs = None if example_inputs is None else _kept_inputs(example_inputs)
+    if layout is not None:
+        _check_names(model, layout)
+        given = Derived(layout, tuple(freeze), layers_of(model))
+        if inputs is not None:
+            return given, inputs, observe(model, inputs)
+        likely = conventional_inputs(model)
+        with suppress(L0GateError):  # nobody said that the model takes these
+            return given, likely, None if likely is None else observe(model, likely)
+        return given, None, None
+    if inputs is None:
+        raise L0GateError(
+            "give `example_inputs`, a tuple of what the model is called with, so that the layout"
+            " can be derived; or give `layout`"
+        )
+    observed = observe(model, inputs)
+    return derive(model, inputs, freeze), inputs, observed
+
+
+def _whole_with(frozen: Sequence[str], groups: Sequence[Sequence[str]]) -> list[str]:
+    """The axes that stay whole because another of their group does."""
+    more: list[str] = []
+    for group in groups:
+        whole = [axis for axis in group if axis in frozen]
+        if 0 < len(whole) < len(group):
+            warnings.warn(
+                f"the axes {group} keep every neuron: `equal=True` keeps one number for all, and"
+                f" {', '.join(whole)} must stay whole",
+                stacklevel=5,
+            )
+            more += [axis for axis in group if axis not in frozen]
+    return more
 
 
 def _shrink(

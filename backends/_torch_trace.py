@@ -23,6 +23,7 @@ from l0gate._notation import Block, Dimension
 from l0gate.backends._torch_tree import Inputs, copied, tensors, undisturbed
 
 GATES = {"lstm": 4, "gru": 3}
+COMPUTED = "is computed, as by weight_norm or a parametrization, so gates cannot be folded into it"
 
 
 @dataclass(eq=False)
@@ -210,17 +211,6 @@ class Trace(TorchFunctionMode):
         kind = type(self.model.get_submodule(name)).__name__
         return f"module {name!r} ({kind})" if name else f"the model's own forward ({kind})"
 
-    def name_of(self, tensor: Tensor, what: str) -> str:
-        """The name of a parameter; one that is computed cannot be folded."""
-        check(
-            id(tensor) in self.names,
-            f"the {what} of {self.where()} is no parameter of the model: it is computed, as by"
-            " weight_norm or a parametrization, so gates cannot be folded into it; remove that"
-            " (torch.nn.utils.parametrize.remove_parametrizations, remove_weight_norm), or give"
-            " `layout=` without this module",
-        )
-        return self.names[id(tensor)]
-
     def role(self, name: str, role: Role) -> None:
         """Note how a parameter is used; a second, different use needs every neuron of both."""
         known = self.roles.setdefault(name, role)
@@ -235,7 +225,9 @@ class Trace(TorchFunctionMode):
 
 def _embedding(trace: Trace, call: Call, lost: frozenset[Axis]) -> frozenset[Axis]:
     weight = call.argument(1, "weight")
-    name = trace.name_of(weight, "weight")
+    name = trace.names.get(id(weight))
+    if name is None:  # a table that is computed; nothing is known of what it writes
+        return frozenset()
     rows, size = weight.shape
     (axis,) = trace.axes.setdefault(name, (Axis(size),))
     trace.role(name, Role("{0} -> {1}", (((None, rows),), ((axis, size),))))
@@ -249,9 +241,12 @@ def _embedding(trace: Trace, call: Call, lost: frozenset[Axis]) -> frozenset[Axi
 
 def _linear(trace: Trace, call: Call, lost: frozenset[Axis]) -> frozenset[Axis]:
     x, weight, bias = (call.argument(i, n) for i, n in enumerate(("input", "weight", "bias")))
-    name = trace.name_of(weight, "weight")
+    name, bias_name = trace.names.get(id(weight)), trace.names.get(id(bias))
     size, inputs = weight.shape
     label = trace.label_of(x)
+    if name is None or (bias is not None and bias_name is None):
+        labels = [] if label is None else [label]
+        return trace.need(labels, f"{trace.where()} reads it with a weight that {COMPUTED}")
     if isinstance(label, States) or (label is not None and label.dim != -1):
         return trace.need(
             [label], f"{trace.where()} reads it along another dimension than the last"
@@ -260,8 +255,8 @@ def _linear(trace: Trace, call: Call, lost: frozenset[Axis]) -> frozenset[Axis]:
     (axis,) = trace.axes.setdefault(name, (Axis(size),))
     written: Parts = ((axis, size),)
     trace.role(name, Role("{0} <- {1}", (written, read)))
-    if bias is not None:
-        trace.role(trace.name_of(bias, "bias"), Role("{0}", (written,)))
+    if bias_name is not None:
+        trace.role(bias_name, Role("{0}", (written,)))
     trace.label(call.out, Features(-1, written))
     trace.layers.append(
         {"type": "linear", "name": name.removesuffix(".weight"), "bias": bias is not None}
@@ -276,7 +271,12 @@ def _recurrent(trace: Trace, call: Call, lost: frozenset[Axis]) -> frozenset[Axi
         call.args[0],
         call.args[1 + packed : 8 + packed],
     )
-    names = [trace.name_of(weight, "weight") for weight in weights]
+    check(
+        all(id(weight) in trace.names for weight in weights),
+        f"{trace.where()} has a weight that {COMPUTED}; remove that, or give `layout=` without this"
+        " module",
+    )
+    names = [trace.names[id(weight)] for weight in weights]
     directions = 2 if bidirectional else 1
     each = 4 if bias else 2
     check(

@@ -359,7 +359,10 @@ def test_tied_weights_are_refused_or_described_by_hand() -> None:
 def test_a_reader_whose_weight_is_computed_is_refused() -> None:
     layout = Layout.lstm(2)
     for norm, message in (
-        (nn.utils.parametrizations.weight_norm, r"weight of module 'decoder' .* it is computed"),
+        (
+            nn.utils.parametrizations.weight_norm,
+            r"'h1': module 'decoder' .* reads it with a weight that is comp",
+        ),
         (nn.utils.weight_norm, r"cannot be copied, .*weight_norm"),
     ):
         model = Language()
@@ -368,6 +371,19 @@ def test_a_reader_whose_weight_is_computed_is_refused() -> None:
             l0gate.gate(model, example_inputs=tokens(), strength=1e-3)
         with pytest.raises(L0GateError, match=r"'decoder\.weight', which is computed"):
             l0gate.gate(model, layout=layout, strength=1e-3)
+
+
+def test_computed_weights_elsewhere_do_not_matter() -> None:
+    model = Model(lambda m, x: m.out(hidden(m, x)) + m.gain(torch.ones(3)))
+    model.gain = nn.utils.parametrizations.weight_norm(nn.Linear(3, 3))
+    assert set(l0gate.gate(model, example_inputs=tokens(), strength=1e-3).layout.axes) == {
+        "x",
+        "h0",
+        "h1",
+    }
+    model.rnn = nn.utils.parametrizations.weight_norm(model.rnn, "weight_hh_l0")
+    with pytest.raises(L0GateError, match=r"module 'rnn' .* has a weight that is computed"):
+        l0gate.gate(model, example_inputs=tokens(), strength=1e-3)
 
 
 @pytest.mark.filterwarnings("ignore:LSTM with projections is not supported:UserWarning")
