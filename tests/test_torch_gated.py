@@ -258,6 +258,7 @@ def test_five_lines_train_and_shrink() -> None:
     last = train(gated, optimizer, 0, 200, 200)
     small = gated.shrink()
     assert last < 0.7 * first
+    assert all(value.grad is None for value in small.parameters())
     cost = gated.pruner.cost
     counts = {axis: len(index) for axis, index in small.certificate.kept.items()}
     assert sum(p.numel() for p in small.parameters()) == cost.at(counts) <= gated.pruner.limit
