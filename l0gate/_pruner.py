@@ -336,6 +336,12 @@ class Pruner:
             "the pruner has neither `budget` nor `strength`, so nothing tells it what to close",
         )
         excess = self.expected_size(state) / float(self.cost.total) - self.target(progress)
+        # Once every neuron is decided there is nothing to steer.
+        xp = self.backend.xp
+        free = sum(
+            xp.sum(xp.where(m < 0.0, xp.ones_like(m), 0.0 * m)) for m in state["mask"].values()
+        )
+        excess = xp.where(free > 0.5, excess, 0.0 * excess)
         multipliers = self.backend.stop_gradient(state["multipliers"])
         return excess, (multipliers[0], multipliers[1])
 

@@ -202,6 +202,10 @@ def test_a_selected_gate_is_fixed_whatever_the_noise() -> None:
         assert not of_log_alpha[axis].any()
         assert not penalty[axis].any()
     assert float(pruner.expected_size(selected)) == pruner.size(selected)
+    # There is nothing left to steer: no penalty, and the multipliers rest.
+    selected["multipliers"] = np.array([1.0, 1.0])
+    assert float(pruner.penalty(selected, 0.1)) == 0.0
+    assert pruner.update(selected, 0.1)["multipliers"].tolist() == [1.0, 1.0]
 
 
 def test_selection_counts_what_it_forced() -> None:
