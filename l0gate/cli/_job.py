@@ -10,6 +10,7 @@ import time
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -108,7 +109,9 @@ class Job:
     def _warm_up(self, task: Task) -> float:
         """The first call of an engine may compile it; do that apart from the training's time."""
         started = time.perf_counter()
-        with self.screen.working("preparing the engine (numba compiles once per machine)"):
+        compiles = self.backend.name == "numpy" and find_spec("numba") is not None
+        note = " (numba compiles once, and keeps the result)" if compiles else ""
+        with self.screen.working(f"preparing the engine{note}"):
             small = task.net.init(
                 np.random.default_rng(0),
                 input_size=2,
