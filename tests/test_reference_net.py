@@ -508,3 +508,12 @@ def test_whatever_follows_an_embedding(engine: str, steps: int, following: list[
     assert_gradient(
         lambda p: dot(net.forward(p, tokens, engine=engine)[0], dy), parameters, gradients, 1
     )
+
+
+def test_one_size_for_a_layer_that_is_not_recurrent() -> None:
+    with pytest.raises(L0GateError, match=r"`sizes\['decoder'\]` is \(4, 4\); expected a positive"):
+        NET.init(
+            np.random.default_rng(0),
+            input_size=5,
+            sizes={"embedding": 2, "rnn": 3, "decoder": (4, 4)},
+        )
