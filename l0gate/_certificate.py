@@ -53,7 +53,8 @@ class Certificate:
             else ""
         )
         return (
-            f"certified on {self.sequences} inputs: outputs and states differ by at most"
+            f"certified on {self.sequences} input{'s' * (self.sequences != 1)}: outputs and states"
+            " differ by at most"
             f" {self.max_abs_difference:.1e} in float64 (allowed {self.tolerance:.1e}) and"
             f" {self.max_abs_difference_float32:.1e} in float32; {sizes}{forced}"
         )
