@@ -150,7 +150,8 @@ class GatedModule(nn.Module):
         self.training = model.training
 
     def extra_repr(self) -> str:
-        return f"axes={self.pruner.sizes}"
+        frozen = f", frozen={list(self.pruner.freeze)}" if self.pruner.freeze else ""
+        return f"axes={self.pruner.sizes}{frozen}"
 
     @property
     def layout(self) -> Layout:

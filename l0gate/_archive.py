@@ -86,6 +86,11 @@ def save(
     if isinstance(small, SavedModel):
         saved = small
     else:
+        check(
+            not isinstance(small, Mapping),
+            "`small` is a dict of arrays, which cannot run by itself; bind it to a net"
+            " (`get_backend('numpy').net(layers).bind(small)`) or give a `SavedModel`",
+        )
         backend = get_backend(small)
         check(backend.owns_model(small), f"`small` is {type(small).__name__}; it must be a model")
         saved = backend.describe(small)
@@ -99,8 +104,10 @@ def load(path: str | os.PathLike[str], *, into: Any = None) -> Any:
     """Read a small model: a NumPy net that streams, or `into` a model of the user's own.
 
     Without `into` the file must hold a chain of embedding, recurrent and linear layers; the net
-    then needs NumPy alone (numba is used where it is installed). `into` is a model class, a
-    function that returns the dense model, or a dense model: it is rebuilt with the small sizes.
+    then needs NumPy alone; where numba is installed it is used, and compiles in the first call of
+    a machine, which takes seconds. x is laid out as in the model it came from: time first, or
+    batch first. `into` is a model class, a function that returns the dense model, or a dense
+    model: it is rebuilt with the small sizes.
 
     A truncated, altered or foreign file raises `L0GateError`. Nothing is ever unpickled.
     """
@@ -114,7 +121,13 @@ def load(path: str | os.PathLike[str], *, into: Any = None) -> Any:
         backend, model = get_backend(into), into
     except L0GateError:
         check(callable(into), f"`into` is {into!r}; it must be a model, or build one when called")
-        model = into()
+        try:
+            model = into()
+        except TypeError as error:
+            raise L0GateError(
+                f"`into` is {into!r}, which cannot be called without arguments ({error}); give a"
+                " function that returns the dense model, or the model"
+            ) from None
         backend = get_backend(model)
     return backend.rebuild(model, saved)
 
@@ -202,10 +215,9 @@ def unpack(content: bytes) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     except L0GateError:
         raise
     except Exception as error:  # zip, npy and JSON each raise their own kinds on damaged bytes
-        kind = "is truncated or damaged" if zipfile.is_zipfile(io.BytesIO(content)) else None
-        raise L0GateError(
-            f"{kind or 'is no l0gate file, or is truncated'}: {type(error).__name__}: {error}"
-        ) from None
+        if not zipfile.is_zipfile(io.BytesIO(content)):
+            raise L0GateError("is no l0gate file, or is truncated") from None
+        raise L0GateError(f"is truncated or damaged: {type(error).__name__}: {error}") from None
     check(isinstance(manifest, dict), "is no l0gate file: its manifest is no JSON object")
     digests = manifest.get("digests")
     check(

@@ -119,6 +119,7 @@ class Budget:
         check(
             limit >= floor,
             f"`{self.measure}` is {value!r}, which allows {limit} of {cost.total}; one neuron per"
-            f" axis already costs {floor}, the least allowed",
+            f" axis already costs {floor}, the least allowed"
+            + (f" (all of {', '.join(frozen)} are kept, being frozen)" if frozen else ""),
         )
         return limit

@@ -28,7 +28,9 @@ def gate(
 
     `example_inputs` (a tuple of what the model is called with) lets the backend derive the
     layout; `layout` gives it. `budget` or `strength` says how much to prune: see `Pruner`.
-    Further options go to the backend.
+    Further options go to the backend. PyTorch's: `equal=True` keeps one number of neurons for all
+    layers and directions of a recurrent module, within the budget; `freeze` lists axes that keep
+    every neuron; `gate_learning_rate` (0.06) and `seed` are those of the gates.
     """
     check(budget is not None or strength is not None, "give `budget` or `strength`")
     return get_backend(model).gate_model(

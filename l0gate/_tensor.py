@@ -90,7 +90,8 @@ class Backend:
         """
         check(
             isinstance(rng, tuple) and len(rng) == 2,
-            f"`rng` is {rng!r}; it must be what `rng(seed)` or the last `uniform` returned",
+            f"`rng` is {rng!r}; it must be an int, or a generator of the"
+            " backend: what its `rng(seed)`, or the last draw, returned",
         )
         seed, drawn = rng
         bits = np.random.Generator(np.random.Philox(key=seed, counter=drawn))

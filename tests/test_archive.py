@@ -313,6 +313,8 @@ def test_a_model_that_is_no_chain_asks_for_into(tmp_path: Path) -> None:
     l0gate.save(tmp_path / "net.npz", SavedModel(**{**vars(saved), "chain": None}))
     with pytest.raises(L0GateError, match="load it with `into=`"):
         l0gate.load(tmp_path / "net.npz")
+    with pytest.raises(L0GateError, match="cannot be called without arguments"):
+        l0gate.load(tmp_path / "net.npz", into=lambda size: size)
     with pytest.raises(L0GateError, match="`into` is 3; it must be a model"):
         l0gate.load(tmp_path / "net.npz", into=3)
 
@@ -320,6 +322,10 @@ def test_a_model_that_is_no_chain_asks_for_into(tmp_path: Path) -> None:
 def test_things_that_cannot_be_saved(tmp_path: Path) -> None:
     with pytest.raises(L0GateError, match=r"no backend owns builtins.int"):
         l0gate.save(tmp_path / "net.npz", 3)
+    with pytest.raises(
+        L0GateError, match="`small` is a dict of arrays, which cannot run by itself"
+    ):
+        l0gate.save(tmp_path / "net.npz", {"w": np.zeros(3)})
     with pytest.raises(L0GateError, match="`small` is ndarray; it must be a model"):
         l0gate.save(tmp_path / "net.npz", np.zeros(3))
 

@@ -135,7 +135,10 @@ def train(
         typer.Option(help="Folder of the run.", show_default="the next free runs/N"),
     ] = None,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with the run in --out, or the newest in runs/.")
+        bool,
+        typer.Option(
+            "--resume", help="With the same options: go on with the run in --out, or the newest."
+        ),
     ] = False,
     twins: Annotated[
         bool, typer.Option(help="Train the dense net and one of the small sizes, to compare.")
