@@ -44,7 +44,7 @@ class SavedModel:
     metadata: Mapping[str, Any] = field(default_factory=dict)
     version: str = ""
 
-    def net(self) -> Any:
+    def net(self, engine: str = "numpy") -> Any:
         """The NumPy net: `net(x, state=None) -> (y, state)` and `net.step(x_t, state)`."""
         if self.chain is None:
             raise L0GateError(
@@ -61,6 +61,7 @@ class SavedModel:
             if chain.input_axis is None
             else (self.kept[chain.input_axis], self.dense_sizes[chain.input_axis]),
             kept=sides if len(sides) == len(chain.state_axes) else None,
+            engine=engine,
         )
         net.saved = self
         return net
@@ -100,21 +101,22 @@ def save(
     write_atomically(path, _encode(saved))
 
 
-def load(path: str | os.PathLike[str], *, into: Any = None) -> Any:
+def load(path: str | os.PathLike[str], *, into: Any = None, engine: str = "numpy") -> Any:
     """Read a small model: a NumPy net that streams, or `into` a model of the user's own.
 
-    Without `into` the file must hold a chain of embedding, recurrent and linear layers; the net
-    then needs NumPy alone; where numba is installed it is used, and compiles in the first call of
-    a machine, which takes seconds. x is laid out as in the model it came from: time first, or
-    batch first. `into` is a model class, a function that returns the dense model, or a dense
-    model: it is rebuilt with the small sizes.
+    Without `into` the file must hold a chain of embedding, recurrent and linear layers. The net
+    then needs NumPy alone; `engine="numba"` runs it in compiled code, which is faster, takes half a
+    second to import, and compiles for some seconds in the first call on a machine; "auto" is numba
+    where it is installed. x is laid out as in the model it came from: time first, or batch first.
+    `into` is a model class, a function that returns the dense model, or a dense model: it is
+    rebuilt with the small sizes.
 
     A truncated, altered or foreign file raises `L0GateError`. Nothing is ever unpickled.
     """
     saved = read(path)
     if into is None:
         try:
-            return saved.net()
+            return saved.net(engine)
         except L0GateError as error:
             raise L0GateError(f"`path` {os.fspath(path)!r}: {error}") from None
     try:

@@ -78,13 +78,14 @@ def certify(
     for given in inputs:
         count += 1
         for dtype, difference in found.items():
-            data = _cast(backend, given, dtype)
-            expected = apply(_cast(backend, folded, dtype), data)
-            if apply_small is None:
-                result = apply(_cast(backend, small, dtype), data)
-            else:
-                result = apply_small(small, data, dtype)
-            outputs, states = _pairs(backend, expected, result, kept)
+            with backend.precision(dtype):
+                data = _cast(backend, given, dtype)
+                expected = apply(_cast(backend, folded, dtype), data)
+                if apply_small is None:
+                    result = apply(_cast(backend, small, dtype), data)
+                else:
+                    result = apply_small(small, data, dtype)
+                outputs, states = _pairs(backend, expected, result, kept)
             compared += sum(y.size for y, _ in outputs)
             for y, other in [*outputs, *states]:
                 difference.add(y, other)
@@ -157,6 +158,9 @@ def _cast(backend: Backend, value: Any, dtype: str) -> Any:
         return type(value)(*items) if hasattr(value, "_fields") else type(value)(items)
     if backend.owns(value) and "float" in backend.dtype(value):
         return backend.cast(value, dtype)
+    # Inputs may come from the host, whose dtype must not decide that of the model.
+    if isinstance(value, np.ndarray) and value.dtype.kind == "f":
+        return value.astype(dtype)
     return value
 
 
@@ -208,7 +212,7 @@ def _listed(arrays: Any) -> list[Array]:
 
 
 def _host(backend: Backend, x: Array) -> np.ndarray:
-    return backend.to_numpy(backend.cast(x, "float64"))
+    return backend.to_numpy(x).astype(np.float64)
 
 
 def check_kept(kept: Mapping[str, np.ndarray], open_now: Mapping[str, np.ndarray]) -> None:

@@ -138,7 +138,7 @@ def group_norms(layout: Layout, parameters: Parameters, backend: Backend) -> dic
     sizes = layout.solve(parameters)
     squares = {axis: np.zeros(size) for axis, size in sizes.items()}
     for _, pattern, _, value in layout.slices(parameters):
-        energy = np.square(backend.to_numpy(backend.cast(value, "float64")))
+        energy = np.square(backend.to_numpy(value).astype(np.float64))
         for axis in pattern.axes:
             owners = {
                 i: _owners(dimension, axis, sizes)

@@ -129,9 +129,12 @@ class Registry:
     def by_name(self, name: str) -> Backend:
         """The backend of that name; its framework is imported here."""
         self._load_built_ins()
-        if name not in self.entries:
+        # Looked up once: another thread may unregister it meanwhile.
+        entry = self.entries.get(name)
+        if entry is None:
             self._load_plugins()
-        if name not in self.entries:
+            entry = self.entries.get(name)
+        if entry is None:
             raise L0GateError(
                 f"`backend` is {name!r}; registered are {', '.join(map(repr, self.entries))}"
                 + "".join(f"\n  {problem}" for problem in self.problems)
@@ -139,7 +142,7 @@ class Registry:
         made = self._made.get(name)
         if made is None:
             # Two threads may make it at once; both get the one that was first.
-            made = self._made.setdefault(name, self.entries[name].make())
+            made = self._made.setdefault(name, entry.make())
         return made
 
     def by_object(self, x: object) -> Backend:

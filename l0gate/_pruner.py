@@ -216,7 +216,9 @@ class Pruner:
         its sequences.
         """
         noise = {}
-        for axis, log_alpha in state["log_alpha"].items():
+        # The layout's order: a state may come back with its axes sorted (JAX's trees).
+        for axis in self.layout.axes:
+            log_alpha = state["log_alpha"][axis]
             noise[axis], rng = self.backend.uniform(rng, tuple(log_alpha.shape), log_alpha)
         return noise, rng
 
@@ -228,8 +230,8 @@ class Pruner:
         A decided gate has its final value, whatever the noise and log_alpha.
         """
         hc, values = self.hard_concrete, {}
-        for axis, log_alpha in state["log_alpha"].items():
-            mask = state["mask"][axis]
+        for axis in self.layout.axes:
+            log_alpha, mask = state["log_alpha"][axis], state["mask"][axis]
             free = (
                 hc.test_gate(log_alpha, self.backend)
                 if noise is None
@@ -519,7 +521,7 @@ class Pruner:
 
     def _checked(self, state: State) -> dict[str, np.ndarray]:
         """log_alpha on the host; a value that is not finite raises."""
-        log_alpha = self._host(state["log_alpha"])
+        log_alpha = self._host({axis: state["log_alpha"][axis] for axis in self.layout.axes})
         for axis, values in log_alpha.items():
             check_log_alpha(axis, values)
         return log_alpha

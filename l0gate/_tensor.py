@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, ClassVar
 
 import numpy as np
@@ -33,7 +34,7 @@ class Backend:
 
     name: ClassVar[str] = ""
     #: What the backend offers beside arrays: "autodiff" (value_and_grad), "models" (gate_model,
-    #: describe, rebuild) and "nets" (net).
+    #: describe, rebuild, example_models) and "nets" (net).
     capabilities: ClassVar[frozenset[str]] = frozenset()
     dtypes: ClassVar[tuple[str, ...]] = ("float32", "float64")
     xp: Any = None
@@ -71,6 +72,14 @@ class Backend:
     def stop_gradient(self, x: Array) -> Array:
         """The same values, constant to differentiation."""
         return x
+
+    def precision(self, dtype: str) -> AbstractContextManager[Any]:
+        """A context in which `asarray`, `cast` and computing keep that dtype.
+
+        For frameworks that must be switched to float64 (JAX): certificates are decided in it,
+        whatever the model is trained in. Outside, no array is cast to it that was not in it.
+        """
+        return nullcontext()
 
     # Random numbers: a generator is a value, so that a run can be repeated from any point -----
 
@@ -125,6 +134,10 @@ class Backend:
 
     def rebuild(self, into: Any, saved: Any) -> Any:
         """The small model from a `SavedModel` and a class, factory or dense model."""
+        raise self._lacks("models")
+
+    def example_models(self) -> list[tuple[Any, tuple[Any, ...]]]:
+        """Small models with the arguments they are called with, for `l0gate.testing` to prune."""
         raise self._lacks("models")
 
     # Optional: "nets" -------------------------------------------------------------------------

@@ -136,3 +136,17 @@ def test_what_is_counted() -> None:
         Cost(layout, parameters, "flops")
     with pytest.raises(L0GateError, match="no parameter reads an axis it writes"):
         Cost(Layout({"w": "_ <- h"}), {"w": np.zeros((2, 3))}, of="recurrent")
+
+
+@pytest.mark.parametrize(
+    ("dtype", "size"), [("bfloat16", 2), ("float16", 2), ("float32", 4), ("float64", 8)]
+)
+def test_the_backend_names_the_dtype(dtype: str, size: int) -> None:
+    class Named(type(l0gate.get_backend("numpy"))):  # type: ignore[misc]
+        def dtype(self, x: object) -> str:
+            assert isinstance(x, np.ndarray)
+            return dtype
+
+    layout = Layout({"w": "_ <- h"})
+    cost = Cost(layout, {"w": np.ones((3, 5))}, "bytes", backend=Named())
+    assert cost.total == 15 * size

@@ -13,6 +13,7 @@ import pytest
 import l0gate
 import l0gate.backends
 import l0gate.reference
+import l0gate.testing
 
 HEAVY = ("numba", "scipy", "torch", "jax", "pytest", "matplotlib", "rich", "typer")
 
@@ -56,24 +57,26 @@ def test_loading_a_net_needs_neither_torch_nor_plugins(tmp_path: object) -> None
         f"l0gate.save({path!r}, net.bind(p))\n"
     )
     python(code)
-    heavy = tuple(m for m in HEAVY if m not in ("numba", "scipy"))
-    loaded = python(
+    use = (
         "import sys, numpy as np, l0gate\n"
-        f"l0gate.load({path!r}).step(np.zeros(3, np.float32))\n"
-        f"print([m for m in {heavy} if m in sys.modules])"
+        "net = l0gate.load({!r}, engine={!r})\n"
+        "net(np.zeros((2, 1, 3), np.float32)), net.step(np.zeros(3, np.float32))\n"
+        f"print([m for m in {HEAVY} if m in sys.modules])"
     )
-    assert loaded == "[]"
+    assert python(use.format(path, "numpy")) == "[]"
+    assert python(use.replace(", engine={!r}", "").format(path)) == "[]"
+    assert "numba" in python(use.format(path, "numba"))
 
 
 def modules() -> list[str]:
-    found = ["l0gate"]
-    for package in (l0gate, l0gate.backends, l0gate.reference):
+    found = ["l0gate", "l0gate.testing"]
+    for package in (l0gate, l0gate.backends, l0gate.reference, l0gate.testing):
         found += [
             name
             for _, name, is_package in pkgutil.iter_modules(
                 package.__path__, f"{package.__name__}."
             )
-            if not is_package and not name.endswith("__main__")
+            if not is_package and name != "l0gate.__main__"
         ]
     return sorted(set(found))
 

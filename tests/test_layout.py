@@ -1,13 +1,15 @@
 from __future__ import annotations
 
+import json
 import re
+from typing import Any
 
 import numpy as np
 import pytest
 from cases import CASES, DESIGN, SIZES, arrays_for
 from hypothesis import given
 from hypothesis import strategies as st
-from strategies import pattern_texts
+from strategies import examples, layouts, pattern_texts
 
 import l0gate
 from l0gate import L0GateError, Layout
@@ -35,6 +37,47 @@ def test_repr_keeps_sizes_and_uses() -> None:
     layout = Layout({"w": "_ <- x"}, sizes={"x": 3}, uses={"w": 0.5})
     assert eval(repr(layout), {"Layout": Layout}) == layout
     assert layout != Layout({"w": "_ <- x"})
+
+
+@examples(4)
+@given(layouts())
+def test_layouts_survive_every_kind_of_text(case: tuple[Layout, dict[str, int]]) -> None:
+    layout, sizes = case
+    sized = Layout(layout.to_dict(), sizes=sizes, uses=layout.given_uses)
+    for one in (layout, sized):
+        options = {"sizes": one.given_sizes, "uses": one.given_uses}
+        assert eval(repr(one), {"Layout": Layout}) == one
+        assert Layout(json.loads(json.dumps(one.to_dict())), **options) == one
+        assert Layout(one.to_dict(), **options).to_dict() == one.to_dict()
+        assert list(one.to_dict()) == list(layout.patterns)
+    assert layout != sized
+    # The structure is that of the patterns: no reader or writer is lost in the text.
+    again = Layout(layout.to_dict())
+    for axis in layout.axes:
+        assert again.readers(axis) == layout.readers(axis)
+        assert again.writers(axis) == layout.writers(axis)
+    assert again.recurrent == layout.recurrent
+
+
+_TEXTS = st.text(alphabet="abx_ ()+<->023é", max_size=12) | pattern_texts()
+
+
+@examples(4)
+@given(
+    st.dictionaries(
+        st.text(max_size=5), _TEXTS | st.lists(_TEXTS, max_size=3) | st.none(), max_size=3
+    )
+)
+def test_any_patterns_make_a_layout_or_fail_cleanly(patterns: Any) -> None:
+    try:
+        layout = Layout(patterns)
+    except L0GateError as error:
+        assert str(error).startswith(("`patterns` is", "layout of ", "axis "))  # noqa: PT017
+    else:
+        assert Layout(layout.to_dict()) == layout
+        assert set(layout.to_dict()) == set(patterns)
+        assert all(layout.readers(axis) for axis in layout.axes)
+        layout.table()
 
 
 def test_readers_writers_and_table() -> None:
@@ -203,3 +246,34 @@ def test_open_sizes_must_be_given() -> None:
     assert Layout(patterns, sizes={"f": 2}).solve(parameters) == {"f": 2, "b": 3}
     with pytest.raises(L0GateError, match="patterns for the slices"):
         Layout({"w": ["_ <- f", "_ <- f"]}).solve(parameters | {"w": np.zeros((3, 2, 2))})
+
+
+def test_ready_made_layouts_have_the_names_of_a_plain_model() -> None:
+    for layout, blocks in ((Layout.lstm(), 4), (Layout.gru(), 3)):
+        assert layout.to_dict() == {
+            "embedding.weight": "_ -> x",
+            "rnn.weight_ih_l0": f"({blocks} h0) <- x",
+            "rnn.weight_hh_l0": f"({blocks} h0) <- h0",
+            "rnn.bias_ih_l0": f"({blocks} h0)",
+            "rnn.bias_hh_l0": f"({blocks} h0)",
+            "decoder.weight": "_ <- h0",
+            "decoder.bias": "_",
+        }
+    named = Layout.gru(name="r", embedding="e", decoder="d").to_dict()
+    assert {name.partition(".")[0] for name in named} == {"e", "r", "d"}
+    bare = Layout.gru(embedding=None, decoder=None, bias=False)
+    assert list(bare.to_dict()) == ["rnn.weight_ih_l0", "rnn.weight_hh_l0"]
+
+
+def test_the_table_as_it_is_printed() -> None:
+    layout = Layout({"w": "hid <- x", "out": "_ <- hid"})
+    assert layout.table().splitlines() == [
+        "axis  size  written by  read by",
+        "x     ?     input       w",
+        "hid   ?     w           out",
+    ]
+    parameters = {"w": np.ones((12, 3)), "out": np.ones((1, 12))}
+    assert layout.table(parameters).splitlines()[1:] == [
+        "x     3     input       w",
+        "hid   12    w           out",
+    ]

@@ -44,6 +44,11 @@ def descriptor(name: str = "box", **changes: Any) -> dict[str, Any]:
     return {"name": name, "module": __name__, "factory": BoxBackend, **changes}
 
 
+@pytest.fixture(autouse=True)
+def _entry_points_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("L0GATE_PLUGINS", raising=False)
+
+
 @pytest.fixture
 def registry(monkeypatch: pytest.MonkeyPatch) -> Registry:
     """A registry of its own, whose entry points are none."""
@@ -232,6 +237,76 @@ def test_the_registry_is_thread_safe(registry: Registry) -> None:
     assert made
 
 
+@pytest.mark.parametrize("attempt", range(5))
+def test_threads_register_and_look_up_at_once(
+    points: list[Point], monkeypatch: pytest.MonkeyPatch, attempt: int
+) -> None:
+    """Every plugin is found by every thread, once; none is lost, doubled or complained of."""
+    del points[1:]  # one that loads
+    monkeypatch.setitem(sys.modules, __name__, types.ModuleType(__name__))
+    registry, count = Registry(), 8
+    seen: list[dict[str, Backend]] = [{} for _ in range(count)]
+    failures: list[BaseException] = []
+    start = threading.Barrier(count, timeout=20)
+    done = threading.Barrier(count, timeout=20)
+
+    def work(i: int) -> None:
+        try:
+            start.wait()
+            for part in range(3):
+                registry.register(plugin(descriptor(f"box{i}.{part}")), f"dist{i}.{part}")
+                assert registry.by_name(f"box{i}.{part}").name == "box"
+                assert isinstance(registry.by_object(Box()), BoxBackend)
+                assert registry.by_object(np.zeros(1)) is registry.by_name("numpy")
+            done.wait()
+            seen[i] = {name: registry.by_name(name) for name in registry.names() if name != "torch"}
+        except BaseException as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=work, args=(i,), daemon=True) for i in range(count)]
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(timeout=20)
+    finally:
+        sys.setswitchinterval(interval)
+    assert failures == []
+    assert registry.problems == []
+    names = {"numpy", "one"} | {f"box{i}.{part}" for i in range(count) for part in range(3)}
+    for found in seen:
+        assert set(found) == names
+        assert all(found[name] is seen[0][name] for name in names)
+
+
+def test_of_two_threads_with_one_name_the_first_stays(registry: Registry) -> None:
+    class Slow(str):
+        """A name that lets another thread run whenever it is looked up."""
+
+        __slots__ = ()
+
+        def __hash__(self) -> int:
+            threading.Event().wait(0.005)
+            return super().__hash__()
+
+    registry.by_name("numpy")
+    plugins = [plugin(descriptor(Slow("box"))) for _ in range(2)]
+    found: list[list[str]] = []
+    threads = [
+        threading.Thread(target=lambda i=i, one=one: found.append(registry._register(one, f"d{i}")))
+        for i, one in enumerate(plugins)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(map(len, found)) == [0, 1]
+    (problem,) = max(found, key=len)
+    assert f"registered already by {registry.entries['box'].distribution}, which st" in problem
+
+
 def test_a_framework_that_asks_for_a_backend_while_it_loads(
     registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -286,3 +361,46 @@ def test_a_real_entry_point_is_found(tmp_path: Path) -> None:
     )
     assert result.stdout.strip() == "<l0gate backend box>"
     assert importlib.metadata.version("pluggy")
+
+
+def test_a_plugin_that_was_removed_can_come_back(registry: Registry) -> None:
+    for _ in range(2):
+        one = plugin(descriptor("box"))
+        registry.register(one, "box-dist")
+        assert registry.by_name("box").name == "box"
+        registry.unregister("box-dist")
+        assert "box" not in registry.entries
+        with pytest.raises(L0GateError, match="`backend` is 'box'"):
+            registry.by_name("box")
+    registry.unregister("nobody")  # is not there, and that is fine
+    assert registry.problems == []
+
+
+def test_an_owner_is_asked_once_per_type(registry: Registry) -> None:
+    asked = []
+
+    class Curious(BoxBackend):
+        def owns(self, x: object) -> bool:
+            asked.append(x)
+            return super().owns(x)
+
+    registry.register(plugin({**descriptor("box"), "factory": Curious}), "box-dist")
+    first, second = Box(), Box()
+    assert registry.by_object(first) is registry.by_object(second)
+    assert asked == [first]
+    assert registry.by_object(np.zeros(1)).name == "numpy"
+
+
+def test_an_object_is_found_by_a_plugin_not_yet_loaded(points: list[Point]) -> None:
+    registry = Registry()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        assert isinstance(registry.by_object(Box()), BoxBackend)
+
+
+def test_a_plugin_without_a_distribution_is_named_all_the_same(points: list[Point]) -> None:
+    points[1].dist = None
+    with pytest.warns(
+        UserWarning, match=r"l0gate plugin an unknown distribution \(entry point 'brok"
+    ):
+        Registry().names()

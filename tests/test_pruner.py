@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import re
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -12,7 +14,8 @@ from hypothesis import strategies as st
 from strategies import chains, log_alphas
 
 import l0gate
-from l0gate import Budget, HardConcrete, L0GateError, Layout, Pruner
+from l0gate import Backend, Budget, HardConcrete, L0GateError, Layout, Pruner
+from l0gate._certificate import _cast
 from l0gate._chain import Chain
 from l0gate._fold import fold
 
@@ -470,6 +473,75 @@ def test_shrinking_preserves_outputs_and_states(case: dict) -> None:
     twice, _ = again.shrink(small, again.init(small))
     for name, value in small.items():
         np.testing.assert_array_equal(twice[name], value)
+
+
+def test_the_order_of_a_states_axes_changes_nothing() -> None:
+    """JAX sorts the keys of every dict that passes through its transformations."""
+    pruner, parameters, state = fresh(Budget(parameters=0.5))
+    turned = {
+        name: dict(reversed(value.items())) if isinstance(value, dict) else value
+        for name, value in state.items()
+    }
+    assert list(turned["log_alpha"]) != list(state["log_alpha"])
+    noise, _ = pruner.noise(state, NUMPY.rng(3))
+    other, _ = pruner.noise(turned, NUMPY.rng(3))
+    for axis in LSTM_SIZES:
+        np.testing.assert_array_equal(noise[axis], other[axis])
+    # All gates are equal, so that the order of the axes could break ties.
+    for axis, n in LSTM_SIZES.items():
+        turned["log_alpha"][axis] = state["log_alpha"][axis] = np.full(n, 3.0)
+    kept = pruner.kept(pruner.select(state, parameters))
+    turned_kept = pruner.kept(pruner.select(turned, parameters))
+    assert list(kept) == list(turned_kept)
+    for axis, index in kept.items():
+        np.testing.assert_array_equal(index, turned_kept[axis])
+
+
+def test_each_half_of_a_certificate_runs_in_its_precision() -> None:
+    """A framework whose float64 must be switched on is never asked for it outside `precision`."""
+
+    class Switched(type(NUMPY)):  # type: ignore[misc]
+        on = False
+
+        @contextmanager
+        def precision(self, dtype: str) -> Iterator[None]:
+            before, self.on = self.on, dtype == "float64"
+            yield
+            self.on = before
+
+        def cast(self, x: Any, dtype: str) -> Any:
+            assert self.on or dtype != "float64" or x.dtype == dtype
+            return super().cast(x, dtype)
+
+    backend, seen = Switched(), []
+    layout = Layout({"w": "h <- _", "v": "_ <- h"})
+    rng = np.random.default_rng(0)
+    parameters = {
+        "w": rng.normal(size=(4, 3)).astype("float32"),
+        "v": rng.normal(size=(2, 4)).astype("float32"),
+    }
+    pruner = Pruner(layout, Budget(parameters=0.8), backend=backend)
+    state = pruner.init(parameters, log_alpha={"h": [3.0, -5.0, 0.5, 3.0]})
+
+    def apply(p: dict, x: Any) -> Any:
+        seen.append((backend.on, p["w"].dtype.name, x.dtype.name))
+        return np.tanh(x @ p["w"].T) @ p["v"].T
+
+    state = pruner.select(state, parameters)
+    small, kept = pruner.shrink(parameters, state)
+    pruner.certify(apply, parameters, state, small, kept, [rng.normal(size=(5, 3))])
+    assert seen == 2 * [(True, "float64", "float64")] + 2 * [(False, "float32", "float32")]
+
+
+def test_inputs_from_the_host_follow_the_precision() -> None:
+    class Other(Backend):
+        """Owns no NumPy array, as the backends of other frameworks."""
+
+    given = {"x": np.zeros(2), "tokens": np.arange(3), "more": [np.zeros(1, "float32")]}
+    for dtype in ("float32", "float64"):
+        cast = _cast(Other(), given, dtype)
+        assert (cast["x"].dtype, cast["more"][0].dtype) == (dtype, dtype)
+        assert cast["tokens"] is given["tokens"]
 
 
 def test_a_layout_that_misses_a_reader_is_not_certified() -> None:

@@ -8,6 +8,7 @@ import re
 import sys
 import warnings
 from collections.abc import Iterable
+from contextlib import suppress
 from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any
@@ -15,6 +16,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 from typer.core import TyperCommand
 
 import l0gate
@@ -40,6 +42,7 @@ backends = typer.Typer(help="The backends that are installed.", no_args_is_help=
 app.add_typer(backends, name="backends")
 
 _RUNS = Path("runs")
+_STYLES = {"passed": "green", "failed": "bold red", "not claimed": "dim"}
 _STEPS = 2000
 _BUDGET = "28%"
 
@@ -166,9 +169,12 @@ def train(
     )
     folder = out or (_newest() if resume else _next())
     check_folder(folder, resume)
-    job = Job(options, corpus, folder, screen, checkpoint_every)
     try:
-        report = job.run(resume, twins)
+        report = Job(options, corpus, folder, screen, checkpoint_every).run(resume, twins)
+    except L0GateError:
+        with suppress(OSError):
+            folder.rmdir()  # if nothing was written, nothing stays
+        raise
     except (StoppedError, KeyboardInterrupt) as stopped:
         screen.say(
             f"{str(stopped) or 'stopped'}; the same command with --resume goes on ({folder})"
@@ -229,6 +235,28 @@ def list_backends(
     console.print(table)
     for problem in problems:
         console.print(problem, markup=False, highlight=False)
+
+
+@backends.command("check")
+def check_backend(
+    name: Annotated[str, typer.Argument(help="As in `l0gate backends list`.")],
+) -> None:
+    """Run the conformance kit on a backend: what it keeps of its promises, and what it does not."""
+    # Only here: the kit is not needed to train.
+    from l0gate.testing import run_checks
+    from l0gate.testing.__main__ import summary
+
+    outcomes = run_checks(l0gate.get_backend(name))
+    table = Table("check", "result", "what broke which promise")
+    for outcome in outcomes:
+        reason = f"{outcome.promise}\n{outcome.reason}" if outcome.result == "failed" else ""
+        style = _STYLES[outcome.result]
+        table.add_row(outcome.name, Text(outcome.result, style=style), Text(reason))
+    console = Console()
+    console.print(table)
+    console.print(summary(outcomes), highlight=False)
+    if any(outcome.result == "failed" for outcome in outcomes):
+        raise typer.Exit(1)
 
 
 def parse_sizes(given: Iterable[str]) -> tuple[int, ...]:

@@ -1,0 +1,221 @@
+"""Does the suite notice faults? Mutation testing of `l0gate/` and `reference/`.
+
+    python tests/mutate.py l0gate        every mutant of the algorithm, by mutmut
+    python tests/mutate.py reference     200 random mutants of the reference, by cosmic-ray
+
+Both go on where they stopped; `--again` starts over, `--show` only prints what is known so far.
+The package is laid out as it is installed, in `build/mutation`, and mutated there, never in the
+checkout. mutmut is fast, and leaves decorated functions alone; the kernels of `reference/` are
+decorated, so cosmic-ray, which runs the tests anew for every mutant, takes that part. mutmut has
+mypy refuse what it can, then runs the quick tests, and the others on what survived them.
+Survivors are explained in docs/mutation.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import json
+import os
+import random
+import shutil
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+LAB = ROOT / "build" / "mutation"
+SAMPLE, SEED = 200, 0
+WANTED = 0.9
+OTHERS_LAB = "others"
+KILLED, TYPED, SURVIVED, UNSEEN = "killed", "refused by mypy", "survived", "not run"
+QUICK = "hard_concrete notation layout cost budget tensor plugins pruner cli_parts chain testing"
+OTHERS = "archive cli property_gradients property_shrinking property_stateful testing_torch"
+OTHERS += " torch_backend torch_gated torch_ragged"
+REFERENCE = "reference_cells reference_objective reference_streaming reference_net reference_torch"
+REFERENCE += " property_gradients jit"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("part", choices=("l0gate", "reference"))
+    parser.add_argument("--again", action="store_true", help="forget earlier results")
+    parser.add_argument("--show", action="store_true", help="run nothing")
+    given = parser.parse_args()
+    lab = LAB / given.part
+    run, results = (mutmut, mutmut_results) if given.part == "l0gate" else (cosmic, cosmic_results)
+    if not given.show:
+        if given.again or not lab.exists():
+            shutil.rmtree(lab, ignore_errors=True)
+            lay_out(lab)
+        run(lab)
+    return report(list(results(lab)))
+
+
+def lay_out(lab: Path) -> None:
+    """The package as it is installed, beside the tests."""
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(lab)]
+    subprocess.run([*pip, str(ROOT)], check=True)
+    shutil.copytree(ROOT / "tests", lab / "tests")
+    shutil.copy(ROOT / "pyproject.toml", lab)
+
+
+def command(*words: str) -> list[str]:
+    """A program of this environment."""
+    return [str(Path(sys.executable).parent / words[0]), *words[1:]]
+
+
+def environment(lab: Path) -> dict[str, str]:
+    """The same examples for every mutant, nothing shrunk after a failure, one thread."""
+    data = os.environ.get("L0GATE_DATA", str(ROOT.parent / "shared" / "data"))
+    return {
+        **os.environ,
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "HYPOTHESIS_PROFILE": "mutation",
+        "L0GATE_DATA": data,
+        "NUMBA_CACHE_DIR": str(lab / "numba"),
+        "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": str(lab),
+    }
+
+
+def files(names: str) -> list[str]:
+    """Test files by the part of their names that tells them apart."""
+    return [f"tests/test_{name}.py" for name in names.split()]
+
+
+def mutmut(lab: Path) -> None:
+    """Run every mutant that has no result on the quick tests, the survivors on the others."""
+    _mutmut(lab, QUICK)
+    survivors = [
+        f"{module.removesuffix('.py').removesuffix('/__init__').replace('/', '.')}.{name}"
+        for module, name, result in mutmut_results(lab)
+        if result == SURVIVED
+    ]
+    others = lab / OTHERS_LAB
+    if not others.exists():
+        shutil.copytree(lab, others, ignore=shutil.ignore_patterns("numba", "*-stats.json"))
+    if survivors:
+        _mutmut(others, OTHERS, survivors)
+
+
+def _mutmut(lab: Path, names: str, mutants: Sequence[str] = ()) -> None:
+    settings = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    settings += f"pytest_add_cli_args_test_selection = {files(names)}\n"
+    (lab / "pyproject.toml").write_text(settings, encoding="utf-8")
+    run = command("mutmut", "run", *mutants)
+    subprocess.run(run, cwd=lab, env=environment(lab), check=True)
+
+
+def mutmut_results(lab: Path) -> Iterator[tuple[str, str, str]]:
+    """(module, mutant, result) of every mutant."""
+    for path in sorted(lab.glob("mutants/l0gate/**/*.meta")):
+        module = str(path.relative_to(lab / "mutants")).removesuffix(".meta")
+        later = lab / OTHERS_LAB / path.relative_to(lab)
+        codes, others = (
+            json.loads(p.read_text())["exit_code_by_key"] if p.exists() else {}
+            for p in (path, later)
+        )
+        for name, code in codes.items():
+            # 0: all tests passed. 5 and 33: no test calls the function. 37: the types are wrong.
+            known = {None: UNSEEN, 0: SURVIVED, 5: SURVIVED, 33: SURVIVED, 37: TYPED}
+            result = known.get(code, KILLED)
+            if result == SURVIVED and others.get(name) is not None:
+                result = known.get(others[name], KILLED)
+            yield module, name.rpartition(".")[2], result
+
+
+def cosmic(lab: Path) -> None:
+    """Draw the sample once, then run what has no result, kernels last: they compile anew."""
+    tests = " ".join(
+        command("pytest", "-x", "-q", "-p", "no:unraisableexception", *files(REFERENCE))
+    )
+    config = lab / "cosmic-ray.toml"
+    config.write_text(
+        '[cosmic-ray]\nmodule-path = "l0gate/reference"\ntimeout = 300.0\nexcluded-modules = []\n'
+        f'test-command = "{tests}"\n[cosmic-ray.distributor]\nname = "local"\n'
+    )
+    for session in ("plain", "kernels"):
+        file = lab / f"{session}.sqlite"
+        if not file.exists():
+            subprocess.run(
+                command("cosmic-ray", "init", config.name, file.name), cwd=lab, check=True
+            )
+            _sample(file, kernels=session == "kernels")
+        # The tests must pass without a mutant; this also compiles the kernels.
+        subprocess.run(tests.split(), cwd=lab, env=environment(lab), check=True)
+        subprocess.run(
+            command("cosmic-ray", "exec", config.name, file.name),
+            cwd=lab,
+            env=environment(lab),
+            check=True,
+        )
+
+
+def _sample(file: Path, kernels: bool) -> None:
+    """Leave 200 mutants, drawn from all that could be noticed; annotations are never evaluated."""
+    query = "select job_id, module_path, operator_name, occurrence, start_pos_row, start_pos_col"
+    with sqlite3.connect(file) as session:
+        rows = session.execute(f"{query} from mutation_specs").fetchall()
+        hidden = {module: _annotations(file.parent / module) for module in {row[1] for row in rows}}
+        visible = [r for r in rows if not any(a <= r[4:] < b for a, b in hidden[r[1]])]
+        # Job ids and their order are new in every session.
+        drawn = random.Random(SEED).sample(sorted(visible, key=lambda row: row[1:]), SAMPLE)
+        left = {row[0] for row in drawn if row[1].endswith("_jit.py") == kernels}
+        for table in ("mutation_specs", "work_items"):
+            for row in rows:
+                if row[0] not in left:
+                    session.execute(f"delete from {table} where job_id = ?", row[:1])
+
+
+def _annotations(path: Path) -> list[tuple[tuple[int, int], tuple[int, int]]]:
+    """Where the type annotations of a file begin and end: (line, column) pairs."""
+    found = []
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        for note in (getattr(node, "annotation", None), getattr(node, "returns", None)):
+            if isinstance(note, ast.expr) and note.end_lineno and note.end_col_offset:
+                begin = (note.lineno, note.col_offset)
+                found.append((begin, (note.end_lineno, note.end_col_offset)))
+    return found
+
+
+def cosmic_results(lab: Path) -> Iterator[tuple[str, str, str]]:
+    """(module, mutant, result) of the sample."""
+    query = (
+        "select module_path, operator_name, occurrence, start_pos_row, test_outcome"
+        " from mutation_specs left join work_results using (job_id)"
+    )
+    for file in sorted(lab.glob("*.sqlite")):
+        with sqlite3.connect(file) as session:
+            for module, operator, occurrence, row, outcome in session.execute(query):
+                result = UNSEEN if outcome is None else str(outcome).rpartition(".")[2].lower()
+                result = KILLED if result in ("killed", "incompetent") else result
+                yield module, f"line {row}: {operator.rpartition('/')[2]} {occurrence}", result
+
+
+def report(results: list[tuple[str, str, str]]) -> int:
+    """Print a line per module and every survivor; 0 if enough were killed."""
+    print(f"{'module':32} mutants   mypy  tests  survived  noticed  by tests alone")
+    modules = sorted({module for module, _, _ in results})
+    noticed = 0.0
+    for module in [*modules, "all"]:
+        own = [result for m, _, result in results if module in (m, "all") and result != UNSEEN]
+        typed, killed, left = (own.count(kind) for kind in (TYPED, KILLED, SURVIVED))
+        if own:
+            noticed = 1 - left / len(own)
+            alone = killed / max(1, killed + left)
+            print(
+                f"{module:32} {len(own):7} {typed:6} {killed:6} {left:9} {noticed:8.1%}"
+                f" {alone:8.1%}"
+            )
+    print(*(f"{m} {name}" for m, name, result in results if result == SURVIVED), sep="\n")
+    unseen = sum(result == UNSEEN for _, _, result in results)
+    if unseen:
+        print(f"{unseen} mutants have not been run")
+    return int(not results or unseen > 0 or noticed < WANTED)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,417 @@
+"""The parts of the command line, each alone and in this process."""
+
+from __future__ import annotations
+
+import io
+import math
+import os
+import signal
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+import l0gate
+from l0gate import Budget, L0GateError, Pruner
+from l0gate._chain import Chain
+from l0gate.cli import _checkpoint, _screen
+from l0gate.cli._screen import Screen, figures
+from l0gate.cli._signals import StoppedError, stop_signals
+from l0gate.cli._text import chunks, steps_per_epoch, streams
+from l0gate.cli._training import (
+    Adam,
+    NotFiniteError,
+    Task,
+    Training,
+    evaluate,
+    schedule,
+    start,
+    train,
+)
+
+pytestmark = pytest.mark.filterwarnings("ignore:the gates stalled:UserWarning")
+NUMPY = l0gate.get_backend("numpy")
+LAYERS = [
+    {"type": "embedding", "name": "embedding"},
+    {"type": "lstm", "name": "rnn"},
+    {"type": "linear", "name": "decoder"},
+]
+TOKENS = np.random.default_rng(0).integers(5, size=200)
+
+
+def make_task(gated: bool = True, steps: int = 12, **changes: Any) -> Task:
+    net = NUMPY.net(LAYERS)
+    pruner = None
+    if gated:
+        chain = Chain(LAYERS, False)
+        budget = Budget(parameters=0.5, warmup=0.2, settle=0.5)
+        pruner = Pruner(chain.layout, budget, backend=NUMPY, freeze=chain.frozen)
+    options: dict[str, Any] = {
+        "backend": NUMPY,
+        "net": net,
+        "sizes": {"embedding": 3, "rnn": 4, "decoder": 5},
+        "pruner": pruner,
+        "tokens": TOKENS,
+        "vocabulary": 5,
+        "steps": steps,
+        "batch": 2,
+        "length": 7,
+        "seed": 3,
+        "rate": 0.01,
+        "gate_rate": 0.1,
+    }
+    return Task(**{**options, **changes})
+
+
+def run_all(task: Task, training: Training) -> Training:
+    for _ in train(task, training):
+        pass
+    return training
+
+
+def same(one: Any, other: Any) -> None:
+    if isinstance(one, dict):
+        assert list(one) == list(other)
+        for name in one:
+            same(one[name], other[name])
+    elif isinstance(one, (tuple, list)):
+        assert type(one) is type(other)
+        assert len(one) == len(other)
+        for a, b in zip(one, other, strict=True):
+            same(a, b)
+    elif isinstance(one, np.ndarray):
+        assert one.dtype == other.dtype
+        np.testing.assert_array_equal(one, other)
+    else:
+        assert one == other
+
+
+# Training -------------------------------------------------------------------------------------
+
+
+def test_adam_is_the_published_one() -> None:
+    rng = np.random.default_rng(0)
+    arrays = {"w": rng.normal(size=3)}
+    adam = Adam.start(NUMPY, arrays)
+    assert adam.steps == 0
+    first, second, wanted = np.zeros(3), np.zeros(3), arrays["w"].copy()
+    for t in range(1, 4):
+        slope = rng.normal(size=3)
+        adam.step(NUMPY, arrays, {"w": slope}, 0.1)
+        first = 0.9 * first + 0.1 * slope
+        second = 0.99 * second + 0.01 * slope**2
+        # The faster order of computation at the end of section 2.
+        rate = 0.1 * math.sqrt(1 - 0.99**t) / (1 - 0.9**t)
+        wanted = wanted - rate * first / (np.sqrt(second) + 1e-8)
+    assert adam.steps == 3
+    np.testing.assert_allclose(arrays["w"], wanted, rtol=1e-12)
+    still = {"w": np.ones(1)}
+    Adam.start(NUMPY, still).step(NUMPY, still, {"w": np.zeros(1)}, 0.1)
+    assert still["w"] == 1.0  # nothing is divided by 0
+
+
+def test_the_learning_rate_rises_and_falls() -> None:
+    assert schedule(0.01) == pytest.approx(0.5 * 0.5 * (1 + math.cos(math.pi * 0.01)))
+    assert schedule(0.02) == pytest.approx(0.5 * (1 + math.cos(math.pi * 0.02)))
+    assert schedule(0.5) == pytest.approx(0.5)
+    assert schedule(1.0) == pytest.approx(0.0)
+
+
+def test_a_start_has_all_that_a_training_needs() -> None:
+    task = make_task()
+    training = start(task)
+    assert training.step == 0
+    assert training.rng == NUMPY.rng(4)
+    same(
+        training.parameters, task.net.init(np.random.default_rng(3), input_size=5, sizes=task.sizes)
+    )
+    assert task.pruner is not None
+    same(training.gates, task.pruner.init(training.parameters, 3))
+    assert set(training.adam.first) == set(training.parameters)
+    assert training.gate_adam is not None
+    assert set(training.gate_adam.second) == set(training.gates["log_alpha"])
+    plain = start(make_task(gated=False))
+    assert plain.gates is plain.gate_adam is plain.rng is None
+    training.finish()
+    assert training.adam == Adam({}, {})
+    assert training.gate_adam is training.rng is training.carry is None
+
+
+@pytest.mark.parametrize("gated", [False, True])
+def test_a_step_is_what_it_says(gated: bool) -> None:
+    """Against the same step written out: noise, gating, clipping, both Adams, controller."""
+    task = make_task(gated, steps=30)
+    training = start(task)
+    data = streams(TOKENS, 2)
+    parameters = {n: a.copy() for n, a in training.parameters.items()}
+    adam, carry = Adam.start(NUMPY, parameters), None
+    gates = gate_adam = None
+    rng = NUMPY.rng(4)
+    pruner = task.pruner
+    if pruner is not None:
+        gates = pruner.init(parameters, 3)
+        gate_adam = Adam.start(NUMPY, gates["log_alpha"])
+    for k, _ in enumerate(train(task, training)):
+        position = k % steps_per_epoch(len(TOKENS), 2, 7)
+        carry = None if position == 0 else carry
+        x = data[7 * position : 7 * position + 7]
+        y = data[7 * position + 1 : 7 * position + 8]
+        progress, share = (k + 1) / 30, 1.0
+        if pruner is None:
+            loss, slopes, carry = task.net.loss_and_gradients(parameters, x, y, carry)
+        else:
+            noise, rng = pruner.noise(gates, rng)
+            folded = pruner.gate(parameters, gates, noise)
+            loss, slopes, carry = task.net.loss_and_gradients(folded, x, y, carry)
+            slopes, of_gates = pruner.pullback(parameters, gates, noise, slopes)
+            share = float(pruner.expected_size(gates)) / pruner.cost.total
+        norm = math.sqrt(sum(float(np.sum(s * s)) for s in slopes.values()))
+        slopes = {n: min(1.0, 1.0 / norm) * s for n, s in slopes.items()}
+        adam.step(NUMPY, parameters, slopes, 0.01 * schedule(progress))
+        if pruner is not None:
+            penalty = pruner.penalty_gradient(gates, progress)
+            total = {a: s + penalty[a] for a, s in of_gates.items()}
+            gate_adam.step(NUMPY, gates["log_alpha"], total, 0.1)
+            gates = pruner.update(gates, progress)
+            if progress >= 0.5 and not pruner.selected(gates):
+                gates = pruner.select(gates, parameters)
+            same(training.gates, gates)
+            assert training.rng == rng
+            assert pruner.selected(training.gates) == (progress >= 0.5)
+        same(training.parameters, parameters)
+        same(training.carry, carry)
+        assert training.losses[-1] == loss
+        assert training.shares[-1] == share
+        assert training.step == k + 1
+    assert training.step == 30
+
+
+def test_large_gradients_are_clipped_to_one() -> None:
+    task = make_task(gated=False, steps=1)
+    seen = {}
+
+    class Steep:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(task.net, name)
+
+        def loss_and_gradients(self, *args: Any) -> Any:
+            loss, slopes, carry = task.net.loss_and_gradients(*args)
+            return loss, {n: 1e3 * s for n, s in slopes.items()}, carry
+
+    steep = make_task(gated=False, steps=1, net=Steep())
+    training = start(steep)
+    training.adam.step = lambda b, p, slopes, rate: seen.update(slopes)  # type: ignore[method-assign]
+    run_all(steep, training)
+    assert sum(float(np.sum(s * s)) for s in seen.values()) == pytest.approx(1.0, rel=1e-5)
+
+
+@pytest.mark.parametrize("broken", ["loss", "gradient"])
+def test_what_is_not_finite_stops_before_any_change(broken: str) -> None:
+    task = make_task(gated=False)
+
+    class Broken:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(task.net, name)
+
+        def loss_and_gradients(self, *args: Any) -> Any:
+            loss, slopes, carry = task.net.loss_and_gradients(*args)
+            if broken == "loss":
+                return math.inf, slopes, carry
+            return loss, {n: np.full_like(s, np.nan) for n, s in slopes.items()}, carry
+
+    other = make_task(gated=False, net=Broken())
+    training = start(other)
+    before = {n: a.copy() for n, a in training.parameters.items()}
+    with pytest.raises(NotFiniteError, match=r"the loss is .* and the norm of its gradient"):
+        run_all(other, training)
+    same(training.parameters, before)
+    assert training.step == 0
+
+
+def test_evaluation_averages_over_every_token() -> None:
+    task = make_task(gated=False)
+    parameters = start(task).parameters
+    total, count, carry = 0.0, 0, None
+    for x, y in chunks(streams(TOKENS, 2), 7):
+        loss, carry = task.net.loss(parameters, x, y, carry)
+        total, count = total + loss * x.size, count + x.size
+    assert count == 198
+    assert evaluate(task.net, parameters, TOKENS, 2, 7) == pytest.approx(total / count, rel=1e-12)
+    assert evaluate(task.net, parameters, TOKENS[:2], 5, 7) > 0.0  # one token predicts one
+    # Too short for so many streams: fewer are used.
+    alone = evaluate(task.net, parameters, TOKENS[:15], 50, 7)
+    assert alone == pytest.approx(evaluate(task.net, parameters, TOKENS[:15], 1, 7), rel=1e-12)
+    with pytest.raises(L0GateError, match=r"^a text of one token has nothing to predict$"):
+        evaluate(task.net, parameters, TOKENS[:1], 1, 7)
+
+
+# Checkpoints ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("gated", [False, True])
+@pytest.mark.parametrize("stop_after", [0, 1, 5, 12])
+def test_a_training_goes_on_from_its_checkpoint(
+    gated: bool, stop_after: int, tmp_path: Path
+) -> None:
+    task = make_task(gated)
+    whole = run_all(task, start(task))
+    part = start(task)
+    for _, _ in zip(range(stop_after), train(task, part), strict=False):
+        pass
+    part.seconds = 2.5
+    job = {"steps": 12, "cell": "lstm"}
+    _checkpoint.write(tmp_path, job, {"gated": part, "gated2": start(task)}, NUMPY)
+    read = _checkpoint.read(tmp_path, job, NUMPY)
+    assert list(read) == ["gated", "gated2"]
+    assert read["gated"].seconds == 2.5
+    assert read["gated"].adam.steps == stop_after
+    assert read["gated2"].step == 0
+    found = run_all(task, read["gated"])
+    for name in ("parameters", "gates", "rng", "carry", "losses", "shares"):
+        same(getattr(found, name), getattr(whole, name))
+    for name in ("adam", "gate_adam"):
+        one, other = getattr(found, name), getattr(whole, name)
+        assert (one is None) == (other is None)
+        if one is not None:
+            same(vars(one), vars(other))
+
+
+def test_a_finished_training_keeps_its_result_alone(tmp_path: Path) -> None:
+    task = make_task()
+    done = run_all(task, start(task))
+    done.finish()
+    _checkpoint.write(tmp_path, {}, {"gated": done}, NUMPY)
+    found = _checkpoint.read(tmp_path, {}, NUMPY)["gated"]
+    same(found.parameters, done.parameters)
+    same(found.gates, done.gates)
+    assert found.adam == Adam({}, {})
+    assert found.gate_adam is found.rng is found.carry is None
+    assert found.step == 12
+
+
+def test_a_checkpoint_of_another_job_says_how_they_differ(tmp_path: Path) -> None:
+    _checkpoint.write(tmp_path, {"cell": "lstm", "seed": 0}, {}, NUMPY)
+    assert _checkpoint.read(tmp_path, {"cell": "lstm", "seed": 0}, NUMPY) == {}
+    message = r"another job: cell was 'lstm' and is now 'gru'; new was None and is now 1\. Resume"
+    with pytest.raises(L0GateError, match=message):
+        _checkpoint.read(tmp_path, {"cell": "gru", "seed": 0, "new": 1}, NUMPY)
+
+
+def test_what_is_no_checkpoint(tmp_path: Path) -> None:
+    path = tmp_path / _checkpoint.FILE
+    with pytest.raises(L0GateError, match=r"`--resume`: '.*npz' cannot be read: No such file"):
+        _checkpoint.read(tmp_path, {}, NUMPY)
+    path.write_bytes(b"PK nothing")
+    with pytest.raises(L0GateError, match=r"`--resume`: '.*checkpoint.npz' "):
+        _checkpoint.read(tmp_path, {}, NUMPY)
+    net = NUMPY.net([{"type": "linear", "name": "out"}])
+    sizes = {"out": 2}
+    l0gate.save(path, net.bind(net.init(np.random.default_rng(0), input_size=3, sizes=sizes)))
+    with pytest.raises(L0GateError, match="is no l0gate checkpoint 1"):
+        _checkpoint.read(tmp_path, {}, NUMPY)
+
+
+def test_only_what_a_killed_write_left_is_removed(tmp_path: Path) -> None:
+    left = tmp_path / f".{_checkpoint.FILE}.x1y2"
+    for path in (left, tmp_path / _checkpoint.FILE, tmp_path / ".other"):
+        path.write_text("")
+    _checkpoint.tidy(tmp_path)
+    assert {p.name for p in tmp_path.iterdir()} == {_checkpoint.FILE, ".other"}
+
+
+# Screen and signals ---------------------------------------------------------------------------
+
+
+def screen(terminal: bool) -> tuple[Screen, io.StringIO]:
+    out = io.StringIO()
+    return Screen(Console(file=out, force_terminal=terminal, width=120, soft_wrap=True)), out
+
+
+def training_at(step: int, gated: bool = True) -> Any:
+    gates: Any = {} if gated else None
+    losses = [math.log(2) * (1 + k) for k in range(step)]
+    shares = [0.5] * (step - 1) + [0.251]
+    return SimpleNamespace(step=step, losses=losses, shares=shares, gates=gates)
+
+
+def test_figures_are_of_the_last_fifty_steps() -> None:
+    assert figures(training_at(0)) == ""
+    assert figures(training_at(3)) == "2.000 bits, size 25%"
+    assert figures(training_at(3, gated=False)) == "2.000 bits"
+    assert figures(training_at(100, gated=False)) == "75.500 bits"
+
+
+def test_lines_where_there_is_no_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = [100.0]
+    monkeypatch.setattr(_screen.time, "monotonic", lambda: clock[0])
+    shown, out = screen(terminal=False)
+    with shown.follow("dense", 2000) as show:
+        show(training_at(1000))
+        for step, now in (
+            (1001, 109.0),
+            (1002, 110.0),
+            (1003, 119.0),
+            (1500, 120.0),
+            (2000, 121.0),
+        ):
+            clock[0] = now
+            show(training_at(step))
+    with shown.working("measuring [b]"):
+        pass
+    with shown.follow("gated", 3) as show:
+        show(training_at(0))
+    # Every ten seconds, and at the end; the time left from the pace since the start.
+    assert out.getvalue().splitlines() == [
+        "dense: 2,000 steps, from 1,000",
+        "dense: 1,002/2,000  977.500 bits, size 25%  4990 s left",
+        "dense: 1,500/2,000  1475.500 bits, size 25%  20 s left",
+        "dense: 2,000/2,000  1975.500 bits, size 25%  0 s left",
+        "measuring [b] ...",
+        "gated: 3 steps",
+    ]
+
+
+def test_a_bar_in_a_terminal() -> None:
+    shown, out = screen(terminal=True)
+    with shown.follow("dense", 20) as show:
+        show(training_at(0))
+        show(training_at(7))
+    with shown.working("measuring the speed"):
+        pass
+    text = out.getvalue()
+    for part in ("dense", "7/20", "4.000 bits", "left", "measuring the speed"):
+        assert part in text
+    assert "..." not in text
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_first_signal_asks_and_the_second_acts(number: signal.Signals) -> None:
+    asked: list[int] = []
+
+    def own(received: int, frame: Any) -> None:
+        asked.append(received)
+
+    before = signal.signal(number, own)
+    try:
+        with stop_signals() as stop:
+            assert stop.requested == 0
+            os.kill(os.getpid(), number)
+            assert stop.requested == number
+            assert asked == []
+            os.kill(os.getpid(), number)
+            assert asked == [number]
+        assert signal.getsignal(number) is own
+        with stop_signals():
+            assert signal.getsignal(number) is not own
+        assert signal.getsignal(number) is own
+    finally:
+        signal.signal(number, before)
+
+
+def test_stopping_says_where() -> None:
+    error = StoppedError(15, "gated", 1234)
+    assert str(error) == "stopped in the gated net after step 1,234"
+    assert error.exit_code == 143

@@ -1,0 +1,296 @@
+"""The conformance kit: our own backends pass it, and every kind of fault fails it."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from types import SimpleNamespace
+from typing import Any, ClassVar
+
+import numpy as np
+import pytest
+
+import l0gate
+import l0gate.testing
+from l0gate import L0GateError
+from l0gate._plugins import hookimpl, registry
+from l0gate.backends._numpy import NumpyBackend
+from l0gate.cli._app import run
+from l0gate.testing import backend_checks, run_check, run_checks
+from l0gate.testing.__main__ import main
+
+
+def read_only(value: Any) -> Any:
+    """The same values, where changing them raises."""
+    array = np.asarray(value)
+    if array.flags.writeable:
+        array = array.view()
+        array.flags.writeable = False
+    return array
+
+
+class _ReadOnlyNamespace:
+    def __getattr__(self, name: str) -> Any:
+        function = getattr(np, name)
+        return lambda *args, **kwargs: read_only(function(*args, **kwargs))
+
+
+class ReadOnlyNumpy(NumpyBackend):
+    """NumPy whose arrays can never be changed, as those of most other frameworks."""
+
+    name: ClassVar[str] = "read-only"
+    xp: Any = _ReadOnlyNamespace()
+
+    def asarray(self, array: Any, like: Any = None) -> Any:
+        return read_only(np.array(array))
+
+    def cast(self, x: Any, dtype: str) -> Any:
+        return read_only(super().cast(x, dtype))
+
+
+OWN = {
+    "numpy": NumpyBackend(),
+    "read-only": ReadOnlyNumpy(),
+}
+
+
+@pytest.mark.parametrize("check", backend_checks(), ids=lambda check: check.__name__)
+@pytest.mark.parametrize("name", OWN)
+def test_our_own_backends_conform(name: str, check: Callable[..., None]) -> None:
+    outcome = run_check(check, OWN[name])
+    outcome.raise_if_failed()
+    not_claimed = {"check_gradients", "check_gradient_structure", "check_gradients_of_gating"}
+    not_claimed |= {"check_models"}
+    assert outcome.result == ("not claimed" if outcome.name in not_claimed else "passed")
+
+
+# Faults: each is one method or function of a backend gone wrong, and the check that says so.
+
+
+class UniformReachesTheEnds(NumpyBackend):
+    def uniform(self, rng: Any, shape: Any, like: Any) -> Any:
+        u, rng = super().uniform(rng, shape, like)
+        return np.round(u, 3), rng  # 0 and 1 among them
+
+
+class UniformRepeats(NumpyBackend):
+    def uniform(self, rng: Any, shape: Any, like: Any) -> Any:
+        return super().uniform(rng, shape, like)[0], rng
+
+
+class UniformIsUneven(NumpyBackend):
+    def uniform(self, rng: Any, shape: Any, like: Any) -> Any:
+        u, rng = super().uniform(rng, shape, like)
+        return u**1.2, rng
+
+
+class UniformHasASecretState(NumpyBackend):
+    def __init__(self) -> None:
+        self.generator = np.random.default_rng(0)
+
+    def uniform(self, rng: Any, shape: Any, like: Any) -> Any:
+        u = self.generator.uniform(1e-6, 1 - 1e-6, shape)
+        return np.asarray(u, like.dtype), (rng[0], rng[1] + 1)
+
+
+class UniformIgnoresTheSeed(NumpyBackend):
+    def rng(self, seed: int) -> Any:
+        return super().rng(0)
+
+
+class SeedsFollowOneAnother(NumpyBackend):
+    """Neighbouring seeds share their numbers."""
+
+    def uniform(self, rng: Any, shape: Any, like: Any) -> Any:
+        seed, drawn = rng
+        u, _ = super().uniform((0, 0), (20_000,), like)
+        count = int(np.prod(shape, dtype=int))
+        start = drawn + (seed - 11) * 7
+        return np.resize(u[start % 5000 :], count).reshape(shape), (seed, drawn + count)
+
+
+class ChangesItsInput(NumpyBackend):
+    def stop_gradient(self, x: Any) -> Any:
+        x += 1.0
+        return x
+
+
+class CastInPlace(NumpyBackend):
+    def cast(self, x: Any, dtype: str) -> Any:
+        if isinstance(x, np.ndarray) and x.dtype == dtype and x.flags.writeable:
+            x *= 1.001
+        return super().cast(x, dtype)
+
+
+def namespace(**replaced: Any) -> Any:
+    names = [name for name in dir(np) if not name.startswith("_")]
+    return SimpleNamespace(**{name: getattr(np, name) for name in names} | replaced)
+
+
+class SilentlyFloat64(NumpyBackend):
+    xp: Any = namespace(exp=lambda x: np.exp(np.asarray(x, np.float64)))
+
+
+class WrongFunction(NumpyBackend):
+    xp: Any = namespace(log1p=np.log)
+
+
+class WrongScalars(NumpyBackend):
+    xp: Any = namespace(
+        sum=lambda x, axis=None: float(np.sum(x)) if axis is None else np.sum(x, axis)
+    )
+
+
+class WrongConcat(NumpyBackend):
+    xp: Any = namespace(stack=lambda arrays, axis: np.stack(arrays[::-1], axis))
+
+
+class WrongClip(NumpyBackend):
+    """Fails on infinite values alone."""
+
+    xp: Any = namespace(
+        clip=lambda x, low, high: np.where(np.isfinite(x), np.clip(x, low, high), low)
+    )
+
+
+class CastForgetsTheDtype(NumpyBackend):
+    def cast(self, x: Any, dtype: str) -> Any:
+        return super().cast(x, "float32" if dtype == "float64" else dtype)
+
+
+class TakeSharesMemory(NumpyBackend):
+    def take(self, x: Any, index: Any, axis: int) -> Any:
+        whole = np.array_equal(index, np.arange(x.shape[axis]))
+        return x if whole else super().take(x, index, axis)
+
+
+class TakeIgnoresTheAxis(NumpyBackend):
+    def take(self, x: Any, index: Any, axis: int) -> Any:
+        return super().take(x, index, 0)
+
+
+class OwnsEverything(NumpyBackend):
+    def owns(self, x: object) -> bool:
+        return True
+
+
+class LosesTheShape(NumpyBackend):
+    def asarray(self, array: Any, like: Any = None) -> Any:
+        return np.atleast_1d(array)
+
+
+class UnknownCapability(NumpyBackend):
+    capabilities: ClassVar[frozenset[str]] = frozenset({"nets", "telepathy"})
+
+
+class WrongNets(NumpyBackend):
+    def net(self, layers: Any, batch_first: bool = False) -> Any:
+        layers = [
+            {**layer, "reset_after": False} if layer["type"] == "gru" else layer for layer in layers
+        ]
+        return super().net(layers, batch_first)
+
+
+FAULTS = {
+    UniformReachesTheEnds: "check_uniform_range",
+    UniformIsUneven: "check_uniform_range",
+    UniformRepeats: "check_uniform_independence",
+    UniformHasASecretState: "check_uniform_seed",
+    UniformIgnoresTheSeed: "check_uniform_seed",
+    SeedsFollowOneAnother: "check_uniform_independence",
+    ChangesItsInput: "check_purity",
+    CastInPlace: "check_purity",
+    SilentlyFloat64: "check_dtypes",
+    WrongFunction: "check_values",
+    WrongScalars: "check_scalars",
+    WrongConcat: "check_values",
+    WrongClip: "check_extreme_values",
+    CastForgetsTheDtype: "check_dtypes",
+    TakeSharesMemory: "check_take",
+    TakeIgnoresTheAxis: "check_take",
+    OwnsEverything: "check_ownership",
+    LosesTheShape: "check_conversion",
+    UnknownCapability: "check_description",
+    WrongNets: "check_nets",
+}
+MESSAGES = {
+    UniformReachesTheEnds: r"uniform returns 0.0; it must stay above 0",
+    UniformRepeats: "uniform repeats itself",
+    ChangesItsInput: "stop_gradient changed an array that it was given",
+    SilentlyFloat64: r"exp\(x\) has dtype float64, but should have float32",
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.__name__)
+def test_a_fault_fails_at_the_check_that_names_it(fault: type[l0gate.Backend]) -> None:
+    named = run_check(getattr(l0gate.testing, FAULTS[fault]), fault())
+    assert named.result == "failed", named
+    if fault in MESSAGES:
+        assert re.search(MESSAGES[fault], named.reason), named.reason
+    with pytest.raises(AssertionError, match=named.name):
+        named.raise_if_failed()
+
+
+def test_a_wrong_certificate_is_not_believed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kit notices where the certificate itself compares nothing."""
+    monkeypatch.setattr("l0gate._certificate.TOLERANCE", 1e9)
+    monkeypatch.setattr("l0gate._certificate.TOLERANCE_FLOAT32", 1e9)
+    outcome = run_check(l0gate.testing.check_certificate, NumpyBackend())
+    assert outcome.reason == "a small model that differs from the gated one was certified"
+
+
+def test_every_check_says_what_it_promises() -> None:
+    checks = backend_checks()
+    assert len({check.__name__ for check in checks}) == len(checks)
+    listed = {name for name in l0gate.testing.__all__ if name.startswith("check_")}
+    assert {check.__name__ for check in checks} == listed
+    for check in checks:
+        assert (check.__doc__ or "").endswith("."), check.__name__
+
+
+def test_run_checks_needs_a_backend() -> None:
+    with pytest.raises(L0GateError, match=r"`backend` is 'numpy'; it must be a l0gate.Backend"):
+        run_checks("numpy")  # type: ignore[arg-type]
+
+
+def test_as_a_module() -> None:
+    command = [sys.executable, "-m", "l0gate.testing"]
+    result = subprocess.run([*command, "numpy"], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.splitlines()[-1] == "22 passed, 0 failed, 4 not claimed"
+    for arguments in ([], ["numpy", "torch"], ["--help"], ["nunpy"]):
+        result = subprocess.run([*command, *arguments], capture_output=True, text=True)
+        assert result.returncode == 2
+        assert ("usage" if arguments != ["nunpy"] else "`backend` is 'nunpy'") in result.stderr
+
+
+@pytest.fixture
+def faulty() -> Iterator[str]:
+    class Plugin:
+        @hookimpl
+        def l0gate_backends(self) -> list[dict[str, Any]]:
+            return [{"name": "faulty", "module": "numpy", "factory": UniformReachesTheEnds}]
+
+    registry.register(Plugin(), "a faulty one")
+    yield "faulty"
+    registry.unregister("a faulty one")
+
+
+def test_the_tables_show_the_reason(faulty: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([faulty]) == 1
+    printed = capsys.readouterr().out
+    assert "uniform returns 0.0; it must stay above 0" in printed
+    assert printed.splitlines()[-1] == "21 passed, 1 failed, 4 not claimed"
+    assert run(["backends", "check", faulty]) == 1
+    printed = capsys.readouterr().out
+    assert "it must stay above 0" in " ".join(printed.replace("│", " ").split())
+    assert "21 passed, 1 failed, 4 not claimed" in printed
+    assert run(["backends", "check", "numpy"]) == 0
+    assert "22 passed, 0 failed, 4 not claimed" in capsys.readouterr().out
+    assert run(["backends", "check", "nunpy"]) == 2
+    assert "`backend` is 'nunpy'" in capsys.readouterr().err
+    assert run(["backends", "list", "--json"]) == 0
+    assert "faulty" in {row["name"] for row in json.loads(capsys.readouterr().out)["backends"]}
