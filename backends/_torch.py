@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
@@ -11,6 +12,7 @@ from torch import nn
 
 from l0gate._archive import SavedModel
 from l0gate._tensor import Array, Backend
+from l0gate.backends._torch_tree import eager
 
 
 class TorchBackend(Backend):
@@ -37,8 +39,8 @@ class TorchBackend(Backend):
         device = None if like is None else like.device
         if isinstance(array, torch.Tensor):
             return array.to(device)
-        # A copy: NumPy's arrays may be read-only, and tensors never are.
-        return torch.tensor(np.asarray(array), device=device)
+        # A copy: NumPy's arrays may be read-only or run backwards, and tensors never do.
+        return torch.from_numpy(np.array(array, order="C")).to(device)
 
     def to_numpy(self, x: Array) -> np.ndarray:
         x = x.detach().cpu()
@@ -54,6 +56,10 @@ class TorchBackend(Backend):
 
     def stop_gradient(self, x: Array) -> Array:
         return x.detach()
+
+    @eager  # drawn on the host, by NumPy
+    def uniform(self, rng: Any, shape: tuple[int, ...], like: Array) -> tuple[Array, Any]:
+        return super().uniform(rng, shape, like)
 
     def value_and_grad(self, function: Callable[..., Array]) -> Callable[..., tuple[Array, Any]]:
         def run(arrays: Any, *args: Any, **kwargs: Any) -> tuple[Array, Any]:
@@ -98,6 +104,25 @@ class TorchBackend(Backend):
         from l0gate.backends._torch_small import rebuild
 
         return rebuild(into, saved)
+
+    def example_models(self) -> list[tuple[Any, tuple[Any, ...]]]:
+        tokens, signal = torch.arange(12).reshape(4, 3) % 7, torch.linspace(-1, 1, 60)
+        encoder = nn.GRU(3, 4, num_layers=2, bidirectional=True, batch_first=True)
+        language = OrderedDict(embedding=nn.Embedding(7, 6), rnn=nn.LSTM(6, 8), out=_Last(8, 5))
+        return [
+            (nn.Sequential(language).eval(), (tokens,)),
+            (
+                nn.Sequential(OrderedDict(rnn=encoder, out=_Last(8, 2))).eval(),
+                (signal.reshape(4, 5, 3),),
+            ),
+        ]
+
+
+class _Last(nn.Linear):
+    """A linear reader of a recurrent layer's outputs."""
+
+    def forward(self, input: Any) -> Any:
+        return super().forward(input[0])
 
 
 def _map(change: Callable[[Array], Array], arrays: Any) -> Any:

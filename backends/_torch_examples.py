@@ -15,8 +15,8 @@ from l0gate._errors import L0GateError
 from l0gate._layers import GATES
 from l0gate._layout import Layout
 from l0gate.backends._torch_net import TorchNet
-from l0gate.backends._torch_ragged import CELLS, RaggedRNN
-from l0gate.backends._torch_small import recurrent_axes
+from l0gate.backends._torch_ragged import CELLS, state_parts
+from l0gate.backends._torch_small import StateAxes, recurrent_axes
 from l0gate.backends._torch_tree import Inputs, copied, map_tensors, tensors, undisturbed
 
 
@@ -112,7 +112,7 @@ def observe(model: nn.Module, inputs: Inputs) -> Observed:
         return hook
 
     for path, module in model.named_modules():
-        if isinstance(module, (nn.Embedding, nn.LSTM, nn.GRU)):
+        if isinstance(module, (nn.Embedding, nn.RNNBase, nn.RNNCellBase)):
             module.register_forward_pre_hook(watch(path), with_kwargs=True)
     try:
         with undisturbed():
@@ -149,21 +149,20 @@ class Runner:
     """Runs a copy of a model with given tensors; returns its outputs and its recurrent states.
 
     `axes` are the axes of each recurrent module's states. States are compared where they arise,
-    so an output that is one of them is left out of the outputs.
+    so an output that is one of them is left out of the outputs, unless there is no other.
     """
 
-    def __init__(self, model: nn.Module, axes: Mapping[str, Sequence[str]], hint: str = "") -> None:
+    def __init__(self, model: nn.Module, axes: Mapping[str, StateAxes], hint: str = "") -> None:
         self.model = copied(model, share=True).eval()
         self.hint = hint
         self.states: dict[str, list[Tensor]] = {}
         for path, own in axes.items():
             self.model.get_submodule(path).register_forward_hook(self._collect(own))
 
-    def _collect(self, axes: Sequence[str]) -> Callable[..., None]:
+    def _collect(self, axes: StateAxes) -> Callable[..., None]:
         def hook(module: nn.Module, args: Any, out: Any) -> None:
-            mode = module.mode if isinstance(module, (nn.RNNBase, RaggedRNN)) else ""
-            for part in out[1] if mode == "LSTM" else (out[1],):
-                for axis, state in zip(axes, part, strict=True):
+            for own, part in zip(axes, state_parts(module, out), strict=True):
+                for axis, state in zip(own, part, strict=True):
                     self.states.setdefault(axis, []).append(state)
 
         return hook
@@ -186,7 +185,8 @@ class Runner:
                     f" {type(error).__name__}: {error}"
                 ) from error
         states = {_storage(state) for own in self.states.values() for state in own}
-        outputs = [t for t in tensors(out) if t.is_floating_point() and _storage(t) not in states]
+        returned = [t for t in tensors(out) if t.is_floating_point()]
+        outputs = [t for t in returned if _storage(t) not in states] or returned
         return outputs, self.states
 
 
@@ -247,7 +247,7 @@ def layers_of(model: nn.Module) -> list[dict[str, Any]]:
 
 def _same_names(chain: Chain, model: nn.Module, layout: Layout) -> bool:
     """Whether an axis of the layout that has a name of the chain's is the chain's."""
-    ours = recurrent_axes(model, layout)
+    ours = {path: axes[0] for path, axes in recurrent_axes(model, layout).items()}
     names = [layer["name"] for layer in chain.layers if layer["type"] in GATES]
     theirs = dict(zip(names, chain.groups, strict=True))
     others = set(layout.axes) - {axis for axes in ours.values() for axis in axes}

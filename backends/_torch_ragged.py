@@ -1,6 +1,7 @@
 """Recurrent modules whose layers and directions have unequal sizes, and states of the dense size.
 
-`nn.LSTM` and `nn.GRU` have one `hidden_size` for all layers; after pruning there may be several.
+`nn.LSTM`, `nn.GRU` and `nn.RNN` have one `hidden_size` for all layers; after pruning there may be
+several.
 """
 
 from __future__ import annotations
@@ -16,21 +17,29 @@ from torch.nn.utils.rnn import PackedSequence
 
 from l0gate._errors import check
 
-CELLS: dict[str, type[nn.LSTM] | type[nn.GRU]] = {"LSTM": nn.LSTM, "GRU": nn.GRU}
+Stock = type[nn.LSTM] | type[nn.GRU] | type[nn.RNN]
+CELLS: dict[str, Stock] = {
+    "LSTM": nn.LSTM,
+    "GRU": nn.GRU,
+    "RNN_TANH": nn.RNN,
+    "RNN_RELU": nn.RNN,
+}
+Kept = Sequence[tuple[np.ndarray, int]]  # per layer and direction: the neurons, of how many
 
 
 class RaggedRNN(nn.Module):
-    """A stacked LSTM or GRU whose layers and directions each have their own hidden size.
+    """A stacked LSTM, GRU or RNN whose layers and directions each have their own hidden size.
 
     It is called as the stock module of the same `num_layers`, `bidirectional`, `batch_first` and
     `dropout`: `y, state = rnn(input, state)` with a padded, unbatched or packed input. It consists
     of stock modules of one layer and one direction (`cells`, in the order l0, l0_reverse, l1...).
 
     A state is a tuple with one (B, H_i) tensor per layer and direction, where a stock module has
-    one stacked tensor: h for a GRU, (h, c) with a tuple each for an LSTM. So `h[-1]` is the last
-    layer's state either way. `kept` gives, per cell, the neurons that stayed of the
+    one stacked tensor: h for a GRU or RNN, (h, c) with a tuple each for an LSTM. So `h[-1]` is the
+    last layer's state either way. `kept` gives, per cell, the neurons that stayed of the
     `hidden_size` of the dense module; states of the dense size, stacked or in tuples, are then
-    accepted and reduced.
+    accepted and reduced. An LSTM with projections has `proj_sizes`, to which `kept` refers then,
+    and `kept_cells` for the neurons of c.
 
     >>> rnn = RaggedRNN("GRU", [3, 5], 2, num_layers=2)
     >>> y, h = rnn(torch.zeros(7, 4, 2))
@@ -49,7 +58,9 @@ class RaggedRNN(nn.Module):
         batch_first: bool = False,
         dropout: float = 0.0,
         bidirectional: bool = False,
-        kept: Sequence[tuple[np.ndarray, int]] | None = None,
+        kept: Kept | None = None,
+        kept_cells: Kept | None = None,
+        proj_sizes: Sequence[int] | None = None,
         device: Any = None,
         dtype: Any = None,
     ) -> None:
@@ -63,6 +74,8 @@ class RaggedRNN(nn.Module):
         )
         self.mode = mode
         self.hidden_sizes = tuple(int(size) for size in hidden_sizes)
+        # What is returned and fed back.
+        self.output_sizes = self.hidden_sizes if proj_sizes is None else tuple(proj_sizes)
         self.input_size = input_size
         self.num_layers = num_layers
         self.bias = bias
@@ -70,21 +83,26 @@ class RaggedRNN(nn.Module):
         self.dropout = dropout
         self.bidirectional = bidirectional
         self.cells = nn.ModuleList()
+        options: dict[str, Any] = {"bias": bias, "batch_first": batch_first}
+        options |= {"device": device, "dtype": dtype}
+        if mode.startswith("RNN"):
+            options["nonlinearity"] = mode.removeprefix("RNN_").lower()
         width = input_size
         for layer in range(num_layers):
-            own = self.hidden_sizes[layer * directions : (layer + 1) * directions]
-            for size in own:
-                cell = CELLS[mode](
-                    width, size, bias=bias, batch_first=batch_first, device=device, dtype=dtype
-                )
-                self.cells.append(cell)
-            width = sum(own)
-        self.reduce = None if kept is None else ReduceStates(kept)
+            own = range(layer * directions, (layer + 1) * directions)
+            for i in own:
+                if proj_sizes is not None:
+                    options["proj_size"] = proj_sizes[i]
+                self.cells.append(CELLS[mode](width, self.hidden_sizes[i], **options))
+            width = sum(self.output_sizes[i] for i in own)
+        self.reduce = None
+        if kept is not None:
+            self.reduce = ReduceStates(kept, kept if kept_cells is None else kept_cells)
 
     @property
     def hidden_size(self) -> int | tuple[int, ...]:
         """The dense hidden size, which initial states may have; without one, the sizes."""
-        return self.hidden_sizes if self.reduce is None else self.reduce.kept[0][1]
+        return self.hidden_sizes if self.reduce is None else self.reduce.kept[-1][0][1]
 
     def extra_repr(self) -> str:
         options = f"{self.mode}, {self.input_size}, {list(self.hidden_sizes)}"
@@ -130,7 +148,7 @@ class RaggedRNN(nn.Module):
             input = outputs[0] if directions == 1 else _concat(*outputs)
             if self.dropout and self.training and layer + 1 < self.num_layers:
                 input = _with_data(input, F.dropout(_data(input), self.dropout))
-        if self.mode == "GRU":
+        if self.mode != "LSTM":
             return input, tuple(h[0] for h in last)
         return input, (tuple(h[0] for h, _ in last), tuple(c[0] for _, c in last))
 
@@ -139,7 +157,7 @@ class RaggedRNN(nn.Module):
         if hx is None:
             return [None] * len(self.cells)
         if self.reduce is not None:
-            hx = self.reduce.states(hx, self.mode, self.hidden_sizes)
+            hx = self.reduce.states(hx, self.mode, self._state_sizes)
         parts = hx if self.mode == "LSTM" else (hx,)
         check(
             len(parts) == (2 if self.mode == "LSTM" else 1)
@@ -147,18 +165,25 @@ class RaggedRNN(nn.Module):
             f"`hx` must hold {len(self.cells)} states, one per layer and direction"
             + (", in each of (h, c)" if self.mode == "LSTM" else ""),
         )
-        for part in parts:
-            for entry, size in zip(part, self.hidden_sizes, strict=True):
+        for k, (part, sizes) in enumerate(zip(parts, self._state_sizes, strict=False)):
+            for entry, size in zip(part, sizes, strict=True):
                 check(
                     entry.shape[-1] == size,
                     f"`hx` has a state of {entry.shape[-1]} neurons; its layer and direction has"
-                    f" {size}" + self._dense_hint(),
+                    f" {size}" + self._dense_hint(k),
                 )
         cells = zip(*([entry[None] for entry in part] for part in parts), strict=True)
         return [cell if self.mode == "LSTM" else cell[0] for cell in cells]
 
-    def _dense_hint(self) -> str:
-        return "" if self.reduce is None else f" (or {self.hidden_size}, the dense size)"
+    @property
+    def _state_sizes(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Of h and of c."""
+        return self.output_sizes, self.hidden_sizes
+
+    def _dense_hint(self, kind: int) -> str:
+        if self.reduce is None:
+            return ""
+        return f" (or {self.reduce.kept[kind][0][1]}, the dense size)"
 
     def _reversed(self, sequence: Any) -> Any:
         """Every sequence from its own last step to its first; its own inverse."""
@@ -171,13 +196,13 @@ class RaggedRNN(nn.Module):
 class ReduceStates:
     """Takes states of the dense module's size to the neurons that stayed.
 
-    As a forward pre-hook it lets a stock `nn.LSTM` or `nn.GRU` that was pruned be called with the
-    initial states of its dense twin. `kept` holds, per layer and direction, the sorted indices of
-    the neurons that stayed and the number there were.
+    As a forward pre-hook it lets a stock recurrent module or cell that was pruned be called with
+    the initial states of its dense twin. `kept` holds, for h and then for c, per layer and
+    direction, the sorted indices of the neurons that stayed and the number there were.
     """
 
-    def __init__(self, kept: Sequence[tuple[np.ndarray, int]]) -> None:
-        self.kept = [(np.asarray(index, np.int64), int(dense)) for index, dense in kept]
+    def __init__(self, *kept: Kept) -> None:
+        self.kept = [[(np.asarray(i, np.int64), int(dense)) for i, dense in own] for own in kept]
 
     def __call__(
         self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -185,25 +210,39 @@ class ReduceStates:
         hx = args[1] if len(args) > 1 else kwargs.get("hx")
         if hx is None:
             return args, kwargs
-        hx = self.states(hx, module.mode, [module.hidden_size] * len(self.kept))
-        parts = hx if module.mode == "LSTM" else (hx,)
-        stacked = [part if isinstance(part, Tensor) else torch.stack(part) for part in parts]
-        hx = tuple(stacked) if module.mode == "LSTM" else stacked[0]
+        if isinstance(module, nn.RNNCellBase):
+            hx = self._of_cell(module, hx)
+        else:
+            c = [module.hidden_size] * len(self.kept[0])
+            h = [module.proj_size] * len(c) if module.proj_size else c
+            states = self.states(hx, module.mode, (h, c))
+            parts = states if module.mode == "LSTM" else (states,)
+            stacked = [part if isinstance(part, Tensor) else torch.stack(part) for part in parts]
+            hx = tuple(stacked) if module.mode == "LSTM" else stacked[0]
         if len(args) > 1:
             return (args[0], hx, *args[2:]), kwargs
         return args, {**kwargs, "hx": hx}
 
-    def states(self, hx: Any, mode: str, sizes: Sequence[int]) -> Any:
+    def _of_cell(self, cell: Any, hx: Any) -> Any:
+        size = [cell.hidden_size]
+        parts = hx if isinstance(hx, (tuple, list)) else (hx,)
+        taken = zip(parts, self.kept, strict=False)
+        reduced = [self._part([part], own, size)[0] for part, own in taken]
+        return tuple(reduced) if isinstance(hx, (tuple, list)) else reduced[0]
+
+    def states(self, hx: Any, mode: str, sizes: Sequence[Sequence[int]]) -> Any:
         """The states with every part of the dense size reduced; all else as it is."""
         if mode == "LSTM":
-            return tuple(self._part(part, sizes) for part in hx)
-        return self._part(hx, sizes)
+            kinds = zip(hx, self.kept, sizes, strict=False)
+            return tuple(self._part(part, kept, own) for part, kept, own in kinds)
+        return self._part(hx, self.kept[0], sizes[0])
 
-    def _part(self, part: Any, sizes: Sequence[int]) -> Any:
-        if len(part) != len(self.kept):
+    @staticmethod
+    def _part(part: Any, kept: Sequence[tuple[np.ndarray, int]], sizes: Sequence[int]) -> Any:
+        if len(part) != len(kept):
             return part  # the module says what it expects
         reduced = list(part)
-        for i, (index, dense) in enumerate(self.kept):
+        for i, (index, dense) in enumerate(kept):
             if part[i].shape[-1] == dense != sizes[i]:
                 reduced[i] = part[i].index_select(-1, torch.as_tensor(index, device=part[i].device))
         unchanged = all(new is old for new, old in zip(reduced, part, strict=True))
@@ -211,17 +250,20 @@ class ReduceStates:
 
 
 class ReduceInput:
-    """A forward pre-hook: features of the dense model's input become those still read."""
+    """A forward pre-hook: features of the dense model's input become those still read.
 
-    def __init__(self, index: np.ndarray, dense: int) -> None:
-        self.index, self.dense = np.asarray(index, np.int64), int(dense)
+    They stand in dimension `dim` of the input, from its end.
+    """
+
+    def __init__(self, index: np.ndarray, dense: int, dim: int = -1) -> None:
+        self.index, self.dense, self.dim = np.asarray(index, np.int64), int(dense), dim
 
     def __call__(self, module: Any, args: tuple[Any, ...]) -> tuple[Any, ...]:
         data = _data(args[0])
-        if data.shape[-1] != self.dense:
+        if data.shape[self.dim] != self.dense:
             return args
         index = torch.as_tensor(self.index, device=data.device)
-        return (_with_data(args[0], data.index_select(-1, index)), *args[1:])
+        return (_with_data(args[0], data.index_select(self.dim, index)), *args[1:])
 
 
 def ends(num_layers: int, bidirectional: bool) -> list[str]:
@@ -232,6 +274,15 @@ def ends(num_layers: int, bidirectional: bool) -> list[str]:
     """
     suffixes = ("", "_reverse") if bidirectional else ("",)
     return [f"l{layer}{suffix}" for layer in range(num_layers) for suffix in suffixes]
+
+
+def state_parts(module: nn.Module, out: Any) -> tuple[Sequence[Tensor], ...]:
+    """The states that a recurrent module or cell returned: h, and c of an LSTM, one per layer."""
+    if isinstance(module, nn.RNNCellBase):
+        return tuple((state,) for state in (out if isinstance(out, tuple) else (out,)))
+    last = out[1]
+    lstm = isinstance(module, (nn.RNNBase, RaggedRNN)) and module.mode == "LSTM"
+    return tuple(last) if lstm else (last,)
 
 
 def stock_names(module: nn.Module) -> Mapping[str, str]:

@@ -47,17 +47,24 @@ def named_tensors(model: nn.Module) -> dict[str, Tensor]:
     return {**dict(model.named_parameters()), **dict(model.named_buffers())}
 
 
-def recurrent_axes(model: nn.Module, layout: Layout) -> dict[str, tuple[str, ...]]:
-    """For every LSTM and GRU whose hidden neurons the layout names: their axes, in state order."""
-    found = {}
+StateAxes = tuple[tuple[str, ...], ...]  # for each kind of state (h, and c), in state order
+
+
+def recurrent_axes(model: nn.Module, layout: Layout) -> dict[str, StateAxes]:
+    """For every recurrent module whose hidden neurons the layout names: the axes of its states.
+
+    The h and c of an LSTM run over the same neurons, unless it has a projection.
+    """
+    found: dict[str, StateAxes] = {}
     for path, module in model.named_modules():
-        if not isinstance(module, (nn.LSTM, nn.GRU)):
+        if not isinstance(module, (nn.LSTM, nn.GRU, nn.RNN, nn.RNNCellBase)):
             continue
         prefix = f"{path}." if path else ""
         own = [prefix + name for name, _ in module.named_parameters()]
-        hidden = [
-            f"{prefix}weight_hh_{end}" for end in ends(module.num_layers, module.bidirectional)
-        ]
+        suffixes = [""]
+        if isinstance(module, nn.RNNBase):
+            suffixes = [f"_{end}" for end in ends(module.num_layers, module.bidirectional)]
+        hidden = [f"{prefix}weight_hh{suffix}" for suffix in suffixes]
         if not set(hidden) & set(layout.patterns):
             continue
         missing = [name for name in own if name not in layout.patterns]
@@ -66,36 +73,83 @@ def recurrent_axes(model: nn.Module, layout: Layout) -> dict[str, tuple[str, ...
             f"the layout names {hidden[0]!r}, so it must name every parameter of module {path!r};"
             f" missing: {', '.join(missing)}",
         )
-        check(
-            module.proj_size == 0,
-            f"module {path!r} has proj_size={module.proj_size}, which cannot be shrunk yet",
-        )
-        found[path] = tuple(_hidden_axis(layout, name, module) for name in hidden)
+        pairs = [_hidden_axes(layout, name, module) for name in hidden]
+        h, c = (tuple(axes) for axes in zip(*pairs, strict=True))
+        found[path] = (h, c) if isinstance(module, (nn.LSTM, nn.LSTMCell)) else (h,)
     return found
 
 
-def equal_groups(model: nn.Module, layout: Layout) -> tuple[tuple[str, ...], ...]:
-    """The axes that must keep one count so that every recurrent module stays what it is."""
+def equal_groups(
+    model: nn.Module, layout: Layout, *, every: bool = True
+) -> tuple[tuple[str, ...], ...]:
+    """The axes that must keep one count so that every recurrent module stays what it is.
+
+    Without `every`, only for classes of the user's own, which cannot be taken apart.
+    """
     groups: list[tuple[str, ...]] = []
-    for axes in recurrent_axes(model, layout).values():
-        shared = [group for group in groups if set(group) & set(axes)]
-        groups = [group for group in groups if group not in shared]
-        groups.append(tuple(dict.fromkeys(axis for group in [*shared, axes] for axis in group)))
+    for path, states in recurrent_axes(model, layout).items():
+        stock = type(model.get_submodule(path)) in CELLS.values()
+        for axes in states if every or not stock else ():
+            shared = [group for group in groups if set(group) & set(axes)]
+            groups = [group for group in groups if group not in shared]
+            groups.append(tuple(dict.fromkeys(axis for group in [*shared, axes] for axis in group)))
     return tuple(groups)
 
 
-def _hidden_axis(layout: Layout, name: str, module: nn.RNNBase) -> str:
+def gate_count(module: nn.Module) -> int:
+    """How many blocks over the hidden neurons a recurrent module's weights hold."""
+    if isinstance(module, (nn.LSTM, nn.LSTMCell)):
+        return 4
+    return 3 if isinstance(module, (nn.GRU, nn.GRUCell)) else 1
+
+
+def _hidden_axes(layout: Layout, name: str, module: nn.Module) -> tuple[str, str]:
+    """The axis that is fed back, and that of the gates."""
     pattern = layout.patterns[name]
-    blocks = 4 if module.mode == "LSTM" else 3
+    blocks = gate_count(module)
+    projected = getattr(module, "proj_size", 0) > 0
     if isinstance(pattern, Pattern) and pattern.arrow == "<-":
         written, read = (dimension.blocks for dimension in pattern.dimensions)
-        axis = read[0].axis if len(read) == 1 else None
-        if axis and (written, read) == ((Block(axis, blocks),), (Block(axis),)):
-            return axis
+        back = read[0].axis if len(read) == 1 else None
+        own = written[0].axis if len(written) == 1 else None
+        if (
+            back
+            and own
+            and (projected or back == own)
+            and (written, read) == ((Block(own, blocks),), (Block(back),))
+        ):
+            return back, own
+    kind = getattr(module, "mode", type(module).__name__)
+    needed = f"({blocks} h)" if blocks > 1 else "h"
     raise L0GateError(
-        f"the layout of {name!r} is {layout.to_dict()[name]!r}; torch's {module.mode} needs"
-        f" '({blocks} h) <- h', with an axis in place of h"
+        f"the layout of {name!r} is {layout.to_dict()[name]!r}; torch's {kind} needs"
+        f" '{needed} <- {'p' if projected else 'h'}', with an axis in place of"
+        f" {'h and p' if projected else 'h'}"
     )
+
+
+def room_for_projections(
+    model: nn.Module, layout: Layout, kept: Kept, sizes: Mapping[str, int], groups: Sequence[Any]
+) -> dict[str, np.ndarray]:
+    """`kept`, with closed neurons added where an LSTM would project to as many as it has.
+
+    PyTorch tells a projection by its size, which must be below the hidden size.
+    """
+    kept = dict(kept)
+    pairs = [
+        (p, h)
+        for states in recurrent_axes(model, layout).values()
+        for p, h in zip(states[0], states[-1], strict=True)
+        if p != h
+    ]
+    while short := [(p, h) for p, h in pairs if len(kept[h]) <= len(kept[p])]:
+        for p, h in short:
+            count = len(kept[p]) + 1
+            for axis in {h}.union(*(group for group in groups if h in group)):
+                closed = np.setdiff1d(np.arange(sizes[axis]), kept[axis])
+                more = closed[: max(0, count - len(kept[axis]))]
+                kept[axis] = np.sort(np.concatenate([kept[axis], more]))
+    return kept
 
 
 def resize(
@@ -117,16 +171,18 @@ def resize(
     for path, module in before.items():
         if module not in changed:
             continue
-        own = axes.get(path, ())
-        kept = [(origin.kept[axis], origin.dense_sizes[axis]) for axis in own]
+        kept = [
+            [(origin.kept[axis], origin.dense_sizes[axis]) for axis in own]
+            for own in axes.get(path, ())
+        ]
         small = module
-        if len({len(index) for index, _ in kept}) > 1:
+        if any(len({len(index) for index, _ in own}) > 1 for own in kept):
             small = _ragged(path, module, kept)
             model = _put(model, module, small)
         else:
-            _update_sizes(path, module)
-            if any(len(index) < dense for index, dense in kept) and reduces(path):
-                module.register_forward_pre_hook(ReduceStates(kept), with_kwargs=True)
+            _update_sizes(module)
+            if any(len(i) < dense for own in kept for i, dense in own) and reduces(path):
+                module.register_forward_pre_hook(ReduceStates(*kept), with_kwargs=True)
         _reduce_input(path, small, origin)
     model.zero_grad()  # gradients of the dense model came with the copy
     setattr(model, _ORIGIN, origin)
@@ -159,37 +215,49 @@ def _replace_tensors(model: nn.Module, arrays: Mapping[str, Tensor]) -> set[nn.M
     return changed
 
 
-def _update_sizes(path: str, module: nn.Module) -> None:
+def _update_sizes(module: nn.Module) -> None:
     """The attributes that say how large the arrays are."""
     if isinstance(module, nn.Embedding):
         module.num_embeddings, module.embedding_dim = module.weight.shape
     elif isinstance(module, nn.Linear):
         module.out_features, module.in_features = module.weight.shape
-    elif isinstance(module, nn.RNNBase):
-        module.input_size = module.get_parameter("weight_ih_l0").shape[1]
-        module.hidden_size = module.get_parameter("weight_hh_l0").shape[1]
+    elif isinstance(module, nn.Conv1d):
+        module.out_channels, module.in_channels = module.weight.shape[:2]
+    elif isinstance(module, nn.modules.batchnorm._BatchNorm):
+        module.num_features = len(next(t for _, t in named_tensors(module).items() if t.dim()))
+    elif isinstance(module, (nn.RNNBase, nn.RNNCellBase)):
+        suffix = "_l0" if isinstance(module, nn.RNNBase) else ""
+        module.input_size = module.get_parameter(f"weight_ih{suffix}").shape[1]
+        weight = module.get_parameter(f"weight_hh{suffix}")
+        module.hidden_size = len(weight) // gate_count(module)
+        if isinstance(module, nn.RNNBase) and module.proj_size:
+            module.proj_size = weight.shape[1]
 
 
-def _ragged(path: str, module: nn.Module, kept: Sequence[tuple[np.ndarray, int]]) -> RaggedRNN:
+def _ragged(
+    path: str, module: nn.Module, kept: Sequence[Sequence[tuple[np.ndarray, int]]]
+) -> RaggedRNN:
     assert isinstance(module, nn.RNNBase)
     check(
         type(module) in CELLS.values(),
         f"module {path!r} is a {type(module).__name__}, whose layers keep unequal numbers of"
-        " neurons; only nn.LSTM and nn.GRU themselves can be taken apart, so gate it with"
+        " neurons; only torch's own classes can be taken apart, so gate it with"
         " `equal=True` or call `shrink(equal=True)`",
     )
     weights = dict(module.named_parameters())
     first = weights["weight_ih_l0"]
     ragged = RaggedRNN(
         module.mode,
-        [len(index) for index, _ in kept],
+        [len(index) for index, _ in kept[-1]],
         first.shape[1],
         num_layers=module.num_layers,
         bias=module.bias,
         batch_first=module.batch_first,
         dropout=module.dropout,
         bidirectional=module.bidirectional,
-        kept=kept,
+        kept=kept[0],
+        kept_cells=kept[-1],
+        proj_sizes=[len(index) for index, _ in kept[0]] if module.proj_size else None,
         device="meta",  # every parameter is put in its place below
     )
     for name, own in ragged.stock_names().items():
@@ -211,17 +279,23 @@ def _put(model: nn.Module, old: nn.Module, new: nn.Module) -> nn.Module:
 
 def _reduce_input(path: str, module: nn.Module, origin: Origin) -> None:
     """A reader of the model's own inputs takes them in full and drops what is not read."""
-    key = "weight_ih_l0" if isinstance(module, (nn.RNNBase, RaggedRNN)) else "weight"
+    key, dim = "weight", -2 if isinstance(module, nn.Conv1d) else -1
+    if isinstance(module, (nn.RNNBase, RaggedRNN)):
+        key = "weight_ih_l0"
+    elif isinstance(module, nn.RNNCellBase):
+        key = "weight_ih"
+    elif isinstance(module, nn.Embedding):
+        return
     pattern = origin.layout.patterns.get(f"{path}.{key}" if path else key)
     if not isinstance(pattern, Pattern) or pattern.arrow != "<-":
         return
-    (read,) = (dimension for dimension in pattern.dimensions if dimension.reads)
+    read = next(dimension for dimension in pattern.dimensions if dimension.reads)
     if any(not origin.layout.writers(axis) for axis in read.axes):
         whole = {axis: np.arange(size) for axis, size in origin.dense_sizes.items()}
         dense = len(positions(read, origin.dense_sizes, whole))
         index = positions(read, origin.dense_sizes, origin.kept)
         if len(index) < dense:
-            module.register_forward_pre_hook(ReduceInput(index, dense))
+            module.register_forward_pre_hook(ReduceInput(index, dense, dim))
 
 
 def attach(small: nn.Module, certificate: Certificate | None) -> None:

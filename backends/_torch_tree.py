@@ -15,6 +15,7 @@ from torch.nn.utils.rnn import PackedSequence
 from l0gate._errors import L0GateError
 
 Module = TypeVar("Module", bound=nn.Module)
+Function = TypeVar("Function", bound=Callable[..., Any])
 Inputs = tuple[tuple[Any, ...], dict[str, Any]]  # args and kwargs
 
 
@@ -71,6 +72,12 @@ def copied(model: Module, *, share: bool = False) -> Module:
             f"the model {type(model).__name__} cannot be copied, which l0gate does to leave it"
             f" untouched: {type(error).__name__}: {error}"
         ) from error
+
+
+def eager(function: Function) -> Function:
+    """The function, left as it is where `torch.compile` would trace it."""
+    left: Function = torch.compiler.disable(function)  # type: ignore[no-untyped-call]
+    return left
 
 
 @contextmanager

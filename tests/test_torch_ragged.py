@@ -18,23 +18,30 @@ from torch_models import assert_close
 from l0gate import L0GateError
 from l0gate.backends._torch_ragged import CELLS, RaggedRNN
 
-WIDTH, H = 3, 4
+WIDTH, H, P = 3, 4, 2
+pytestmark = pytest.mark.filterwarnings("ignore:.*with projections is not supported:UserWarning")
 
 
 @st.composite
 def pairs(draw: st.DrawFn) -> tuple[nn.Module, RaggedRNN]:
     """A stock module, and a ragged one of the same sizes and weights."""
-    mode = draw(st.sampled_from(["LSTM", "GRU"]))
-    options = {
+    mode = draw(st.sampled_from(list(CELLS)))
+    options: dict[str, Any] = {
         "num_layers": draw(st.integers(1, 3)),
         "bidirectional": draw(st.booleans()),
         "bias": draw(st.booleans()),
         "batch_first": draw(st.booleans()),
     }
     torch.manual_seed(draw(st.integers(0, 99)))
-    stock = CELLS[mode](WIDTH, H, **options).double()
     count = options["num_layers"] * (1 + options["bidirectional"])
-    ragged = RaggedRNN(mode, [H] * count, WIDTH, dtype=torch.float64, **options)
+    own: dict[str, Any] = {}
+    stocks: dict[str, Any] = {}
+    if mode == "LSTM" and draw(st.booleans()):
+        own["proj_sizes"], stocks["proj_size"] = [P] * count, P
+    if mode == "RNN_RELU":
+        stocks["nonlinearity"] = "relu"
+    stock = CELLS[mode](WIDTH, H, **options, **stocks).double()
+    ragged = RaggedRNN(mode, [H] * count, WIDTH, dtype=torch.float64, **options, **own)
     names = ragged.stock_names()
     ragged.load_state_dict({names[name]: value for name, value in stock.state_dict().items()})
     return stock, ragged
@@ -43,6 +50,7 @@ def pairs(draw: st.DrawFn) -> tuple[nn.Module, RaggedRNN]:
 def states_for(rnn: Any, *shape: int, size: int = H) -> Any:
     count = rnn.num_layers * (1 + rnn.bidirectional)
     h, c = torch.randn(2, count, *shape, size, dtype=torch.float64)
+    h = h[..., : rnn.output_sizes[0]] if rnn.output_sizes != rnn.hidden_sizes else h
     return (h, c) if rnn.mode == "LSTM" else h
 
 
@@ -83,7 +91,7 @@ def test_packed_sequences_run_to_their_own_ends(
     assert_same(stock, ragged, x, states_for(ragged, len(lengths)) if with_state else None)
 
 
-@pytest.mark.parametrize("mode", ["LSTM", "GRU"])
+@pytest.mark.parametrize("mode", list(CELLS))
 def test_layers_and_directions_have_their_own_sizes(mode: str) -> None:
     rnn = RaggedRNN(mode, [2, 3, 5, 1], WIDTH, num_layers=2, bidirectional=True)
     y, last = rnn(torch.randn(6, 4, WIDTH))
@@ -94,7 +102,7 @@ def test_layers_and_directions_have_their_own_sizes(mode: str) -> None:
     assert rnn(middle, first)[0].shape == (3, 4, 6)
 
 
-@pytest.mark.parametrize("mode", ["LSTM", "GRU"])
+@pytest.mark.parametrize("mode", list(CELLS))
 def test_whole_equals_step_by_step(mode: str) -> None:
     rnn = RaggedRNN(mode, [2, 5], WIDTH, num_layers=2, dtype=torch.float64)
     x = torch.randn(6, 4, WIDTH, dtype=torch.float64)
@@ -107,7 +115,7 @@ def test_whole_equals_step_by_step(mode: str) -> None:
     assert_close(listed(state), listed(last))
 
 
-@pytest.mark.parametrize("mode", ["LSTM", "GRU"])
+@pytest.mark.parametrize("mode", list(CELLS))
 def test_states_of_the_dense_size_are_reduced(mode: str) -> None:
     kept = [(np.array([0, 3]), H), (np.array([1, 2, 3]), H)]
     rnn = RaggedRNN(mode, [2, 3], WIDTH, num_layers=2, kept=kept, dtype=torch.float64)
@@ -120,6 +128,32 @@ def test_states_of_the_dense_size_are_reduced(mode: str) -> None:
     assert_close(list(rnn(x, dense)), list(expected))
     mixed = [(part[0], part_small[1]) for part, part_small in zip(parts, small, strict=True)]
     assert_close(list(rnn(x, tuple(mixed) if mode == "LSTM" else mixed[0])), list(expected))
+
+
+def test_projected_states_of_the_dense_size_are_reduced() -> None:
+    kept = [(np.array([0, 1]), 3), (np.array([2]), 3)]
+    kept_cells = [(np.array([0, 1, 3]), H), (np.array([1, 2]), H)]
+    rnn = RaggedRNN(
+        *("LSTM", [3, 2], WIDTH),
+        num_layers=2,
+        proj_sizes=[2, 1],
+        kept=kept,
+        kept_cells=kept_cells,
+        dtype=torch.float64,
+    )
+    assert rnn.hidden_size == H
+    h, c = torch.randn(2, 5, 3).double(), torch.randn(2, 5, H).double()
+    small = (
+        tuple(h[i][:, index] for i, (index, _) in enumerate(kept)),
+        tuple(c[i][:, index] for i, (index, _) in enumerate(kept_cells)),
+    )
+    x = torch.randn(7, 5, WIDTH, dtype=torch.float64)
+    y, last = rnn(x, (h, c))
+    assert y.shape == (7, 5, 1)
+    assert [tuple(part.shape) for part in (*last[0], *last[1])] == [(5, 2), (5, 1), (5, 3), (5, 2)]
+    assert_close([y, *last], [rnn(x, small)[0], *rnn(x, small)[1]])
+    with pytest.raises(L0GateError, match=r"a state of 2 neurons; its .* has 1 \(or 3, the dense"):
+        rnn(x, (small[0][:1] * 2, small[1]))
 
 
 def test_dropout_lies_between_layers_in_training_only() -> None:
@@ -161,5 +195,7 @@ def test_sizes_must_be_one_per_layer_and_direction() -> None:
         L0GateError, match=r"`hidden_sizes` has 1 entries; 2 layers of 1 directions"
     ):
         RaggedRNN("GRU", [2], WIDTH, num_layers=2)
-    with pytest.raises(L0GateError, match="`mode` is 'RNN'; it must be one of LSTM, GRU"):
+    with pytest.raises(
+        L0GateError, match="`mode` is 'RNN'; it must be one of LSTM, GRU, RNN_TANH, RNN_RELU"
+    ):
         RaggedRNN("RNN", [2], WIDTH)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -20,7 +22,10 @@ from l0gate import L0GateError, Layout
 from l0gate._chain import Chain
 from l0gate.backends._torch_trace import derive
 
-pytestmark = pytest.mark.filterwarnings("ignore:every gate of axis:UserWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:every gate of axis:UserWarning"),
+    pytest.mark.filterwarnings("ignore:these neurons stay whole:UserWarning"),
+]
 
 
 @given(chains())
@@ -167,7 +172,7 @@ def test_concatenation_puts_axes_side_by_side() -> None:
     model = Model(joined)
     model.wide = nn.Parameter(torch.randn(3, 26))
     gated = l0gate.gate(model, example_inputs=tokens(), strength=1e-3)
-    assert gated.layout.to_dict()["wide"] == "_ <- (h1 + h1 + 2 + h1)"
+    assert gated.layout.to_dict()["wide"] == "_ <- (2 h1 + 2 + h1)"
     set_gates(gated)
     assert gated.shrink().certificate.max_abs_difference < 1e-12
 
@@ -297,32 +302,49 @@ REFUSED: dict[str, tuple[Callable[..., Any], str, str]] = {
 @pytest.mark.parametrize("name", REFUSED)
 def test_what_is_not_followed_names_module_axis_and_the_way_round(name: str) -> None:
     run, axis, message = REFUSED[name]
-    with pytest.raises(L0GateError, match=rf"axis '{axis}': [^\n]*{message}[^\n]*\ngive `freeze="):
-        l0gate.gate(Model(run), example_inputs=tokens(), strength=1e-3)
-    gated = l0gate.gate(Model(run), example_inputs=tokens(), strength=1e-3, freeze=[axis])
-    set_gates(gated)
-    assert len(gated.shrink().certificate.kept[axis]) == 8
+    where = rf"axis '{axis}': [^\n]*{message}[^\n]*\n"
+    with pytest.raises(L0GateError, match=rf"{where}give `freeze="):
+        l0gate.gate(Model(run), example_inputs=tokens(), strength=1e-3, strict=True)
+    with pytest.warns(UserWarning, match=rf"{where}`freeze=\['{axis}'\]` accepts that"):
+        warned = l0gate.gate(Model(run), example_inputs=tokens(), strength=1e-3)
+    assert re.search(message, warned.frozen[axis])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        asked = l0gate.gate(
+            Model(run), example_inputs=tokens(), strength=1e-3, freeze=[axis], strict=True
+        )
+    assert asked.frozen == {axis: "named in `freeze`"}
+    for gated in (warned, asked):
+        set_gates(gated)
+        small = gated.shrink()
+        assert len(small.certificate.kept[axis]) == 8
+        assert len(small.certificate.kept["h0"]) < 8
 
 
-def test_neurons_that_meet_others() -> None:
+def test_neurons_that_meet_others_become_one_axis() -> None:
     model = Model(residual)
     model.lift = nn.GRU(6, 8)
     model.run = lambda m, x: m.out(hidden(m, x) + m.lift(m.table(x))[0])
-    with pytest.raises(L0GateError, match=r"(?s)'h1': .*add, where it meets other.*'h2': "):
-        l0gate.gate(model, example_inputs=tokens(), strength=1e-3)
+    gated = l0gate.gate(model, example_inputs=tokens(), strength=1e-3)
+    assert gated.layout.to_dict()["lift.weight_hh_l0"] == "(3 h1) <- h1"
+    assert gated.layout.axes == ("x", "h0", "h1")
+    set_gates(gated)
+    assert gated.shrink().certificate.max_abs_difference < 1e-12
 
 
 def test_a_state_handed_to_another_module() -> None:
     model = Model(handed_on, nn.GRU)
     model.second = nn.GRU(6, 8, num_layers=2)
-    with pytest.raises(L0GateError, match=r"'second' \(GRU\) takes it as its initial state"):
-        l0gate.gate(model, example_inputs=tokens(), strength=1e-3)
-    gated = l0gate.gate(model, example_inputs=tokens(), strength=1e-3, freeze=["h0", "h1"])
-    set_gates(gated)  # the second module takes the whole state and reduces it
+    gated = l0gate.gate(model, example_inputs=tokens(), strength=1e-3)
+    assert gated.layout.axes == ("x", "h0", "h1")  # layer by layer the same
+    set_gates(gated)
     assert gated.shrink().certificate.max_abs_difference < 1e-12
+    frozen = l0gate.gate(model, example_inputs=tokens(), strength=1e-3, freeze=["h0"])
+    set_gates(frozen)
+    assert frozen.shrink().certificate.max_abs_difference < 1e-12
 
 
-def test_tied_weights_are_refused_or_described_by_hand() -> None:
+def test_tied_weights_are_one_axis_derived_or_described_by_hand() -> None:
     class Tied(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -333,8 +355,7 @@ def test_tied_weights_are_refused_or_described_by_hand() -> None:
             y: Tensor = self.out(self.rnn(self.table(x))[0])
             return y
 
-    with pytest.raises(L0GateError, match=r"'table\.weight' is used in two ways, .* module 'out'"):
-        l0gate.gate(Tied(), example_inputs=tokens(), strength=1e-3)
+    derived = l0gate.gate(Tied(), example_inputs=tokens(), strength=1e-3, strict=True)
     patterns = {
         "table.weight": "_ <- e",
         "out.bias": "_",
@@ -343,11 +364,14 @@ def test_tied_weights_are_refused_or_described_by_hand() -> None:
         "rnn.bias_ih_l0": "(3 e)",
         "rnn.bias_hh_l0": "(3 e)",
     }
-    gated = l0gate.gate(Tied(), layout=Layout(patterns), example_inputs=tokens(), strength=1e-3)
-    set_gates(gated)
-    small = gated.shrink()
-    assert small.out.weight is small.table.weight
-    assert small.out.in_features == small.table.embedding_dim < 6
+    named = {name: text.replace("e", "h0") for name, text in patterns.items()}
+    assert derived.layout.to_dict() == named
+    by_hand = l0gate.gate(Tied(), layout=Layout(patterns), example_inputs=tokens(), strength=1e-3)
+    for gated in (derived, by_hand):
+        set_gates(gated)
+        small = gated.shrink()
+        assert small.out.weight is small.table.weight
+        assert small.out.in_features == small.table.embedding_dim < 6
     twice = Layout({**patterns, "out.weight": "_ <- e"})
     with pytest.raises(
         L0GateError, match=r"'out\.weight', which is the same tensor as 'table\.weight'"
@@ -368,7 +392,7 @@ def test_a_reader_whose_weight_is_computed_is_refused() -> None:
         model = Language()
         model.decoder = norm(model.decoder)
         with pytest.raises(L0GateError, match=message):
-            l0gate.gate(model, example_inputs=tokens(), strength=1e-3)
+            l0gate.gate(model, example_inputs=tokens(), strength=1e-3, strict=True)
         with pytest.raises(L0GateError, match=r"'decoder\.weight', which is computed"):
             l0gate.gate(model, layout=layout, strength=1e-3)
 
@@ -382,25 +406,26 @@ def test_computed_weights_elsewhere_do_not_matter() -> None:
         "h1",
     }
     model.rnn = nn.utils.parametrizations.weight_norm(model.rnn, "weight_hh_l0")
-    with pytest.raises(L0GateError, match=r"module 'rnn' .* has a weight that is computed"):
+    message = r"module 'rnn' \(ParametrizedLSTM\) has a weight that is computed"
+    with pytest.raises(L0GateError, match=rf"(?s)no recurrent layer .* could be gated.*{message}"):
         l0gate.gate(model, example_inputs=tokens(), strength=1e-3)
+    model.second = nn.GRU(8, 8)
+    model.run = lambda m, x: m.out(m.second(hidden(m, x))[0]) + m.gain(torch.ones(3))
+    with pytest.warns(UserWarning, match=message):
+        gated = l0gate.gate(model, example_inputs=tokens(), strength=1e-3)
+    assert re.search(message, gated.frozen["x"])
+    set_gates(gated)
+    assert len(gated.shrink().certificate.kept["h0"]) < 8
+    with pytest.raises(L0GateError, match=message):
+        l0gate.gate(model, example_inputs=tokens(), strength=1e-3, strict=True)
 
 
-@pytest.mark.filterwarnings("ignore:LSTM with projections is not supported:UserWarning")
 def test_recurrent_modules_are_never_left_out_in_silence() -> None:
-    language = Language()
-    language.rnn = nn.LSTM(6, 8, proj_size=3)
-    language.decoder = nn.Linear(3, 11)
-    with pytest.raises(L0GateError, match=r"module 'rnn' \(LSTM\) has proj_size"):
-        l0gate.gate(language, example_inputs=tokens(), strength=1e-3)
-    plain = Model(lambda m, x: m.out(hidden(m, x)), nn.RNN)
-    with pytest.raises(L0GateError, match=r"module 'rnn' \(RNN\) is not followed yet"):
-        l0gate.gate(plain, example_inputs=tokens(), strength=1e-3)
     model = Model(lambda m, x: m.out(hidden(m, x)))
     model.spare = nn.GRU(6, 8)
     with pytest.warns(UserWarning, match=r"'spare' \(GRU\) did not run on `example_inputs`"):
         l0gate.gate(model, example_inputs=tokens(), strength=1e-3)
-    with pytest.raises(L0GateError, match=r"no nn\.LSTM or nn\.GRU of the model ran"):
+    with pytest.raises(L0GateError, match=r"no recurrent layer of torch's own that could"):
         l0gate.gate(nn.Linear(2, 2), example_inputs=torch.zeros(1, 2), strength=1e-3)
 
 
@@ -409,7 +434,7 @@ def test_an_embedding_that_is_normed_stays_whole_when_asked() -> None:
         return m.out(m.rnn(F.layer_norm(m.table(x), (6,)))[0])
 
     with pytest.raises(L0GateError, match=r"axis 'x': the model's own forward .* layer_norm"):
-        l0gate.gate(Model(normed), example_inputs=tokens(), strength=1e-3)
+        l0gate.gate(Model(normed), example_inputs=tokens(), strength=1e-3, strict=True)
     gated = l0gate.gate(Model(normed), example_inputs=tokens(), strength=1e-3, freeze=["x"])
     assert gated.layout.to_dict()["table.weight"] == "_ -> _"
     assert set(gated.layout.axes) == {"h0", "h1"}

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 import l0gate
+from l0gate._chain import Chain
 
 torch.set_num_threads(1)  # the models are tiny, and test processes share the cores
 FLOAT64 = {"rtol": 1e-10, "atol": 1e-12}
@@ -62,6 +63,12 @@ class Language(nn.Module):
     def forward(self, x: Tensor, state: Any = None) -> tuple[Tensor, Any]:
         y, state = self.rnn(self.dropout(self.embedding(x)), state)
         return self.decoder(self.dropout(y)), state
+
+
+def prunable(case: Mapping[str, Any]) -> bool:
+    """Whether a chain has neurons that may go: the caller sees those of its last layer."""
+    chain = Chain(case["layers"])
+    return bool(set(chain.layout.axes) - set(chain.frozen) - {chain.input_axis})
 
 
 def tokens(steps: int = 5, batch: int = 3, vocabulary: int = 11, seed: int = 0) -> Tensor:
