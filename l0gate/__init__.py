@@ -10,6 +10,7 @@ from l0gate._hard_concrete import HardConcrete
 from l0gate._layout import Layout
 from l0gate._plugins import get_backend, hookimpl
 from l0gate._pruner import Pruner
+from l0gate._report import report
 from l0gate._tensor import Backend
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "get_backend",
     "hookimpl",
     "load",
+    "report",
     "save",
 ]
 __version__ = "0.1.0"

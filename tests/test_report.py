@@ -1,0 +1,195 @@
+"""The report of a gate state: figures that agree with `shrink`, text, JSON and picture."""
+
+from __future__ import annotations
+
+import json
+import sys
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import l0gate
+from l0gate import Budget, L0GateError, Layout, Pruner
+
+PARAMETERS = {
+    "embedding.weight": np.ones((7, 4)),
+    "rnn.w": np.ones((12, 4)),
+    "rnn.u": np.ones((12, 3), np.float32),
+    "decoder.weight": np.ones((2, 3)),
+    "scale": np.ones(5),
+}
+LAYOUT = Layout(
+    {
+        "embedding.weight": "_ -> x",
+        "rnn.w": "(4 h) <- x",
+        "rnn.u": "(4 h) <- h",
+        "decoder.weight": "_ <- h",
+    },
+    uses={"embedding.weight": 0},
+)
+GATES = {"x": [3.0, 0.0, -1.0, -5.0], "h": [3.0, -5.0, 0.5]}
+
+
+def made(budget: Budget | None = None, **options: Any) -> tuple[Pruner, dict[str, Any]]:
+    pruner = Pruner(LAYOUT, budget, None if budget else 1e-3, **options)
+    gates = {axis: values for axis, values in GATES.items() if axis not in pruner.freeze}
+    return pruner, pruner.init(PARAMETERS, log_alpha=gates)
+
+
+class Gated:
+    """The least that `report` asks of a gated model."""
+
+    frozen = {"x": "the caller sees it"}  # noqa: RUF012
+
+    def __init__(self) -> None:
+        self.pruner, self.state = made(freeze=["x"])
+
+    def gate_state(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+        return self.state, PARAMETERS
+
+
+def test_the_axes_as_their_gates_are() -> None:
+    rows = l0gate.report(*made()).to_dict()["axes"]
+    x = {"axis": "x", "before": 4, "open": 1, "half_open": 2, "closed": 1, "after": 3}
+    h = {"axis": "h", "before": 3, "open": 1, "half_open": 1, "closed": 1, "after": 2}
+    assert rows == [{**x, "frozen": None}, {**h, "frozen": None}]
+
+
+@pytest.mark.filterwarnings("ignore:the gates stalled:UserWarning")
+def test_after_is_what_shrink_keeps() -> None:
+    pruner, state = made(Budget(parameters=0.3))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = l0gate.report(pruner, state, PARAMETERS)
+    with pytest.warns(UserWarning, match="were cut to meet the budget"):
+        small, kept = pruner.shrink(PARAMETERS, state)
+    assert {a.axis: a.after for a in found.axes} == {a: len(index) for a, index in kept.items()}
+    assert found.total() == tuple(
+        sum(p.size for p in given.values()) for given in (PARAMETERS, small)
+    )
+    assert found.total("bytes") == tuple(
+        sum(p.nbytes for p in given.values()) for given in (PARAMETERS, small)
+    )
+    assert not found.selected
+    assert found.budget.after <= found.budget.limit == pruner.limit
+
+
+def test_what_each_part_costs() -> None:
+    parts = {p.part: p for p in l0gate.report(*made(), PARAMETERS).parts}
+    assert list(parts) == ["embedding", "rnn", "decoder", "not in the layout"]
+    assert parts["rnn"].parameters == ("rnn.w", "rnn.u")
+    assert parts["rnn"].before == {
+        "parameters": 84,
+        "bytes": 48 * 8 + 36 * 4,
+        "multiply_adds": 84,
+    }
+    assert parts["rnn"].after["parameters"] == 8 * 3 + 8 * 2
+    assert parts["embedding"].after == {"parameters": 21, "bytes": 168, "multiply_adds": 0}
+    outside = {"parameters": 5, "bytes": 40, "multiply_adds": None}
+    assert parts["not in the layout"].before == parts["not in the layout"].after == outside
+
+
+def test_layers_and_directions_are_parts_of_their_own() -> None:
+    layout = Layout.lstm(2, bidirectional=True)
+    shapes = {"embedding.weight": (9, 4), "decoder.weight": (9, 6), "decoder.bias": (9,)}
+    for k, width in ((0, 4), (1, 6)):
+        for suffix in ("", "_reverse"):
+            shapes[f"rnn.weight_ih_l{k}{suffix}"] = (12, width)
+            shapes[f"rnn.weight_hh_l{k}{suffix}"] = (12, 3)
+            shapes[f"rnn.bias_ih_l{k}{suffix}"] = shapes[f"rnn.bias_hh_l{k}{suffix}"] = (12,)
+    parameters = {name: np.ones(shape) for name, shape in shapes.items()}
+    pruner = Pruner(layout, strength=0.0)
+    found = l0gate.report(pruner, pruner.init(parameters), parameters)
+    names = ["rnn (f0)", "rnn (b0)", "rnn (f1)", "rnn (b1)"]
+    assert [p.part for p in found.parts] == ["embedding", *names, "decoder"]
+    assert found.parts[1].before["parameters"] == 12 * 4 + 12 * 3 + 24
+
+
+@pytest.mark.filterwarnings("ignore:the gates stalled:UserWarning")
+def test_after_the_selection() -> None:
+    pruner, state = made(Budget(parameters=0.25, of="recurrent"))
+    state = pruner.select(pruner.update(state, 0.75), PARAMETERS)
+    found = l0gate.report(pruner, state, PARAMETERS)
+    assert found.selected
+    assert found.progress == 0.75
+    assert (found.forced_open, found.forced_closed) == tuple(state["forced"])
+    assert found.forced_open + found.forced_closed > 0
+    assert found.budget.before == 84
+    assert found.budget.target == found.budget.goal == 0.25
+    assert f"against their gates, {found.forced_open} were opened" in str(found)
+    assert "21 of 84 recurrent parameters" in str(found)
+
+
+def test_without_parameters_there_are_no_parts() -> None:
+    found = l0gate.report(*made())
+    assert found.parts == ()
+    assert found.to_dict()["total"] is None
+    assert "part" not in str(found).split()
+    assert found.budget.limit is None
+    assert "Of 118 parameters the small model has 65" in str(found)
+    with pytest.raises(L0GateError, match="give `parameters` to `report`"):
+        found.total()
+
+
+def test_a_frozen_axis_says_why() -> None:
+    by_hand, gated = l0gate.report(*made(freeze=["x"])), l0gate.report(Gated())
+    assert by_hand.axes[0].frozen == "named in `freeze`"
+    assert gated.axes[0].frozen == "the caller sees it"
+    assert (gated.axes[0].open, gated.axes[0].after, gated.axes[1].frozen) == (4, 4, None)
+    assert "whole: the caller sees it" in str(gated)
+    assert gated.total()[0] == sum(p.size for p in PARAMETERS.values())
+
+
+def test_json_holds_every_figure() -> None:
+    found = l0gate.report(*made(Budget(bytes=0.5, of=["rnn.w", "rnn.u"])), PARAMETERS)
+    content = found.to_dict()
+    assert json.loads(json.dumps(content, allow_nan=False)) == content
+    assert content["total"]["after"]["parameters"] == found.total()[1]
+    assert content["budget"]["of"] == ["rnn.w", "rnn.u"]
+    assert "bytes of rnn.w, rnn.u" in str(found)
+
+
+def test_a_gated_torch_model() -> None:
+    torch = pytest.importorskip("torch")
+    model = torch.nn.Sequential(torch.nn.Linear(3, 8), torch.nn.Tanh(), torch.nn.Linear(8, 2))
+    layout = Layout({"0.weight": "h <- _", "0.bias": "h", "2.weight": "_ <- h"})
+    gated = l0gate.gate(
+        model, example_inputs=torch.ones(1, 3), layout=layout, strength=1e-3, freeze=["h"]
+    )
+    found = l0gate.report(gated)
+    assert found.total() == (8 * 3 + 8 + 16 + 2,) * 2
+    assert [p.part for p in found.parts] == ["0", "2", "not in the layout"]
+    assert found.axes[0].frozen == gated.frozen["h"]
+
+
+@pytest.mark.parametrize("suffix", [".png", ".PDF", ".svg"])
+@pytest.mark.parametrize("parameters", [None, PARAMETERS])
+def test_the_picture(tmp_path: Path, suffix: str, parameters: Any) -> None:
+    pytest.importorskip("matplotlib")
+    path = tmp_path / f"report{suffix}"
+    l0gate.report(*made(Budget(parameters=0.5), freeze=["x"]), parameters).plot(path)
+    start = {".png": b"\x89PNG", ".PDF": b"%PDF", ".svg": b"<?xml"}[suffix]
+    assert path.read_bytes().startswith(start)
+
+
+def test_refusals(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pruner, state = made()
+    with pytest.raises(L0GateError, match="`gated` is int; it must be a gated model"):
+        l0gate.report(3)
+    with pytest.raises(L0GateError, match="`state` is None; with a Pruner"):
+        l0gate.report(pruner)
+    with pytest.raises(L0GateError, match="give `state` and `parameters` with a Pruner only"):
+        l0gate.report(Gated(), state)
+    with pytest.raises(L0GateError, match="has met no parameters yet"):
+        l0gate.report(Pruner(LAYOUT, strength=0.0), state)
+    found = l0gate.report(pruner, state, PARAMETERS)
+    with pytest.raises(L0GateError, match="`measure` is 'speed'"):
+        found.total("speed")
+    with pytest.raises(L0GateError, match=r"must end in \.png, \.pdf, \.svg"):
+        found.plot(tmp_path / "report.jpg")
+    monkeypatch.setitem(sys.modules, "l0gate._report_picture", None)
+    with pytest.raises(L0GateError, match=r"l0gate\[plot\]"):
+        found.plot(tmp_path / "report.png")
