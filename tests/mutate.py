@@ -33,7 +33,7 @@ OTHERS_LAB = "others"
 KILLED, TYPED, SURVIVED, UNSEEN = "killed", "refused by mypy", "survived", "not run"
 QUICK = "hard_concrete notation layout cost budget tensor plugins pruner cli_parts chain testing"
 OTHERS = "archive cli property_gradients property_shrinking property_stateful testing_torch"
-OTHERS += " torch_backend torch_gated torch_ragged"
+OTHERS += " torch_backend torch_gated torch_ragged report"
 REFERENCE = "reference_cells reference_objective reference_streaming reference_net reference_torch"
 REFERENCE += " property_gradients jit"
 
