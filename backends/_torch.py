@@ -91,7 +91,7 @@ class TorchBackend(Backend):
         return isinstance(model, nn.Module)
 
     def gate_model(self, model: Any, **options: Any) -> Any:
-        from l0gate.backends._torch_gated import gate_model
+        from l0gate.backends._torch_gate_model import gate_model
 
         return gate_model(model, **options)
 

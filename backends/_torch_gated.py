@@ -2,116 +2,37 @@
 
 from __future__ import annotations
 
-import math
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from types import MappingProxyType
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from l0gate._budget import Budget
 from l0gate._chain import Chain
-from l0gate._errors import L0GateError, check
-from l0gate._fold import fold, keep
-from l0gate._hard_concrete import HardConcrete
+from l0gate._errors import L0GateError
+from l0gate._fold import fold
 from l0gate._layout import Layout
-from l0gate._pruner import _JITTER, Pruner
+from l0gate._pruner import Pruner
 from l0gate.backends._torch_distill import Teacher
 from l0gate.backends._torch_examples import (
     Examples,
-    Observed,
-    Runner,
-    conventional_inputs,
-    find_chain,
-    layers_of,
     observe,
 )
+from l0gate.backends._torch_gate_state import WORD, GateState, warm
+from l0gate.backends._torch_shrink import shrink_model
 from l0gate.backends._torch_small import (
-    Origin,
-    attach,
-    equal_groups,
     named_tensors,
-    recurrent_axes,
-    resize,
-    room_for_projections,
 )
-from l0gate.backends._torch_trace import (
-    ASKED,
-    Derived,
-    check_some_free,
-    derive,
-    warn_of_whole,
+from l0gate.backends._torch_tree import (
+    eager,
+    kept_inputs,
 )
-from l0gate.backends._torch_tree import Inputs, as_inputs, copied, eager, map_tensors, tensors
 
-_CONTROLLER = ("multipliers", "progress", "forced")
-_WORD = 2**64  # seeds are below it
-_WARM = 0.95  # the probability that a gate sampled at a warm start is exactly 1
 _NOT_FLAT = "RNN module weights are not part of single contiguous chunk of memory"
 SEQUENCES = 3  # inputs that a certificate compares on
-
-
-class GateState(nn.Module):
-    """The gate state of a `Pruner` as parameters (log_alpha) and buffers (all else).
-
-    `.half()`, `.double()` and `.to(dtype)` leave it as it is, since gates and penalty need
-    float32; `.to(device)` moves it. The generator of the noise travels in `state_dict` too.
-    """
-
-    progress: Tensor
-
-    def __init__(self, state: Mapping[str, Any], seed: int) -> None:
-        super().__init__()
-        self.axes = tuple(state["log_alpha"])
-        for axis in self.axes:
-            # A prefix keeps the names of axes apart from those of a module's own attributes.
-            self.register_parameter(f"log_alpha_{axis}", nn.Parameter(state["log_alpha"][axis]))
-            self.register_buffer(f"mask_{axis}", state["mask"][axis])
-        for name in _CONTROLLER:
-            self.register_buffer(name, state[name])
-        self.rng = (int(seed), 0)
-
-    def log_alpha(self) -> dict[str, nn.Parameter]:
-        return {axis: self.get_parameter(f"log_alpha_{axis}") for axis in self.axes}
-
-    def read(self) -> dict[str, Any]:
-        """The state as `Pruner` takes it."""
-        return {
-            "log_alpha": self.log_alpha(),
-            "mask": {axis: self.get_buffer(f"mask_{axis}") for axis in self.axes},
-            # Copies: `write` changes the buffers, and a penalty's graph may still need these.
-            **{name: self.get_buffer(name).clone() for name in _CONTROLLER},
-        }
-
-    @torch.no_grad()
-    def write(self, state: Mapping[str, Any]) -> None:
-        """Take over a state, in place."""
-        for axis, values in self.log_alpha().items():
-            values.copy_(state["log_alpha"][axis])
-            self.get_buffer(f"mask_{axis}").copy_(state["mask"][axis])
-        for name in _CONTROLLER:
-            self.get_buffer(name).copy_(state[name])
-
-    def get_extra_state(self) -> Tensor:
-        seed, drawn = self.rng
-        signed = seed - _WORD if 2 * seed >= _WORD else seed
-        return torch.tensor((signed, drawn), dtype=torch.int64)
-
-    def set_extra_state(self, state: Tensor) -> None:
-        seed, drawn = state.tolist()
-        self.rng = (seed % _WORD, drawn)
-
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> GateState:
-        def moved(tensor: Tensor) -> Tensor:
-            new = fn(tensor)
-            return new.to(tensor.dtype) if tensor.is_meta else tensor.to(new.device)
-
-        super()._apply(moved, recurse)  # type: ignore[no-untyped-call]
-        return self
 
 
 class GatedModule(nn.Module):
@@ -166,7 +87,7 @@ class GatedModule(nn.Module):
         self.gate_learning_rate = gate_learning_rate
         state = pruner.init(self._tensors(), seed)
         if warm_start:
-            state = _warm(state, pruner.hard_concrete)
+            state = warm(state, pruner.hard_concrete)
         self.gates = GateState(state, seed)
         self.equal = equal
         self._examples = examples
@@ -311,7 +232,7 @@ class GatedModule(nn.Module):
         """
         examples = self._examples
         if example_inputs is not None:
-            inputs = _kept_inputs(example_inputs)
+            inputs = kept_inputs(example_inputs)
             examples = Examples(inputs, observe(self.model, inputs).tokens, self._device)
         if examples is None:
             raise L0GateError(
@@ -320,7 +241,7 @@ class GatedModule(nn.Module):
             )
         with torch.no_grad():
             state = self.pruner.settle(self.gates.read(), self._tensors())
-            return _shrink(
+            return shrink_model(
                 self.model,
                 self.pruner,
                 state,
@@ -365,7 +286,7 @@ class GatedModule(nn.Module):
             seed, drawn = self.gates.rng
             # The generator is the same on all processes, so that one checkpoint serves them all;
             # what each draws from it is its own.
-            rng = (seed + _rank() * _WORD, drawn)
+            rng = (seed + _rank() * WORD, drawn)
             self._noise, (_, drawn) = self.pruner.noise(self.gates.read(), rng)
             self.gates.rng = (seed, drawn)
             self._drawn = _Drawn(self)
@@ -406,302 +327,3 @@ def _expect_weights_in_pieces() -> None:
     """
     if not any(entry[1] and entry[1].pattern == _NOT_FLAT for entry in warnings.filters):
         warnings.filterwarnings("ignore", message=_NOT_FLAT)
-
-
-def _warm(state: dict[str, Any], gates: HardConcrete) -> dict[str, Any]:
-    """A fresh state with its gates further open: sampled ones are mostly 1, test-time ones all."""
-    full = gates.initial_log_alpha(1.0)
-    room = gates.highest - _JITTER
-    check(
-        room > full,
-        f"`warm_start` needs gates that can be 1: `highest` is {gates.highest}; it must be above"
-        f" {full + _JITTER:.3f}",
-    )
-    # P(gate = 1) = sigmoid(log_alpha - beta logit(s)), s being what is stretched to 1.
-    stretched = math.log((1.0 - gates.gamma) / (gates.zeta - 1.0))
-    mostly = gates.beta * stretched + math.log(_WARM / (1.0 - _WARM))
-    shift = min(max(mostly, full), room) - gates.initial_log_alpha(gates.initial)
-    log_alpha = {axis: gates.clamp(values + shift) for axis, values in state["log_alpha"].items()}
-    return {**state, "log_alpha": log_alpha}
-
-
-def gate_model(
-    model: nn.Module,
-    *,
-    example_inputs: Any = None,
-    layout: Layout | None = None,
-    budget: Budget | None = None,
-    strength: float | None = None,
-    gates: HardConcrete | None = None,
-    equal: bool = False,
-    freeze: Sequence[str] = (),
-    gate_learning_rate: float = 0.06,
-    seed: int = 0,
-    strict: bool = False,
-    warm_start: bool = False,
-    distill: bool | str = False,
-) -> GatedModule:
-    """Gate a torch model: see `l0gate.gate`.
-
-    `example_inputs` is a tuple of arguments, a dict of named ones, or a single tensor. Without a
-    `layout` they are run through a copy of the model to derive one. `equal=True` keeps one number
-    of neurons for all layers and directions of a recurrent module; the axes in `freeze` keep all.
-    So do, with a warning, those whose neurons cannot be followed to whoever reads them; `strict`
-    makes that an error. The result's `frozen` maps every axis that stays whole to the reason.
-
-    `warm_start=True` is for a trained model. It starts with gates that are exactly 1 with a
-    probability of 0.95 when sampled; on average |gate - 1| is 0.014, where a fresh gate has 0.10.
-    The outputs of a trained LSTM of 2 x 48 neurons are then 10% off in training mode (root mean
-    square, relative to that of the outputs), and 30% from fresh gates. At test time all gates are
-    1, and eval mode gives the model's own outputs.
-
-    `distill=True` keeps a frozen copy of the model as the teacher of `GatedModule.distill`, which
-    compares outputs; `distill="kl"` compares logits.
-    """
-    _check_model(model)
-    check(
-        distill in (False, True, "kl"),
-        f"`distill` is {distill!r}; it must be True, False or 'kl' (for logits)",
-    )
-    teacher = Teacher(model, logits=distill == "kl") if distill else None
-    derived, inputs, observed = _study(model, example_inputs, layout, freeze, strict)
-    groups = equal_groups(model, derived.layout, every=equal)
-    chain = examples = None
-    if inputs is not None and observed is not None:
-        chain = find_chain(model, derived.layers, derived.layout, inputs, observed)
-        free = chain is not None and len(list(tensors(inputs))) == 1
-        device = named_tensors(model)[next(iter(derived.layout.patterns))].device
-        examples = Examples(inputs, observed.tokens, device, free)
-
-    def build(frozen: Mapping[str, str]) -> GatedModule:
-        whole = [axis for axis in derived.layout.axes if axis in frozen]
-        pruner = Pruner(
-            derived.layout, budget, strength, gates, "torch", equal=groups, freeze=whole
-        )
-        return GatedModule(
-            model,
-            pruner,
-            seed=seed,
-            gate_learning_rate=gate_learning_rate,
-            examples=examples,
-            chain=chain,
-            stateful=None if observed is None else observed.stateful,
-            equal=equal,
-            frozen=frozen,
-            warm_start=warm_start,
-            teacher=teacher,
-        )
-
-    reasons = derived.reasons
-    gated = build(_whole_with(reasons, groups))
-    if examples is None:
-        return gated
-    drawn = list(examples.draw(2, examples.device))
-    failure = _try(gated, drawn)
-    if failure is not None and layout is None and not strict:
-        reasons = {**reasons, **_tried(gated, drawn)}
-        gated = build(_whole_with(reasons, groups))
-        failure = _try(gated, drawn)
-    if failure is not None:
-        raise L0GateError(
-            f"tried on random gates, the model cannot be shrunk by its layout: {failure}\nEvery"
-            " neuron of an axis that the caller sees, or that the layout cannot describe, must"
-            f" stay: name it in `freeze=`; the layout is\n{gated.pruner.layout.table()}"
-        ) from None
-    warn_of_whole(reasons, derived.ungated)
-    return gated
-
-
-def _study(
-    model: nn.Module,
-    example_inputs: Any,
-    layout: Layout | None,
-    freeze: Sequence[str],
-    strict: bool,
-) -> tuple[Derived, Inputs | None, Observed | None]:
-    """The layout, derived or given, and a run on the example inputs or on likely ones."""
-    inputs = None if example_inputs is None else _kept_inputs(example_inputs)
-    if layout is not None:
-        _check_names(model, layout)
-        given = Derived(layout, tuple(freeze), layers_of(model), dict.fromkeys(freeze, ASKED))
-        if inputs is not None:
-            return given, inputs, observe(model, inputs)
-        likely = conventional_inputs(model)
-        with suppress(L0GateError):  # nobody said that the model takes these
-            return given, likely, None if likely is None else observe(model, likely)
-        return given, None, None
-    if inputs is None:
-        raise L0GateError(
-            "give `example_inputs`, a tuple of what the model is called with, so that the layout"
-            " can be derived; or give `layout`"
-        )
-    observed = observe(model, inputs)
-    derived = derive(model, inputs, freeze, strict=strict)
-    check_some_free(derived)
-    return derived, inputs, observed
-
-
-def _whole_with(frozen: Mapping[str, str], groups: Sequence[Sequence[str]]) -> dict[str, str]:
-    """With the axes that stay whole because another of their group does."""
-    more = dict(frozen)
-    for group in groups:
-        whole = [axis for axis in group if axis in frozen]
-        if 0 < len(whole) < len(group):
-            because = f"`equal=True` keeps one number for all, and {', '.join(whole)} must stay"
-            warnings.warn(
-                f"the axes {tuple(group)} keep every neuron: {because} whole", stacklevel=5
-            )
-            more |= {axis: f"{because} whole" for axis in group if axis not in frozen}
-    return more
-
-
-def _shrink(
-    model: nn.Module,
-    pruner: Pruner,
-    state: Mapping[str, Any],
-    inputs: Sequence[Inputs],
-    *,
-    equal: bool,
-    chain: Chain | None,
-    stateful: frozenset[str] | None,
-) -> nn.Module:
-    """The small model of a gate state, with its certificate."""
-    dense = {name: tensor.detach() for name, tensor in named_tensors(model).items()}
-    axes = recurrent_axes(model, pruner.layout)
-    groups = equal_groups(model, pruner.layout, every=equal)
-    arrays, found = pruner.shrink(dense, dict(state), equal=groups)
-    together = [*groups, *pruner.equal]
-    kept = room_for_projections(model, pruner.layout, found, pruner.sizes, together)
-    if any(len(kept[axis]) > len(found[axis]) for axis in kept):
-        folded = pruner.gate(dense, dict(state))
-        arrays = keep(pruner.layout, folded, kept, pruner.backend)
-    small = resize(
-        copied(model),
-        {name: arrays[name] for name in pruner.layout.patterns},
-        Origin(pruner.layout, kept, pruner.sizes, chain),
-        reduces=lambda path: stateful is None or path in stateful,
-    )
-    run = Runner(model, axes)
-    run_small = Runner(small, axes, _hint(kept))
-    backend = pruner.backend
-
-    def apply_small(given: Mapping[str, Tensor], i: int, dtype: str) -> Any:
-        cast = {n: backend.cast(t, dtype) if t.is_floating_point() else t for n, t in given.items()}
-        return run_small(cast, inputs[i])
-
-    certificate = pruner.certify(
-        lambda given, i: run(given, inputs[i]),
-        dense,
-        dict(state),
-        named_tensors(small),
-        kept,
-        range(len(inputs)),
-        apply_small=apply_small,
-    )
-    attach(small, certificate)
-    return small
-
-
-def _hint(kept: Mapping[str, np.ndarray]) -> str:
-    sizes = ", ".join(f"{axis} = {len(index)}" for axis, index in kept.items())
-    return (
-        f" once it is small ({sizes}). Code that fixes a hidden size fails then, and so does code"
-        " that needs the states of layers with unequal sizes as one tensor, for which `equal=True`"
-        " helps"
-    )
-
-
-def _try(
-    gated: GatedModule, inputs: Sequence[Inputs], only: str | None = None
-) -> L0GateError | None:
-    """Shrink with random gates before any training, so that a wrong layout is found now.
-
-    `only` tries one axis, with all others whole.
-    """
-    pruner = gated.pruner
-    axes = [axis for axis in pruner.sizes if axis not in pruner.freeze and only in (None, axis)]
-    trial = Pruner(
-        pruner.layout,
-        strength=0.0,
-        gates=pruner.hard_concrete,
-        backend="torch",
-        freeze=[axis for axis in pruner.sizes if axis not in axes],
-    )
-    rng = np.random.default_rng(0)
-    hc = pruner.hard_concrete
-    log_alpha = {}
-    for axis in axes:
-        log_alpha[axis] = rng.uniform(hc.lowest, hc.highest, pruner.sizes[axis])
-        log_alpha[axis][0] = hc.highest  # every axis keeps a neuron
-    with torch.no_grad():
-        state = trial.init(gated._tensors(), log_alpha=log_alpha)
-        try:
-            _shrink(
-                gated.model,
-                trial,
-                state,
-                inputs,
-                equal=gated.equal,
-                chain=None,
-                stateful=gated._stateful,
-            )
-        except L0GateError as error:
-            return error
-    return None
-
-
-def _tried(gated: GatedModule, inputs: Sequence[Inputs]) -> dict[str, str]:
-    """The axes that cannot be shrunk for a reason that no call shows, such as a size in the code.
-
-    None, if that would leave nothing to gate.
-    """
-    found = {}
-    free = [axis for axis in gated.pruner.sizes if axis not in gated.pruner.freeze]
-    for axis in free:
-        failure = _try(gated, inputs, axis)
-        if failure is not None:
-            found[axis] = f"tried on random gates, it cannot be shrunk: {failure}"
-    return found if len(found) < len(free) else {}
-
-
-def _kept_inputs(example_inputs: Any) -> Inputs:
-    args, kwargs = as_inputs(example_inputs)
-    inputs: Inputs = map_tensors(lambda t: t.detach().clone(), (args, kwargs))
-    return inputs
-
-
-def _check_model(model: nn.Module) -> None:
-    check(not isinstance(model, GatedModule), "`model` is gated already")
-    check(
-        not isinstance(model, torch.jit.ScriptModule),
-        "`model` is a TorchScript module, whose code cannot be followed; gate the module that it"
-        " was made from",
-    )
-    lazy = [n for n, p in model.named_parameters() if nn.parameter.is_lazy(p)]
-    check(not lazy, f"`model` has parameters without a size yet ({', '.join(lazy)}); run it once")
-
-
-def _check_names(model: nn.Module, layout: Layout) -> None:
-    """Every name of the layout is a tensor of the model, under its first name."""
-    named = named_tensors(model)
-    aliases = dict(model.named_parameters(remove_duplicate=False))
-    for name in layout.patterns:
-        if name in named:
-            continue
-        if name in aliases:
-            first = next(n for n, t in named.items() if t is aliases[name])
-            raise L0GateError(
-                f"the layout names {name!r}, which is the same tensor as {first!r}: name that one"
-                " alone, with every dimension that any of its uses reads on the in-side"
-            )
-        path, _, key = name.rpartition(".")
-        module = dict(model.named_modules()).get(path)
-        check(
-            module is None or not hasattr(module, key),
-            f"the layout names {name!r}, which is computed, as by weight_norm or a parametrization,"
-            " so gates cannot be folded into it; remove that first",
-        )
-        raise L0GateError(
-            f"the layout names the parameter {name!r}, which the model does not have; it has"
-            f" {', '.join(map(repr, named))}"
-        )

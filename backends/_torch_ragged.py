@@ -241,6 +241,8 @@ class ReduceStates:
     def _part(part: Any, kept: Sequence[tuple[np.ndarray, int]], sizes: Sequence[int]) -> Any:
         if len(part) != len(kept):
             return part  # the module says what it expects
+        if isinstance(part, Tensor) and set(sizes) == {part.shape[-1]}:
+            return part
         reduced = list(part)
         for i, (index, dense) in enumerate(kept):
             if part[i].shape[-1] == dense != sizes[i]:

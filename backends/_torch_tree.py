@@ -92,3 +92,10 @@ def undisturbed(dtype: torch.dtype | None = None) -> Iterator[None]:
             yield
         finally:
             torch.set_default_dtype(default)
+
+
+def kept_inputs(example_inputs: Any) -> Inputs:
+    """Inputs of our own, which the caller cannot change."""
+    args, kwargs = as_inputs(example_inputs)
+    inputs: Inputs = map_tensors(lambda t: t.detach().clone(), (args, kwargs))
+    return inputs

@@ -30,10 +30,11 @@ def gate(
     layout; `layout` gives it. `budget` or `strength` says how much to prune: see `Pruner`.
     Further options go to the backend. PyTorch's: `equal=True` keeps one number of neurons for all
     layers and directions of a recurrent module, within the budget; `freeze` lists axes that keep
-    every neuron; `gate_learning_rate` (0.06) and `seed` are those of the gates;
-    `warm_start=True` starts near an already trained model, whose outputs eval mode gives exactly;
-    `distill=True` keeps that model as the teacher of `gated.distill(*inputs)`, a loss without
-    labels, and `distill="kl"` does so for logits.
+    every neuron; `strict=True` makes neurons that cannot be followed to all who read them an
+    error, where they would stay whole with a warning; `gate_learning_rate` (0.06) and `seed` are
+    those of the gates; `warm_start=True` starts near an already trained model, whose outputs eval
+    mode gives exactly; `distill=True` keeps that model as the teacher of
+    `gated.distill(*inputs)`, a loss without labels, and `distill="kl"` does so for logits.
     """
     check(budget is not None or strength is not None, "give `budget` or `strength`")
     return get_backend(model).gate_model(

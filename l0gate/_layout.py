@@ -193,12 +193,29 @@ class Layout:
     def recurrent(self) -> tuple[str, ...]:
         """Parameters that write an axis which some parameter both reads and writes.
 
-        In an LSTM or GRU these are `weight_ih` and `weight_hh` of every layer and direction.
+        In an LSTM or GRU these are `weight_ih` and `weight_hh` of every layer and direction. A
+        projected LSTM comes back to its axis by way of another, and `weight_hr` counts as well.
+
+        >>> Layout({"w": "(4 h) <- x", "u": "(4 h) <- p", "v": "p <- h", "out": "_ <- p"}).recurrent
+        ('w', 'u', 'v')
         """
-        cyclic = {a for a in self.axes if set(self.readers(a)) & set(self.writers(a))}
+        reached = {a: self._written_from(a) for a in self.axes}
+        cyclic = {a for a, axes in reached.items() if a in axes}
+        # Ways through an axis that is recurrent by itself are residual sums, not time.
+        ways = {a: axes - cyclic for a, axes in reached.items() if a not in cyclic}
+        for middle in ways:
+            for axes in ways.values():
+                if middle in axes:
+                    axes |= ways[middle]
+        cyclic |= {a for a, axes in ways.items() if a in axes}
         return self._names(
             lambda p: p.arrow and any(not d.reads and cyclic & set(d.axes) for d in p.dimensions)
         )
+
+    def _written_from(self, axis: str) -> set[str]:
+        """The axes that the readers of an axis write."""
+        readers = self.readers(axis)
+        return {a for a in self.axes if set(readers) & set(self.writers(a))}
 
     def uses(self, name: str) -> float:
         """How often the parameter is multiplied per time step."""

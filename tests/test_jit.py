@@ -25,7 +25,7 @@ TOLERANCE: dict[Any, dict[str, float]] = {
 
 
 def assert_close(found, expected, dtype):
-    """A sum's rounding error goes with its terms, so with its array, not with what they cancel to."""
+    """Rounding goes with the terms of a sum, so with the array, not with what cancels."""
     for a, b in zip(found, expected, strict=True):
         assert a.dtype == dtype
         rtol, atol = TOLERANCE[np.dtype(dtype)].values()

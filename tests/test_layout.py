@@ -80,6 +80,24 @@ def test_any_patterns_make_a_layout_or_fail_cleanly(patterns: Any) -> None:
         layout.table()
 
 
+PROJECTED = {"a.w": "(4 h) <- x", "a.u": "(4 h) <- p", "a.v": "p <- h"}
+LSTM = {"a.w": "(4 h) <- x", "a.u": "(4 h) <- h"}
+
+
+@pytest.mark.parametrize(
+    ("patterns", "recurrent"),
+    [
+        ({"in": "x <- f", **PROJECTED, "out": "_ <- p"}, ("a.w", "a.u", "a.v")),
+        ({**PROJECTED, "b.w": "(3 q) <- p", "b.u": "(3 q) <- q"}, (*PROJECTED, "b.w", "b.u")),
+        ({"a": "q <- p", "b": "r <- q", "c": "p <- r", "out": "_ <- r"}, ("a", "b", "c")),
+        ({"in": "x <- f", **LSTM, "add": "x <- h"}, ("a.w", "a.u")),  # a residual sum
+        ({"a": "h <- x", "b": "_ <- h"}, ()),
+    ],
+)
+def test_recurrent_parameters(patterns, recurrent) -> None:
+    assert Layout(patterns).recurrent == recurrent
+
+
 def test_readers_writers_and_table() -> None:
     assert DESIGN.writers("x") == ("embedding.weight",)
     assert DESIGN.writers("h0") == ("rnn.weight_ih_l0", "rnn.weight_hh_l0")

@@ -1,0 +1,94 @@
+"""The state of a `Pruner` as a torch module: what a checkpoint of a gated model holds."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from l0gate._errors import check
+from l0gate._hard_concrete import HardConcrete
+from l0gate._pruner import _JITTER
+
+_CONTROLLER = ("multipliers", "progress", "forced")
+WORD = 2**64  # seeds are below it
+_WARM = 0.95  # the probability that a gate sampled at a warm start is exactly 1
+
+
+class GateState(nn.Module):
+    """The gate state of a `Pruner` as parameters (log_alpha) and buffers (all else).
+
+    `.half()`, `.double()` and `.to(dtype)` leave it as it is, since gates and penalty need
+    float32; `.to(device)` moves it. The generator of the noise travels in `state_dict` too.
+    """
+
+    progress: Tensor
+
+    def __init__(self, state: Mapping[str, Any], seed: int) -> None:
+        super().__init__()
+        self.axes = tuple(state["log_alpha"])
+        for axis in self.axes:
+            # A prefix keeps the names of axes apart from those of a module's own attributes.
+            self.register_parameter(f"log_alpha_{axis}", nn.Parameter(state["log_alpha"][axis]))
+            self.register_buffer(f"mask_{axis}", state["mask"][axis])
+        for name in _CONTROLLER:
+            self.register_buffer(name, state[name])
+        self.rng = (int(seed), 0)
+
+    def log_alpha(self) -> dict[str, nn.Parameter]:
+        return {axis: self.get_parameter(f"log_alpha_{axis}") for axis in self.axes}
+
+    def read(self) -> dict[str, Any]:
+        """The state as `Pruner` takes it."""
+        return {
+            "log_alpha": self.log_alpha(),
+            "mask": {axis: self.get_buffer(f"mask_{axis}") for axis in self.axes},
+            # Copies: `write` changes the buffers, and a penalty's graph may still need these.
+            **{name: self.get_buffer(name).clone() for name in _CONTROLLER},
+        }
+
+    @torch.no_grad()
+    def write(self, state: Mapping[str, Any]) -> None:
+        """Take over a state, in place."""
+        for axis, values in self.log_alpha().items():
+            values.copy_(state["log_alpha"][axis])
+            self.get_buffer(f"mask_{axis}").copy_(state["mask"][axis])
+        for name in _CONTROLLER:
+            self.get_buffer(name).copy_(state[name])
+
+    def get_extra_state(self) -> Tensor:
+        seed, drawn = self.rng
+        signed = seed - WORD if 2 * seed >= WORD else seed
+        return torch.tensor((signed, drawn), dtype=torch.int64)
+
+    def set_extra_state(self, state: Tensor) -> None:
+        seed, drawn = state.tolist()
+        self.rng = (seed % WORD, drawn)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> GateState:
+        def moved(tensor: Tensor) -> Tensor:
+            new = fn(tensor)
+            return new.to(tensor.dtype) if tensor.is_meta else tensor.to(new.device)
+
+        super()._apply(moved, recurse)  # type: ignore[no-untyped-call]
+        return self
+
+
+def warm(state: dict[str, Any], gates: HardConcrete) -> dict[str, Any]:
+    """A fresh state with its gates further open: sampled ones are mostly 1, test-time ones all."""
+    full = gates.initial_log_alpha(1.0)
+    room = gates.highest - _JITTER
+    check(
+        room > full,
+        f"`warm_start` needs gates that can be 1: `highest` is {gates.highest}; it must be above"
+        f" {full + _JITTER:.3f}",
+    )
+    # P(gate = 1) = sigmoid(log_alpha - beta logit(s)), s being what is stretched to 1.
+    stretched = math.log((1.0 - gates.gamma) / (gates.zeta - 1.0))
+    mostly = gates.beta * stretched + math.log(_WARM / (1.0 - _WARM))
+    shift = min(max(mostly, full), room) - gates.initial_log_alpha(gates.initial)
+    log_alpha = {axis: gates.clamp(values + shift) for axis, values in state["log_alpha"].items()}
+    return {**state, "log_alpha": log_alpha}
