@@ -76,7 +76,9 @@ def copied(model: Module, *, share: bool = False) -> Module:
 
 def eager(function: Function) -> Function:
     """The function, left as it is where `torch.compile` would trace it."""
-    left: Function = torch.compiler.disable(function)  # type: ignore[no-untyped-call]
+    # What torch's own optimizers use; the public decorator loads the compiler, for a second, now.
+    disable: Any = getattr(torch, "_disable_dynamo", torch.compiler.disable)
+    left: Function = disable(function)
     return left
 
 

@@ -78,6 +78,7 @@ def environment(lab: Path) -> dict[str, str]:
         "NUMBA_CACHE_DIR": str(lab / "numba"),
         "OMP_NUM_THREADS": "1",
         "PYTHONPATH": str(lab),
+        "PYTHONDONTWRITEBYTECODE": "",  # what is imported anew for every mutant is compiled once
     }
 
 

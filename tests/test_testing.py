@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import subprocess
 import sys
@@ -19,8 +18,8 @@ from l0gate import L0GateError
 from l0gate._plugins import hookimpl, registry
 from l0gate.backends._numpy import NumpyBackend
 from l0gate.cli._app import run
-from l0gate.testing import backend_checks, run_check, run_checks
-from l0gate.testing.__main__ import main
+from l0gate.testing import Outcome, backend_checks, run_check, run_checks
+from l0gate.testing.__main__ import main, table
 
 
 def read_only(value: Any) -> Any:
@@ -257,14 +256,44 @@ def test_run_checks_needs_a_backend() -> None:
 
 
 def test_as_a_module() -> None:
-    command = [sys.executable, "-m", "l0gate.testing"]
-    result = subprocess.run([*command, "numpy"], capture_output=True, text=True)
+    command = [sys.executable, "-m", "l0gate.testing", "numpy"]
+    result = subprocess.run(command, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
     assert result.stdout.splitlines()[-1] == "22 passed, 0 failed, 4 not claimed"
-    for arguments in ([], ["numpy", "torch"], ["--help"], ["nunpy"]):
-        result = subprocess.run([*command, *arguments], capture_output=True, text=True)
-        assert result.returncode == 2
-        assert ("usage" if arguments != ["nunpy"] else "`backend` is 'nunpy'") in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ([], "usage: python -m l0gate.testing NAME"),
+        (["numpy", "torch"], "usage: python -m l0gate.testing NAME"),
+        (["--help"], "usage: python -m l0gate.testing NAME"),
+        (["nunpy"], "`backend` is 'nunpy'"),
+    ],
+)
+def test_arguments_of_the_module(
+    arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments) == 2
+    printed = capsys.readouterr()
+    assert printed.err.startswith(said)
+    assert not printed.out
+
+
+def test_the_table_of_the_module() -> None:
+    outcomes = [
+        Outcome("check_short", "It is.", "passed"),
+        Outcome("check_longer", "It does.", "failed", "one line\nand another"),
+        Outcome("check_none", "It can.", "not claimed"),
+    ]
+    assert table(outcomes).splitlines() == [
+        "check_short   passed       It is.",
+        "check_longer  failed       It does.",
+        "              one line",
+        "              and another",
+        "check_none    not claimed  It can.",
+        "1 passed, 1 failed, 1 not claimed",
+    ]
 
 
 @pytest.fixture
@@ -292,5 +321,3 @@ def test_the_tables_show_the_reason(faulty: str, capsys: pytest.CaptureFixture[s
     assert "22 passed, 0 failed, 4 not claimed" in capsys.readouterr().out
     assert run(["backends", "check", "nunpy"]) == 2
     assert "`backend` is 'nunpy'" in capsys.readouterr().err
-    assert run(["backends", "list", "--json"]) == 0
-    assert "faulty" in {row["name"] for row in json.loads(capsys.readouterr().out)["backends"]}
