@@ -23,7 +23,33 @@ settings.register_profile(
     report_multiple_bugs=False,
     **{**_COMMON, "suppress_health_check": list(HealthCheck)},
 )
-settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fast"))
+_PROFILE = os.environ.get("HYPOTHESIS_PROFILE", "fast")
+settings.load_profile(_PROFILE)
 
 # What else is installed must not change what the suite sees.
 os.environ.setdefault("L0GATE_PLUGINS", "")
+
+
+def _load_ahead() -> None:
+    """What tests load when they need it, and kernels: a fork for every mutant inherits them."""
+    import matplotlib.figure  # noqa: F401
+    import numpy as np
+    import rich.progress  # noqa: F401
+    import torch._dynamo  # noqa: F401
+    import typer  # noqa: F401
+
+    from l0gate.reference import Net
+
+    for kind in ("lstm", "gru"):
+        net = Net([{"type": kind, "name": "rnn"}, {"type": "linear", "name": "out"}])
+        for dtype in (np.float32, np.float64):
+            sizes = {"rnn": 3, "out": 2}
+            parameters = net.init(np.random.default_rng(0), input_size=2, sizes=sizes, dtype=dtype)
+            x = np.ones((2, 1, 2), dtype)
+            net.loss_and_gradients(parameters, x, np.zeros((2, 1), int))
+            net.bind(parameters, engine="numba")(x)
+            net.bind(parameters, engine="numba").step(x[0, 0])
+
+
+if _PROFILE == "mutation":
+    _load_ahead()
