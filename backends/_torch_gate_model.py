@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
@@ -12,7 +11,7 @@ import torch
 from torch import nn
 
 from l0gate._budget import Budget
-from l0gate._errors import L0GateError, check
+from l0gate._errors import L0GateError, check, warn
 from l0gate._hard_concrete import HardConcrete
 from l0gate._layout import Layout
 from l0gate._pruner import Pruner
@@ -36,6 +35,7 @@ from l0gate.backends._torch_trace import (
     Derived,
     check_some_free,
     derive,
+    told_whole,
     warn_of_whole,
 )
 from l0gate.backends._torch_tree import (
@@ -43,6 +43,8 @@ from l0gate.backends._torch_tree import (
     kept_inputs,
     tensors,
 )
+
+_FEW = 0.05  # the share of all parameters outside the layout that goes without saying
 
 
 def gate_model(
@@ -113,7 +115,10 @@ def gate_model(
         )
 
     reasons = derived.reasons
-    gated = build(_whole_with(reasons, groups))
+    try:
+        gated = build(_whole_with(reasons, groups))
+    except L0GateError as error:
+        raise L0GateError(f"{error}\n{told_whole(reasons)}" if reasons else str(error)) from None
     if examples is None:
         return gated
     drawn = list(examples.draw(2, examples.device))
@@ -128,7 +133,7 @@ def gate_model(
             " neuron of an axis that the caller sees, or that the layout cannot describe, must"
             f" stay: name it in `freeze=`; the layout is\n{gated.pruner.layout.table()}"
         ) from None
-    warn_of_whole(reasons, derived.ungated)
+    warn_of_whole(reasons, [*derived.ungated, *([] if layout else _outside(model, derived.layout))])
     return gated
 
 
@@ -161,6 +166,20 @@ def _study(
     return derived, inputs, observed
 
 
+def _outside(model: nn.Module, layout: Layout) -> list[str]:
+    """A line on the parameters that a budget does not see, where they are many."""
+    named = dict(model.named_parameters())
+    outside = [name for name in named if name not in layout.patterns]
+    counts = [sum(named[name].numel() for name in names) for names in (outside, named)]
+    if counts[0] <= _FEW * counts[1]:
+        return []
+    parts = ", ".join(dict.fromkeys(name.rpartition(".")[0] or name for name in outside))
+    return [
+        f"  {counts[0]:,} of the model's {counts[1]:,} parameters, which the budget does not count,"
+        f" since no gate reaches them: {parts}"
+    ]
+
+
 def _whole_with(frozen: Mapping[str, str], groups: Sequence[Sequence[str]]) -> dict[str, str]:
     """With the axes that stay whole because another of their group does."""
     more = dict(frozen)
@@ -168,9 +187,7 @@ def _whole_with(frozen: Mapping[str, str], groups: Sequence[Sequence[str]]) -> d
         whole = [axis for axis in group if axis in frozen]
         if 0 < len(whole) < len(group):
             because = f"`equal=True` keeps one number for all, and {', '.join(whole)} must stay"
-            warnings.warn(
-                f"the axes {tuple(group)} keep every neuron: {because} whole", stacklevel=5
-            )
+            warn(f"the axes {tuple(group)} keep every neuron: {because} whole")
             more |= {axis: f"{because} whole" for axis in group if axis not in frozen}
     return more
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from l0gate._chain import Chain
-from l0gate._errors import L0GateError
+from l0gate._errors import L0GateError, warn
 from l0gate._fold import fold
 from l0gate._layout import Layout
 from l0gate._pruner import Pruner
@@ -89,6 +89,7 @@ class GatedModule(nn.Module):
         if warm_start:
             state = warm(state, pruner.hard_concrete)
         self.gates = GateState(state, seed)
+        self._first_log_alpha = _values(self).clone()
         self.equal = equal
         self._examples = examples
         self._chain = chain
@@ -145,6 +146,11 @@ class GatedModule(nn.Module):
             now = torch.as_tensor(progress).to(gates.progress)
             if bool(now > gates.progress):
                 self._advance(progress)
+            elif bool(now < gates.progress):
+                warn(
+                    f"`progress` is {float(now):.4g} after {float(gates.progress):.4g}; it must not"
+                    " go back, being the fraction of the whole training, all epochs together"
+                )
             penalty: Tensor = self.pruner.penalty(gates.read(), progress)
             return penalty
 
@@ -154,6 +160,11 @@ class GatedModule(nn.Module):
         current = self._is_current()
         state = pruner.update(self.gates.read(), progress)
         if budget is not None and progress >= budget.settle and not pruner.selected(state):
+            if torch.equal(_values(self), self._first_log_alpha.to(self._device)):
+                warn(
+                    "log_alpha is as it was when the model was gated, so the neurons are chosen"
+                    " blindly: does an optimizer have it? Make one of `gated.param_groups(lr)`"
+                )
             state = pruner.select(state, self._tensors())
         self.gates.write(state)
         if current:  # it was not an optimizer that wrote

@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from torch.nn.utils.rnn import PackedSequence
 
 from l0gate._errors import check
+from l0gate.backends._torch_tree import eager
 
 Stock = type[nn.LSTM] | type[nn.GRU] | type[nn.RNN]
 CELLS: dict[str, Stock] = {
@@ -135,6 +136,15 @@ class RaggedRNN(nn.Module):
         }
 
     def forward(self, input: Any, hx: Any = None) -> tuple[Any, Any]:
+        if isinstance(input, PackedSequence):
+            return self._run_packed(input, hx)
+        return self._run(input, hx)
+
+    @eager  # `torch.compile` does not know the sequences that are packed in between
+    def _run_packed(self, input: Any, hx: Any) -> tuple[Any, Any]:
+        return self._run(input, hx)
+
+    def _run(self, input: Any, hx: Any) -> tuple[Any, Any]:
         states = self._initial(hx)
         last: list[Any] = []
         directions = 2 if self.bidirectional else 1

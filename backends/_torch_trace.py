@@ -5,14 +5,13 @@ The run is followed call by call (`_torch_follow`); here its findings become nam
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from torch import nn
 
-from l0gate._errors import check
+from l0gate._errors import check, warn
 from l0gate._layout import Layout
 from l0gate._notation import Block, Dimension
 from l0gate.backends._torch_follow import Axis, Features, Role, Rows, Trace, axes_in, root
@@ -100,9 +99,7 @@ def _check_recurrent(trace: Trace) -> list[str]:
                 for dimension in trace.roles.pop(own).dimensions:
                     trace.need([Features(-1, dimension)], ungated[-1].strip())
         else:
-            warnings.warn(
-                f"{what} did not run on `example_inputs`, so it is not gated", stacklevel=7
-            )
+            warn(f"{what} did not run on `example_inputs`, so it is not gated")
     check(
         any(followed.values()),
         "no recurrent layer of torch's own that could be gated (nn.LSTM, nn.GRU, nn.RNN or one of"
@@ -129,12 +126,15 @@ def warn_of_whole(reasons: Mapping[str, str], ungated: Sequence[str]) -> None:
     """Say which neurons stay whole without having been asked to, and why."""
     unasked = {axis: reason for axis, reason in reasons.items() if reason != ASKED}
     if unasked or ungated:
-        warnings.warn(
-            "these neurons stay whole:\n" + "\n".join([*_lines(unasked), *ungated]) + "\n"
-            f"`freeze={list(unasked)}` accepts that, `layout=` describes the model by hand, and"
-            " `strict=True` makes what cannot be followed an error",
-            stacklevel=5,
+        accept = f"`freeze={list(unasked)}` accepts that, " if unasked else ""
+        warn(
+            f"{told_whole(unasked, ungated)}\n{accept}`layout=` describes the model by hand, and"
+            " `strict=True` makes what cannot be followed an error"
         )
+
+
+def told_whole(reasons: Mapping[str, str], others: Sequence[str] = ()) -> str:
+    return "\n".join(["these neurons stay whole:", *_lines(reasons), *others])
 
 
 def _refuse(axes: Sequence[Axis], freeze: Sequence[str], ungated: Sequence[str]) -> None:

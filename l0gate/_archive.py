@@ -48,8 +48,9 @@ class SavedModel:
         """The NumPy net: `net(x, state=None) -> (y, state)` and `net.step(x_t, state)`."""
         if self.chain is None:
             raise L0GateError(
-                "the saved model is not a chain of embedding, recurrent and linear layers, so it"
-                " cannot run by itself; load it with `into=` a class or a function that builds it"
+                "the saved model is not a chain of embedding, recurrent, linear and activation"
+                " layers, so it cannot run by itself; load it with `into=` a class or a function"
+                " that builds it"
             )
         from l0gate.reference import Net
 
@@ -104,10 +105,11 @@ def save(
 def load(path: str | os.PathLike[str], *, into: Any = None, engine: str = "numpy") -> Any:
     """Read a small model: a NumPy net that streams, or `into` a model of the user's own.
 
-    Without `into` the file must hold a chain of embedding, recurrent and linear layers. The net
-    then needs NumPy alone; `engine="numba"` runs it in compiled code, which is faster, takes half a
-    second to import, and compiles for some seconds in the first call on a machine; "auto" is numba
-    where it is installed. x is laid out as in the model it came from: time first, or batch first.
+    Without `into` the file must hold a chain of embedding, recurrent, linear and activation layers.
+    The net then needs NumPy alone; `engine="numba"` runs it in compiled code, which is faster,
+    takes half a second to import, and compiles for some seconds in the first call on a machine;
+    "auto" is numba where it is installed. x is laid out as in the model it came from: time first,
+    or batch first.
     `into` is a model class, a function that returns the dense model, or a dense model: it is
     rebuilt with the small sizes.
 

@@ -118,8 +118,8 @@ class Budget:
         floor: int = cost.at({a: n if a in frozen else 1 for a, n in cost.sizes.items()})
         check(
             limit >= floor,
-            f"`{self.measure}` is {value!r}, which allows {limit} of {cost.total}; one neuron per"
-            f" axis already costs {floor}, the least allowed"
-            + (f" (all of {', '.join(frozen)} are kept, being frozen)" if frozen else ""),
+            f"`{self.measure}` is {value!r}, which allows {limit} of {cost.total}; the least is"
+            f" {floor} ({floor / cost.total:.1%}), with one neuron left per axis"
+            + (f" and all of {', '.join(map(repr, frozen))}, which stay whole" if frozen else ""),
         )
         return limit

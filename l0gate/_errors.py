@@ -1,6 +1,9 @@
-"""The one base class of every error, and the one way to raise it from a failed check."""
+"""The one base class of every error, and the one way to raise it from a failed check; warnings."""
 
 from __future__ import annotations
+
+import sys
+import warnings
 
 
 class L0GateError(ValueError):
@@ -17,3 +20,14 @@ def check(condition: object, message: str) -> None:
     """Raise `L0GateError(message)` unless the condition holds."""
     if not condition:
         raise L0GateError(message)
+
+
+_BETWEEN = ("l0gate", "torch", "contextlib")  # what may stand between a warning and its cause
+
+
+def warn(message: str) -> None:
+    """Warn (`UserWarning`) at the line that called l0gate, however deep inside it this is."""
+    frame, depth = sys._getframe(1), 2
+    while frame.f_back and frame.f_globals.get("__name__", "").partition(".")[0] in _BETWEEN:
+        frame, depth = frame.f_back, depth + 1
+    warnings.warn(message, stacklevel=depth)

@@ -23,8 +23,9 @@ def gate(
 ) -> Any:
     """Gate a model of any framework whose backend adapts models; PyTorch's does.
 
-    Returns a drop-in model. Train it as usual, add `gated.penalty(progress)` to the loss, then
-    call `gated.shrink()` for the small model, with its `certificate`.
+    Returns a drop-in model that trains the parameters of `model` itself. Train it as usual, add
+    `gated.penalty(progress)` to the loss, then call `gated.shrink()` for the small model, with its
+    `certificate`.
 
     `example_inputs` (a tuple of what the model is called with) lets the backend derive the
     layout; `layout` gives it. `budget` or `strength` says how much to prune: see `Pruner`.
@@ -33,7 +34,7 @@ def gate(
     every neuron; `strict=True` makes neurons that cannot be followed to all who read them an
     error, where they would stay whole with a warning; `gate_learning_rate` (0.06) and `seed` are
     those of the gates; `warm_start=True` starts near an already trained model, whose outputs eval
-    mode gives exactly; `distill=True` keeps that model as the teacher of
+    mode gives exactly; `distill=True` keeps a copy of it as the teacher of
     `gated.distill(*inputs)`, a loss without labels, and `distill="kl"` does so for logits.
     """
     check(budget is not None or strength is not None, "give `budget` or `strength`")

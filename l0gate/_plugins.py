@@ -16,14 +16,13 @@ import importlib
 import os
 import sys
 import threading
-import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import pluggy
 
-from l0gate._errors import L0GateError
+from l0gate._errors import L0GateError, warn
 from l0gate._tensor import INTERFACE, Backend
 
 if TYPE_CHECKING:
@@ -257,7 +256,7 @@ class Registry:
         new = [problem for problem in problems if problem not in self.problems]
         self.problems += new
         for problem in new:
-            warnings.warn(problem, stacklevel=3)
+            warn(problem)
 
 
 def entry_points(group: str) -> Iterable[EntryPoint]:

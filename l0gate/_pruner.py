@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -11,7 +10,7 @@ import numpy as np
 from l0gate._budget import Budget
 from l0gate._certificate import Certificate, certify, check_kept
 from l0gate._cost import Cost
-from l0gate._errors import L0GateError, check
+from l0gate._errors import L0GateError, check, warn
 from l0gate._fold import fold, gate_gradients, group_norms, keep
 from l0gate._hard_concrete import HardConcrete, check_log_alpha
 from l0gate._layout import Layout
@@ -454,15 +453,14 @@ class Pruner:
         kept = self.kept(state, equal)
         used = self.cost.at({axis: len(index) for axis, index in kept.items()})
         if self._limit is not None and used > self._limit:
-            warnings.warn(
+            warn(
                 f"the small model costs {used}, above the budget of {self._limit}"
                 + (
                     ", because `equal` pads to one count per group; give `equal` to the pruner, so"
                     " that the selection itself keeps one"
                     if equal
                     else ": its gates were not decided by `select`"
-                ),
-                stacklevel=2,
+                )
             )
         return keep(self.layout, self.gate(parameters, state), kept, self.backend), kept
 
@@ -473,10 +471,9 @@ class Pruner:
         settled = self.select(state, parameters, reopen=False)
         closed = float(self._host({"": settled["forced"]})[""][1])
         if closed:
-            warnings.warn(
+            warn(
                 f"{closed:.0f} open neurons were cut to meet the budget, without training after"
-                " the cut; let progress reach `Budget.settle`, or call `select`, before the end",
-                stacklevel=3,
+                " the cut; let progress reach `Budget.settle`, or call `select`, before the end"
             )
         return settled
 
@@ -531,10 +528,9 @@ class Pruner:
     ) -> None:
         for axis, gate in gates.items():
             if not (gate > 0).any():
-                warnings.warn(
+                warn(
                     f"every gate of axis {axis!r} is closed; its best neuron,"
-                    f" {best_neuron(log_alpha[axis])}, is kept",
-                    stacklevel=4,
+                    f" {best_neuron(log_alpha[axis])}, is kept"
                 )
 
     def _device(self, values: np.ndarray, like: Array) -> Array:

@@ -100,6 +100,16 @@ class Report:
         )
         return before, after
 
+    @property
+    def counted(self) -> str:
+        """What the budget counts, in words: "recurrent parameters", "bytes of the layout"."""
+        of, unit = self.budget.of, self.budget.measure.replace("_", "-")
+        if of == "recurrent":
+            return f"recurrent {unit}"
+        if of != "layout":
+            return f"{unit} of {of if isinstance(of, str) else ', '.join(of)}"
+        return f"{unit} of the layout" if any(p.part == _OUTSIDE for p in self.parts) else unit
+
     def to_dict(self) -> dict[str, Any]:
         """All figures as dicts, lists, strings and numbers: ready for `json.dumps`."""
         content = {name: getattr(self, name) for name in ("progress", "selected")}
@@ -358,12 +368,7 @@ def _table(rows: Sequence[Sequence[str]], left: Sequence[int]) -> str:
 
 
 def _sentences(report: Report) -> list[str]:
-    budget = report.budget
-    unit = budget.measure.replace("_", "-")
-    if budget.of == "recurrent":
-        unit = f"recurrent {unit}"
-    elif budget.of != "layout":
-        unit += f" of {budget.of if isinstance(budget.of, str) else ', '.join(budget.of)}"
+    budget, unit = report.budget, report.counted
     has = f"the small model has {budget.after:,.0f} ({budget.after / budget.before:.1%})"
     if budget.limit is None:
         lines = [f"Of {budget.before:,.0f} {unit} {has}."]
@@ -373,6 +378,11 @@ def _sentences(report: Report) -> list[str]:
     if budget.target is not None:
         lines[-1] += f", where the target is {budget.target:.1%}"
     lines[-1] += "."
+    if any(part.part == _OUTSIDE for part in report.parts):
+        kind = "bytes" if budget.measure == "bytes" else "parameters"
+        before, after = report.total(kind)
+        whole = f"{before:,.0f} {kind} to {after:,.0f} ({after / before:.1%})"
+        lines.insert(1, f"The whole model goes from {whole}.")
     if report.selected:
         lines.append(
             f"Every neuron is decided: against their gates, {report.forced_open} were opened and"

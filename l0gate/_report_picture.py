@@ -51,7 +51,12 @@ def _draw_axes(axes: Axes, report: Report) -> None:
     for row, a in enumerate(report.axes):
         first = "after" if row == 0 else None
         axes.plot(
-            [a.after / a.before] * 2, [row - 0.42, row + 0.42], color="black", lw=2, label=first
+            [a.after / a.before] * 2,
+            [row - 0.42, row + 0.42],
+            color="black",
+            lw=2,
+            label=first,
+            clip_on=False,
         )
         whole = "" if a.frozen is None else " (whole)"
         axes.annotate(
@@ -96,8 +101,7 @@ def _draw_parts(axes: Axes, report: Report, measure: str) -> None:
 
 def _title(report: Report) -> str:
     budget = report.budget
-    unit = budget.measure.replace("_", "-")
-    text = f"{budget.after / budget.before:.1%} of the {unit} left"
+    text = f"{budget.after / budget.before:.1%} of the {report.counted} left"
     if budget.goal is not None:
         text += f", budget {budget.goal:.1%}"
     return text + ("" if report.selected else ", some neurons still undecided")

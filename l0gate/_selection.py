@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from l0gate._cost import Cost
-from l0gate._errors import check
+from l0gate._errors import check, warn
 from l0gate._hard_concrete import HardConcrete
 
 
@@ -142,17 +141,15 @@ def warn_of_stall(
     if len(log_alpha) == 0:
         return
     if expected > wanted + 0.1:
-        warnings.warn(
+        warn(
             f"the gates stalled: the expected size is {expected:.1%} of the dense model and the"
             f" budget {wanted:.1%}, so the selection closes much that was open; give the gates"
-            " a larger learning rate, more steps, or raise `Budget.rate`",
-            stacklevel=4,
+            " a larger learning rate, more steps, or raise `Budget.rate`"
         )
     for bound, word in ((gates.highest, "open"), (gates.lowest, "closed")):
         stuck = float(np.mean(np.abs(log_alpha - bound) < 1e-6))
         if stuck > 0.95:
-            warnings.warn(
+            warn(
                 f"the gates are saturated: {stuck:.0%} of them sit at log_alpha = {bound:g}"
-                f" ({word}), so their order says little about which neurons matter",
-                stacklevel=4,
+                f" ({word}), so their order says little about which neurons matter"
             )

@@ -50,10 +50,14 @@ def test_bad_budgets(options: dict, message: str) -> None:
 def test_a_budget_below_one_neuron_per_axis_names_the_floor() -> None:
     floor = COST.at(dict.fromkeys(SIZES, 1))
     assert Budget(parameters=floor).limit(COST) == floor
-    with pytest.raises(L0GateError, match=f"one neuron per axis already costs {floor},"):
+    with pytest.raises(
+        L0GateError, match=rf"the least is {floor} \(.*%\), with one neuron left per axis$"
+    ):
         Budget(parameters=floor - 1).limit(COST)
     frozen = COST.at({"x": 4, "h0": 1, "h1": 1})
-    with pytest.raises(L0GateError, match=rf"already costs {frozen}, .*\(all of x are kept"):
+    with pytest.raises(
+        L0GateError, match=rf"the least is {frozen} .* and all of 'x', which stay whole"
+    ):
         Budget(parameters=floor).limit(COST, ["x"])
 
 

@@ -53,7 +53,7 @@ def test_the_code_of_the_readme_runs(tmp_path: Path, monkeypatch: pytest.MonkeyP
         "x": tokens,
         "loader": [(tokens, tokens)] * 5,
         "criterion": lambda y, x: torch.nn.functional.cross_entropy(y.flatten(0, 1), x.flatten()),
-        "total": 5,
+        "epochs": 2,
         "x_t": tokens[0].numpy(),
     }
     text = (ROOT / "README.md").read_text(encoding="utf-8")

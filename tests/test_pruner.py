@@ -382,7 +382,7 @@ BAD = [
         lambda: Pruner(LAYOUT).init({n: v.astype(int) for n, v in fresh()[1].items()}),
         "has dtype int64; one that reads gated neurons must be of floating point",
     ),
-    (lambda: fresh(Budget(parameters=1e-6)), "one neuron per axis already costs"),
+    (lambda: fresh(Budget(parameters=1e-6)), "with one neuron left per axis"),
     (lambda: fresh()[0].penalty(fresh()[2], 0.5), "neither `budget` nor `strength`"),
 ]
 

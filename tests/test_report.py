@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 import warnings
 from pathlib import Path
@@ -130,6 +131,7 @@ def test_without_parameters_there_are_no_parts() -> None:
     assert "part" not in str(found).split()
     assert found.budget.limit is None
     assert "Of 118 parameters the small model has 65" in str(found)
+    assert "The whole model" not in str(found)
     with pytest.raises(L0GateError, match="give `parameters` to `report`"):
         found.total()
 
@@ -193,3 +195,18 @@ def test_refusals(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "l0gate._report_picture", None)
     with pytest.raises(L0GateError, match=r"l0gate\[plot\]"):
         found.plot(tmp_path / "report.png")
+
+
+def test_what_the_budget_counts_and_the_whole_model_are_told_apart() -> None:
+    pruner, state = made(Budget(parameters=0.6))
+    text = str(l0gate.report(pruner, state, PARAMETERS))
+    assert "Budget: 70 of 118 parameters of the layout; the small model has 65 (55.1%)." in text
+    assert "The whole model goes from 123 parameters to 70 (56.9%)." in text
+    pruner, state = made(Budget(bytes=0.6))
+    text = str(l0gate.report(pruner, state, PARAMETERS))
+    assert "bytes of the layout" in text
+    assert re.search(r"The whole model goes from \d+ bytes to \d+", text)
+    del (known := dict(PARAMETERS))["scale"]
+    text = str(l0gate.report(*made(Budget(parameters=0.6)), known))
+    assert "Budget: 70 of 118 parameters; the small model has 65 (55.1%)." in text
+    assert "The whole model" not in text

@@ -17,7 +17,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence
+from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch_models import Language, assert_close, set_gates, tokens
 
@@ -138,6 +138,47 @@ def test_a_compiled_training_step_with_its_penalty() -> None:
     draw = torch.compile(lambda state: pruner.noise(state, (3, 0))[0], backend="eager")
     found, wanted = draw(gated.gates.read()), pruner.noise(gated.gates.read(), (3, 0))[0]
     assert all(torch.equal(found[axis], wanted[axis]) for axis in wanted)
+
+
+class PackedTagger(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.rnn = nn.LSTM(8, 12, bidirectional=True, batch_first=True)
+        self.out = nn.Linear(24, 3)
+
+    def forward(self, x: Tensor, lengths: Tensor) -> Any:
+        packed = pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
+        return self.out(pad_packed_sequence(self.rnn(packed)[0], batch_first=True)[0])
+
+
+def test_a_compiled_small_model_takes_packed_sequences() -> None:
+    torch.compiler.reset()
+    x, lengths = torch.randn(4, 6, 8), torch.tensor([6, 3, 5, 2])
+    gated = l0gate.gate(PackedTagger(), example_inputs=(x, lengths), budget=Budget(parameters=0.3))
+    small = gated.shrink().eval()
+    assert type(small.rnn).__name__ == "RaggedRNN"
+    assert_close(torch.compile(small, backend="eager")(x, lengths), small(x, lengths))
+
+
+# What goes wrong in a loop --------------------------------------------------------------------
+
+
+def test_progress_that_goes_back_is_noticed() -> None:
+    gated = gated_model()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for progress in (0.0, 0.1, 0.1, 0.2):
+            gated.penalty(progress)
+    with pytest.warns(UserWarning, match=r"`progress` is 0.1 after 0.2; it must not go back") as w:
+        gated.penalty(0.1)
+    assert w[0].filename == __file__
+
+
+def test_gates_that_no_optimizer_has_are_noticed() -> None:
+    gated = gated_model()
+    with pytest.warns(UserWarning, match="does an optimizer have it\\?") as caught:
+        gated.penalty(1.0)
+    assert {Path(warning.filename) for warning in caught} == {Path(__file__)}
 
 
 # DistributedDataParallel ----------------------------------------------------------------------

@@ -17,7 +17,7 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence, pad_se
 from torch_models import set_gates, tokens
 
 import l0gate
-from l0gate import L0GateError, Layout
+from l0gate import Budget, L0GateError, Layout
 from l0gate.backends._torch_tree import tensors
 
 pytestmark = [
@@ -810,13 +810,14 @@ class Composed(nn.Module):
         }[plan["front"]]()
         self.blocks = nn.ModuleList()
         self.joins: list[str] = []
-        width = size
+        parts = [size]  # the axes side by side
         for block in plan["blocks"]:
-            self.blocks.append(self._block(block, width))
-            own = self._width(block)
-            fits = block["join"] == "cat" or own == width  # which only the dense sizes decide
+            self.blocks.append(self._block(block, sum(parts)))
+            own = self._parts(block)
+            fits = block["join"] == "cat" or own == parts
             self.joins.append(block["join"] if fits else "none")
-            width = own + width if block["join"] == "cat" else own
+            parts = parts + own if block["join"] == "cat" else own
+        width = sum(parts)
         self.norm = nn.BatchNorm1d(width) if plan["norm"] else None
         self.score = nn.Linear(width, 1) if plan["pool"] == "attention" else None
         self.out = nn.Linear(width, 3)
@@ -827,10 +828,10 @@ class Composed(nn.Module):
             return getattr(nn, kind)(width, self.plan["size"])
         return getattr(nn, kind)(width, self.plan["size"], **options)
 
-    def _width(self, block: dict[str, Any]) -> int:
+    def _parts(self, block: dict[str, Any]) -> list[int]:
         options = block["options"]
         own: int = options.get("proj_size", 0) or self.plan["size"]
-        return own * (1 + options.get("bidirectional", False))
+        return [own] * (1 + options.get("bidirectional", False))
 
     def forward(self, x: Tensor) -> Tensor:
         if self.plan["front"] == "conv":
@@ -914,3 +915,49 @@ def test_random_compositions_of_blocks(file: Path, plan: dict[str, Any], equal: 
     l0gate.save(file, small)
     loaded = l0gate.load(file, into=lambda: Composed(plan).double()).eval()
     assert torch.equal(loaded(x), small(x))
+
+
+class Frontend(nn.Module):
+    """Most of its parameters stand before anything that gates can reach."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.images = nn.Conv2d(1, 16, 5, padding=2)
+        self.mix = nn.MultiheadAttention(16, 4, batch_first=True)
+        self.rnn = nn.GRU(16, 8, batch_first=True)
+        self.out = nn.Linear(8, 4)
+
+    def forward(self, x: Tensor) -> Any:
+        y = self.images(x.unsqueeze(1)).mean(-1).transpose(1, 2)
+        return self.out(self.rnn(self.mix(y, y, y)[0])[0][:, -1])
+
+
+def test_what_the_budget_does_not_count_is_named() -> None:
+    model, x = Frontend(), torch.randn(4, 8, 12)
+    outside = sum(p.numel() for part in (model.images, model.mix) for p in part.parameters())
+    total = sum(p.numel() for p in model.parameters())
+    said = f"{outside:,} of the model's {total:,} parameters, which the budget does not count"
+    with pytest.warns(UserWarning, match=said) as caught:
+        gated = l0gate.gate(model, example_inputs=x, budget=Budget(parameters=0.5))
+    assert str(caught[0].message).count("images, mix, mix.out_proj") == 1
+    assert f"The whole model goes from {total:,} parameters" in str(l0gate.report(gated))
+
+
+class Normed(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.lift = nn.Linear(3, 6)
+        self.rnn = nn.GRU(6, 16, batch_first=True)
+        self.norm = nn.LayerNorm(16)
+        self.out = nn.Linear(16, 1)
+
+    def forward(self, x: Tensor) -> Any:
+        return self.out(self.norm(self.rnn(self.lift(x))[0][:, -1]))
+
+
+def test_a_budget_out_of_reach_names_what_stays_whole() -> None:
+    x = torch.randn(2, 5, 3)
+    with pytest.raises(L0GateError, match=r"the least is \d+ \(\d") as error:
+        l0gate.gate(Normed(), example_inputs=x, budget=Budget(parameters=0.05))
+    assert "'h0', which stay whole" in str(error.value)
+    assert "these neurons stay whole:\n  axis 'h0': module 'norm' (LayerNorm)" in str(error.value)
