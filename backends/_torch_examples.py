@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +18,14 @@ from l0gate._layout import Layout
 from l0gate.backends._torch_net import TorchNet
 from l0gate.backends._torch_ragged import CELLS, state_parts
 from l0gate.backends._torch_small import StateAxes, recurrent_axes
-from l0gate.backends._torch_tree import Inputs, copied, map_tensors, tensors, undisturbed
+from l0gate.backends._torch_tree import (
+    Inputs,
+    copied,
+    map_tensors,
+    returned_tensors,
+    tensors,
+    undisturbed,
+)
 
 
 @dataclass(frozen=True)
@@ -86,16 +94,21 @@ def conventional_inputs(model: nn.Module) -> Inputs | None:
 
 @dataclass(frozen=True)
 class Observed:
-    """`output` of a model on example inputs; `stateful` recurrent modules were given states."""
+    """`output` of a model on example inputs; `stateful` recurrent modules were given states.
+
+    `calls` are the names of the functions of torch's that were called.
+    """
 
     output: Any
     tokens: Mapping[int, int]
     stateful: frozenset[str]
+    calls: frozenset[str]
 
 
 def observe(model: nn.Module, inputs: Inputs) -> Observed:
     """Run a copy of the model on example inputs, in eval mode."""
-    model = copied(model, share=True).eval()
+    original, model = model, copied(model, share=True).eval()
+    inputs = map_tensors(torch.clone, inputs)
     sources = {t.untyped_storage().data_ptr(): i for i, t in enumerate(tensors(inputs))}
     tokens: dict[int, int] = {}
     stateful: set[str] = set()
@@ -115,7 +128,7 @@ def observe(model: nn.Module, inputs: Inputs) -> Observed:
         if isinstance(module, (nn.Embedding, nn.RNNBase, nn.RNNCellBase)):
             module.register_forward_pre_hook(watch(path), with_kwargs=True)
     try:
-        with undisturbed():
+        with undisturbed(), _untouched(original), _Calls() as calls:
             output = model(*inputs[0], **inputs[1])
     except L0GateError:
         raise
@@ -124,7 +137,34 @@ def observe(model: nn.Module, inputs: Inputs) -> Observed:
             f"`example_inputs`: the model {type(model).__name__} fails on them:"
             f" {type(error).__name__}: {error}"
         ) from error
-    return Observed(output, tokens, frozenset(stateful))
+    return Observed(output, tokens, frozenset(stateful), frozenset(calls.names))
+
+
+@contextmanager
+def _untouched(model: nn.Module) -> Iterator[None]:
+    """No module of `model` may run while its copy does."""
+
+    def refuse(path: str) -> Callable[..., None]:
+        def hook(module: nn.Module, args: Any) -> None:
+            raise L0GateError(
+                f"a copy of the model runs {path!r} of the original: a function in it refers to the"
+                " model that it was made for, as a lambda does that is kept in an attribute, or a"
+                " wrapped or replaced `forward`. Such a model cannot be made small; use methods, or"
+                " wrap after pruning"
+            )
+
+        return hook
+
+    handles = [
+        module.register_forward_pre_hook(refuse(path or type(module).__name__))
+        for path, module in model.named_modules()
+        if not isinstance(module, torch.jit.ScriptModule)
+    ]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 class InOneDtype(TorchFunctionMode):
@@ -171,12 +211,16 @@ class Runner:
         """All floating point outputs, and lists of states by axis."""
         self.states = {}
         dtype = next(t.dtype for t in given.values() if t.is_floating_point())
+        # Nothing that one run leaves in buffers, attributes or inputs is there in the next.
+        model = copied(self.model, share=True)
+        buffers = dict(model.named_buffers())
+        given = {name: t.clone() if name in buffers else t for name, t in given.items()}
         with undisturbed(dtype), InOneDtype(dtype):
             args, kwargs = map_tensors(
-                lambda t: t.to(dtype) if t.is_floating_point() else t, inputs
+                lambda t: t.to(dtype, copy=True) if t.is_floating_point() else t.clone(), inputs
             )
             try:
-                out = torch.func.functional_call(self.model, dict(given), args, kwargs)
+                out = torch.func.functional_call(model, given, args, kwargs)
             except L0GateError:
                 raise
             except Exception as error:  # whatever the model raises
@@ -185,9 +229,21 @@ class Runner:
                     f" {type(error).__name__}: {error}"
                 ) from error
         states = {_storage(state) for own in self.states.values() for state in own}
-        returned = [t for t in tensors(out) if t.is_floating_point()]
+        returned = [_comparable(t, dtype) for t in returned_tensors(out)]
         outputs = [t for t in returned if _storage(t) not in states] or returned
         return outputs, self.states
+
+
+def _comparable(tensor: Tensor, dtype: torch.dtype) -> Tensor:
+    """Floats as they are; complex numbers as pairs; in float64, integers and truth values too."""
+    if tensor.is_floating_point():
+        return tensor
+    if tensor.is_complex():
+        return torch.view_as_real(tensor)
+    # Rounding in float32 may turn the choice between two that are all but equal.
+    return (
+        tensor.to(dtype) if dtype == torch.float64 else tensor.new_zeros(tensor.shape, dtype=dtype)
+    )
 
 
 def _storage(tensor: Tensor) -> int:
@@ -195,6 +251,24 @@ def _storage(tensor: Tensor) -> int:
 
 
 # Chains ---------------------------------------------------------------------------------------
+
+
+# What the layers of a chain call, in their forward and to look at their inputs.
+_OF_CHAINS = {"embedding", "lstm", "gru", "linear", "tanh", "sigmoid", "relu", "dropout"}
+_OF_CHAINS |= {"__get__", "size", "dim", "zeros", "squeeze", "unsqueeze", "contiguous", "detach"}
+_OF_CHAINS |= {"is_floating_point", "to", "long", "untyped_storage"}
+
+
+class _Calls(TorchFunctionMode):
+    """Notes the names of torch's functions."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: set[str] = set()
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.names.add(getattr(func, "__name__", str(func)))
+        return func(*args, **(kwargs or {}))
 
 
 def find_chain(
@@ -207,22 +281,25 @@ def find_chain(
     """The chain that the whole model is, if it is one: the guess `layers`, proved by running it.
 
     A chain takes one sequence, and perhaps the states of its recurrent layers; a model of further
-    inputs is none.
+    inputs is none. Nor is one that calls anything but the functions of such layers, since what
+    that does may not show on these inputs.
     """
     given, returned = list(tensors(inputs)), next(tensors(observed.output), None)
     stateful = [model.get_submodule(path) for path in observed.stateful]
     states = sum(2 if isinstance(module, nn.LSTM) else 1 for module in stateful)
-    if returned is None or len(given) not in (1, 1 + states):
+    if returned is None or len(given) not in (1, 1 + states) or observed.calls - _OF_CHAINS:
         return None
     parameters = {name: p.detach() for name, p in model.named_parameters()}
-    for batch_first in (False, True):
+    # Of inputs such as (1, 1) both ways to read them are true.
+    first = any(m.batch_first for m in model.modules() if isinstance(m, nn.RNNBase))
+    for batch_first in (first, not first):
         try:
             chain = Chain([dict(layer) for layer in layers], batch_first)
             with undisturbed():
                 y, _ = TorchNet(chain.layers, batch_first).apply(parameters, given[0])
+            same = y.shape == returned.shape and torch.allclose(y, returned, rtol=1e-4, atol=1e-5)
         except Exception:  # a wrong guess may fail in any way
             return None
-        same = y.shape == returned.shape and torch.allclose(y, returned, rtol=1e-4, atol=1e-5)
         if same and set(chain.layout.patterns) == set(model.state_dict()):
             return chain if _same_names(chain, model, layout) else None
     return None

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from l0gate.backends._torch_tree import Inputs, tensors
+from l0gate.backends._torch_tree import Inputs, returned_tensors, tensors
 
 COMPUTED = "is computed, as by weight_norm or a parametrization, so gates cannot be folded into it"
 
@@ -175,9 +175,9 @@ class Trace(TorchFunctionMode):
         finally:
             for handle in handles:
                 handle.remove()
-        returned = list(tensors(out))
+        returned = list(returned_tensors(out))
         # States shrink with their layer; where nothing else is returned, the caller wants them.
-        others = [t for t in returned if t.is_floating_point() and not self._is_state(t)]
+        others = [t for t in returned if not self._is_state(t)]
         for tensor in others or returned:
             label = self.label_of(tensor)
             for axis in [] if label is None else axes_of(label):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from types import MappingProxyType
 from typing import Any
 
@@ -29,6 +29,7 @@ from l0gate.backends._torch_small import (
 from l0gate.backends._torch_tree import (
     eager,
     kept_inputs,
+    no_checkpoints,
 )
 
 _NOT_FLAT = "RNN module weights are not part of single contiguous chunk of memory"
@@ -51,6 +52,7 @@ class GatedModule(nn.Module):
     in every process: each draws noise of its own, and gates and multipliers stay the same in all.
 
     >>> import l0gate
+    >>> from l0gate import Budget
     >>> gated = l0gate.gate(nn.GRU(3, 8, num_layers=2), example_inputs=torch.zeros(5, 2, 3),
     ...                     budget=Budget(parameters=0.5))
     >>> optimizer = torch.optim.Adam(gated.param_groups(lr=1e-3))
@@ -119,10 +121,13 @@ class GatedModule(nn.Module):
         return self.gates.read(), {**self._tensors(), **dict(self.model.named_parameters())}
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
-        pruner = self.pruner
-        folded = fold(self.layout, self._tensors(), self._gates(), pruner.backend)
-        own = {name: folded[name] for name in self.layout.patterns}
-        return torch.func.functional_call(self.model, own, args, kwargs)
+        tensors = self._tensors()
+        folded = fold(self.layout, tensors, self._gates(), self.pruner.backend)
+        # What carries no gate stays in place, so that a buffer assigned in `forward` is kept.
+        own = {name: folded[name] for name in tensors if folded[name] is not tensors[name]}
+        compiling = torch.compiler.is_compiling()
+        with no_checkpoints() if self.training and not compiling else nullcontext():
+            return torch.func.functional_call(self.model, own, args, kwargs)
 
     @eager  # noise is drawn on the host, and the controller writes to log_alpha
     def _gates(self) -> dict[str, Tensor]:
@@ -186,6 +191,7 @@ class GatedModule(nn.Module):
         and to resume, gate the same original model, then load.
 
         >>> import l0gate
+        >>> from l0gate import Budget, Layout
         >>> model = nn.Sequential(nn.Linear(3, 8), nn.Tanh(), nn.Linear(8, 2))
         >>> x = torch.randn(16, 3)
         >>> layout = Layout({"0.weight": "h <- _", "0.bias": "h", "2.weight": "_ <- h"})

@@ -309,7 +309,7 @@ def _dimensions(call: Call, position: int, name: str = "dims") -> tuple[Any, ...
 
 def _separated(trace: Trace, call: Call) -> str | None:
     """`unbind` and `select`: one dimension goes."""
-    tensor, dim = call.args[0], call.argument(1, "dim", 0)
+    tensor, dim = call.given[0], call.argument(1, "dim", 0)
     label = trace.label_of(tensor)
     if isinstance(label, States):
         if call.name == "unbind" and dim == 0:

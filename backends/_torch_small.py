@@ -263,7 +263,21 @@ def _ragged(
     for name, own in ragged.stock_names().items():
         cell, _, key = own.rpartition(".")
         setattr(ragged.get_submodule(cell), key, weights[name])
+    for name in _HOOKS:
+        getattr(ragged, name).update(getattr(module, name))
     return ragged.train(module.training)
+
+
+# What `nn.Module` keeps of the hooks of its calls.
+_HOOKS = (
+    "_forward_pre_hooks",
+    "_forward_pre_hooks_with_kwargs",
+    "_forward_hooks",
+    "_forward_hooks_with_kwargs",
+    "_forward_hooks_always_called",
+    "_backward_pre_hooks",
+    "_backward_hooks",
+)
 
 
 def _put(model: nn.Module, old: nn.Module, new: nn.Module) -> nn.Module:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import copy
+import random
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
+from functools import cache, wraps
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
@@ -17,6 +21,8 @@ from l0gate._errors import L0GateError
 Module = TypeVar("Module", bound=nn.Module)
 Function = TypeVar("Function", bound=Callable[..., Any])
 Inputs = tuple[tuple[Any, ...], dict[str, Any]]  # args and kwargs
+
+_DEEP = 16  # levels in which outputs are looked for
 
 
 def tensors(tree: Any) -> Iterator[Tensor]:
@@ -32,6 +38,25 @@ def tensors(tree: Any) -> Iterator[Tensor]:
     elif is_dataclass(tree) and not isinstance(tree, type):
         for field in fields(tree):
             yield from tensors(getattr(tree, field.name))
+
+
+def returned_tensors(out: Any, seen: frozenset[int] = frozenset()) -> Iterator[Tensor]:
+    """Every tensor that the caller can reach in an output, in objects of any class too."""
+    if id(out) in seen or len(seen) > _DEEP:
+        return
+    seen |= {id(out)}
+    if isinstance(out, Mapping):
+        for value in out.values():
+            yield from returned_tensors(value, seen)
+    elif isinstance(out, (tuple, list, set)):
+        for value in out:
+            yield from returned_tensors(value, seen)
+    elif isinstance(out, (Tensor, nn.Module, type)) or callable(out):
+        yield from tensors(out)
+    elif hasattr(out, "__dict__"):
+        yield from returned_tensors(vars(out), seen)
+    else:
+        yield from tensors(out)
 
 
 def map_tensors(change: Callable[[Tensor], Tensor], tree: Any) -> Any:
@@ -87,13 +112,61 @@ def undisturbed(dtype: torch.dtype | None = None) -> Iterator[None]:
     """No gradients; the same random numbers every time; floats made inside are of `dtype`."""
     default = torch.get_default_dtype()
     devices = range(torch.cuda.device_count())
+    others = random.getstate(), np.random.get_state()  # noqa: NPY002
     with torch.no_grad(), torch.random.fork_rng(devices=devices):
         torch.manual_seed(0)
+        random.seed(0)
+        np.random.seed(0)  # noqa: NPY002 - a model may draw from it
         try:
             torch.set_default_dtype(dtype or default)
             yield
         finally:
             torch.set_default_dtype(default)
+            random.setstate(others[0])
+            np.random.set_state(others[1])  # noqa: NPY002
+
+
+_inside = threading.local()
+
+
+@contextmanager
+def no_checkpoints() -> Iterator[None]:
+    """`torch.utils.checkpoint` raises inside, in this thread.
+
+    It would compute activations again once the gated weights have gone, from the others.
+    """
+    _guard_checkpoints()
+    before = getattr(_inside, "gated", False)
+    _inside.gated = True
+    try:
+        yield
+    finally:
+        _inside.gated = before
+
+
+@cache
+def _guard_checkpoints() -> None:
+    """Have both kinds of checkpoint look where they are called from; they offer no hook for it."""
+    from torch.utils import checkpoint
+
+    def guarded(start: Any) -> Any:
+        @wraps(start)
+        def call(*args: Any, **kwargs: Any) -> Any:
+            if getattr(_inside, "gated", False):
+                raise L0GateError(
+                    "the model calls torch.utils.checkpoint in its `forward`, so gradients would be"
+                    " those of ungated weights: turn that off while the gates train, or checkpoint"
+                    " the whole, as in `checkpoint(gated, x, use_reentrant=False)`"
+                )
+            return start(*args, **kwargs)
+
+        return call
+
+    own: Any = checkpoint
+    own.CheckpointFunction.apply = guarded(own.CheckpointFunction.apply)
+    own._checkpoint_without_reentrant_generator = guarded(
+        own._checkpoint_without_reentrant_generator
+    )
 
 
 def kept_inputs(example_inputs: Any) -> Inputs:

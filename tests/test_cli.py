@@ -325,7 +325,10 @@ BAD = {
     "fraction above 1": (["--budget", "1.5"], ["`--budget` is '1.5'", "at most 100%"]),
     "budget in words": (["--budget", "half"], ["`--budget` is 'half'"]),
     "budget nan": (["--budget", "nan"], ["`--budget` is 'nan'"]),
-    "budget below one neuron per axis": (["--budget", "3"], ["`--budget`", "one neuron per axis"]),
+    "budget below with one neuron left per axis": (
+        ["--budget", "3"],
+        ["`--budget`", "with one neuron left per axis"],
+    ),
     "budget and strength": (["--budget", "20%", "--strength", "1"], ["`--budget` or `--strength`"]),
     "negative strength": (["--strength=-1"], ["`--strength` is -1.0", "at least 0"]),
     "no hidden neurons": (["--hidden", "0"], ["`--hidden` is '0'", "at least 1"]),
