@@ -159,6 +159,7 @@ class Trace(TorchFunctionMode):
         self.depth = 0
         self.path: list[str] = [""]
         self.called: set[str] = set()
+        self.touched: set[str] = set()  # parameters that any call was given
         self.states: dict[int, Tensor] = {}  # what cells returned
 
     def run(self, inputs: Inputs) -> None:
@@ -206,6 +207,7 @@ class Trace(TorchFunctionMode):
         # What is known of the arguments must be read before the call, which may change them.
         labels = {i: known for i, t in enumerate(given) if (known := self.label_of(t)) is not None}
         lost = frozenset[Axis]().union(*(self.lost_of(t) for t in given))
+        self.touched |= {self.names[id(t)] for t in given if id(t) in self.names}
         out = func(*args, **kwargs)
         call = Call(_name(func), args, kwargs, given, labels, out)
         if call.name in self.rows.queries or call.name.startswith("is_"):

@@ -55,6 +55,7 @@ def derive(
     with undisturbed():
         trace.run(inputs)
     ungated = _check_recurrent(trace)
+    _warn_of_unused(trace)
     for name, reason in trace.elsewhere.items():
         if name in trace.roles:
             for dimension in trace.roles[name].dimensions:
@@ -106,6 +107,25 @@ def _check_recurrent(trace: Trace) -> list[str]:
         " their cells) ran on `example_inputs`" + "".join(f"\n{line}" for line in ungated),
     )
     return ungated
+
+
+def _warn_of_unused(trace: Trace) -> None:
+    """What did not run could read neurons that go: a head for training, or for another task."""
+    idle = [
+        path
+        for path, module in trace.model.named_modules()
+        if path not in trace.called and not isinstance(module, nn.RNNBase | nn.RNNCellBase)
+        if (
+            own := [f"{path}.{key}" for key, p in module.named_parameters(recurse=False) if p.dim()]
+        )
+        if not trace.touched.intersection(own)
+    ]
+    if idle:
+        warn(
+            f"{', '.join(idle)} did not run on `example_inputs` in eval mode. Where they read"
+            " neurons that go, the small model fails, and no gate reaches them while it trains:"
+            " give inputs that use them, or `freeze=` the axes that they read"
+        )
 
 
 def check_some_free(derived: Derived) -> None:

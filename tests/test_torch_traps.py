@@ -198,6 +198,21 @@ def test_integers_that_follow_from_the_outputs_stay_the_same() -> None:
     assert torch.equal(gated.shrink()(WORDS)[1], gated(WORDS)[1])
 
 
+class Aided(Base):
+    def __init__(self) -> None:
+        super().__init__()
+        self.aid = nn.Linear(8, 4)
+
+    def forward(self, x: Tensor) -> Any:
+        y = self.hidden(x)
+        return (self.out(y), self.aid(y)) if self.training else self.out(y)
+
+
+def test_a_part_that_does_not_run_is_named() -> None:
+    with pytest.warns(UserWarning, match="aid did not run on `example_inputs` in eval mode"):
+        gated_of(Aided())
+
+
 # What a model keeps ---------------------------------------------------------------------------
 
 
