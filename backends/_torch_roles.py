@@ -33,10 +33,14 @@ def _embedding(trace: Trace, call: Call, lost: frozenset[Axis]) -> frozenset[Axi
     trace.role(name, Role("{0} -> {1}", (((None, rows),), written), lookup=True))
     trace.label(call.out, Features(-1, written))
     trace.layers.append({"type": "embedding", "name": name.removesuffix(".weight")})
+    needed = frozenset[Axis]()
+    index = trace.label_of(call.argument(0, "input"))
+    if index is not None:
+        needed |= trace.need([index], f"{trace.where()} looks up what depends on it")
     if call.argument(3, "max_norm") is not None:
         reason = f"{trace.where()} has max_norm, a norm over all neurons"
-        return trace.need([Features(-1, written)], reason)
-    return frozenset()
+        needed |= trace.need([Features(-1, written)], reason)
+    return needed
 
 
 def _linear(trace: Trace, call: Call, lost: frozenset[Axis]) -> frozenset[Axis]:
@@ -120,6 +124,8 @@ def _recurrent(trace: Trace, call: Call, lost: frozenset[Axis]) -> frozenset[Axi
     names = [trace.names.get(id(weight), "") for weight in weights]
     if "" in names:
         return _ungated(trace, call, f"has a weight that {COMPUTED}")
+    if len(set(names)) < len(names):
+        return _ungated(trace, call, "has one tensor for two of its weights")
     directions = 2 if bidirectional else 1
     each = len(weights) // (layers * directions)  # w_ih, w_hh, two biases, a projection
     features, unread = _inputs(trace, x, lost)

@@ -307,6 +307,11 @@ def _dimensions(call: Call, position: int, name: str = "dims") -> tuple[Any, ...
     return tuple(given) if isinstance(given, (tuple, list)) else (given,)
 
 
+def _new_tensor(trace: Trace, call: Call) -> str | None:
+    """Only its kind is taken from the first tensor; a second one would be copied."""
+    return "new_tensor" if isinstance(call.argument(1, "data"), Tensor) else None
+
+
 def _separated(trace: Trace, call: Call) -> str | None:
     """`unbind` and `select`: one dimension goes."""
     tensor, dim = call.given[0], call.argument(1, "dim", 0)
@@ -530,6 +535,7 @@ FOLLOWED: dict[str, Row] = {
     "flip": _along(1, "dims", several=True),
     "roll": _along(2, "dims", several=True),
     "index_select": _selected,
+    "new_tensor": _new_tensor,
     **dict.fromkeys(
         (
             *("narrow", "gather", "take_along_dim"),
@@ -559,7 +565,7 @@ _QUERIES = (
     "_version.get data_ptr device.get dim dtype.get element_size format get_device grad.get"
     " grad_fn.get"
     " itemsize.get layout.get len ndim.get ndimension nelement new_empty new_full new_ones"
-    " new_tensor new_zeros numel repr requires_grad requires_grad.get shape.get size"
+    " new_zeros numel repr requires_grad requires_grad.get shape.get size"
     " storage_offset stride"
 )
 QUERIES = frozenset(_QUERIES.split())

@@ -312,3 +312,48 @@ def test_arguments_by_name_are_followed() -> None:
     assert gated.frozen == {}
     for ours, theirs in zip(gated.shrink()(WORDS), gated(WORDS), strict=True):
         assert_close(ours, theirs)
+
+
+class Copied(Base):
+    def forward(self, x: Tensor) -> Any:
+        y = self.hidden(x)
+        return self.out(y) * (1 + y.new_tensor(y.tolist() if x is None else y).abs().mean())
+
+
+class LookedUp(Base):
+    def __init__(self) -> None:
+        super().__init__()
+        self.codes = nn.Embedding(2, 4)
+
+    def forward(self, x: Tensor) -> Any:
+        y = self.hidden(x)
+        return self.out(y) + self.codes((y.abs() > 0.35).long()).sum(-2)
+
+
+@pytest.mark.parametrize("model", [Copied, LookedUp])
+@pytest.mark.filterwarnings("ignore:.*To copy construct from a tensor:UserWarning")
+def test_values_that_take_a_detour_keep_their_neurons(model: type[Base]) -> None:
+    with pytest.warns(UserWarning, match="axis 'h1': "):
+        gated = gated_of(model())
+    assert "h1" in gated.frozen
+    assert_close(gated.shrink()(WORDS), gated(WORDS))
+
+
+class Tied(Base):
+    """One tensor for both directions, before a layer that can be gated."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.both = nn.GRU(6, 3, bidirectional=True)
+        self.both.weight_hh_l0_reverse = self.both.weight_hh_l0
+
+    def hidden(self, x: Tensor) -> Tensor:
+        y: Tensor = self.rnn(self.both(self.table(x))[0])[0]
+        return y
+
+
+def test_weights_tied_within_a_module_leave_it_whole() -> None:
+    with pytest.warns(UserWarning, match="has one tensor for two of its weights"):
+        gated = gated_of(Tied())
+    assert set(gated.layout.axes) - set(gated.frozen) == {"h0", "h1"}
+    assert_close(gated.shrink()(WORDS), gated(WORDS))
