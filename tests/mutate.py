@@ -32,7 +32,10 @@ SAMPLE, SEED = 200, 0
 WANTED = 0.9
 OTHERS_LAB = "others"
 KILLED, TYPED, SURVIVED, UNSEEN = "killed", "refused by mypy", "survived", "not run"
-QUICK = "hard_concrete notation layout cost budget tensor plugins pruner cli_parts chain testing"
+QUICK = (
+    "hard_concrete notation layout cost budget tensor plugins pruner cli_parts cli_options chain"
+)
+QUICK += " testing"
 OTHERS = "archive cli property_gradients property_shrinking property_stateful testing_torch"
 OTHERS += " torch_backend torch_gated torch_ragged report"
 REFERENCE = "reference_cells reference_objective reference_streaming reference_net reference_torch"
