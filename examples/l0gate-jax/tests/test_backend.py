@@ -4,6 +4,7 @@ import subprocess
 import sys
 import warnings
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -88,7 +89,7 @@ def test_the_conformance_kit(check: Any, bits: int) -> None:
             assert check.__name__ in ("check_nets", "check_models")
 
 
-def test_the_entry_point_is_found_and_imports_no_jax() -> None:
+def test_the_entry_point_is_found_and_imports_no_jax(tmp_path: Path) -> None:
     code = (
         "import sys, l0gate\n"
         "try: l0gate.get_backend('none')\n"
@@ -99,9 +100,9 @@ def test_the_entry_point_is_found_and_imports_no_jax() -> None:
         "assert l0gate.get_backend(jnp.zeros(2)) is backend\n"
         "print(backend)"
     )
-    run = subprocess.run(
-        [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True
-    )
+    # Elsewhere, since Python looks into the folder that it is started in first.
+    command = [sys.executable, "-W", "error", "-c", code]
+    run = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
     assert run.stdout.strip() == "<l0gate backend jax>", run.stderr
 
 
