@@ -1,9 +1,8 @@
-"""One time step of a whole net: layer by layer in NumPy, or as one compiled call."""
+"""How a bound net runs: one step layer by layer in NumPy, or anything as one compiled call."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -47,69 +46,88 @@ def plain_step(chain: Sequence[Layer], parameters: Parameters) -> Step:
 
 
 class Flat(tuple[Any, ...]):
-    """A state whose arrays lie one after the other in `flat`, as the compiled step wants them."""
+    """A state whose arrays lie one after the other in `flat`, as the program wants them."""
 
     flat: Array
     batch: tuple[int, ...]
-    made_by: Step
+    made_by: Compiled
 
-    def fits(self, step: Step, batch: tuple[int, ...]) -> bool:
-        """Whether the state comes from the same step, with the same batch."""
-        return self.made_by is step and self.batch == batch
+    def fits(self, net: Compiled, batch: tuple[int, ...]) -> bool:
+        """Whether the state comes from the same net, with the same batch."""
+        return self.made_by is net and self.batch == batch
 
     def __reduce__(self) -> tuple[type, tuple[tuple[Any, ...]]]:
         return tuple, (tuple(self),)  # a copy is a plain tuple
 
 
-def compiled_step(chain: Sequence[Layer], parameters: Parameters, scans: ModuleType) -> Step:
-    """A step in one compiled call, from parameters packed here."""
-    tokens = isinstance(chain[0], Embedding)
-    rows = parameters[chain[0].names[0]] if tokens else None
-    kernel = scans.NetStep([_described(layer, parameters) for layer in chain[tokens:]])
-    pairs = [layer.states == 2 for layer in chain if layer.directions]
-    sizes = kernel.state_sizes
+class Compiled:
+    """Sequences and steps of a net as one compiled call each, from parameters packed here."""
 
-    def step(x: Array, state: State) -> tuple[Array, State]:
-        batch = x.shape if tokens else x.shape[:-1]
-        flat = state.flat if type(state) is Flat else flatten(state)
-        y, flat = kernel(x if rows is None else rows.take(x, axis=0), flat)
-        new_state = Flat(entries(flat, batch))
-        new_state.flat, new_state.batch, new_state.made_by = flat, batch, step
-        return y, new_state
+    def __init__(
+        self, chain: Sequence[Layer], parameters: Parameters, program: Any, exact: bool
+    ) -> None:
+        tokens = isinstance(chain[0], Embedding)
+        layers = [_described(layer, parameters) for layer in chain[tokens:]]
+        self._rows = parameters[chain[0].names[0]] if tokens else None
+        self._program = program(layers, exact)
+        self._pairs = [layer.states == 2 for layer in chain for _ in layer.directions]
 
-    def flatten(state: State) -> Array:
+    def __call__(self, x: Array, state: State | None, lengths: Array | None) -> tuple[Array, Flat]:
+        """x (T, B) tokens or (T, B, I), and the state of a batch."""
+        if self._rows is not None:
+            x = self._rows.take(x, axis=0)
+        y, flat = self._program(x, self._flatten(state, x.shape[1]), lengths)
+        return y, self._entries(flat, x.shape[1:2])
+
+    def step(self, x: Array, state: State | None) -> tuple[Array, Flat]:
+        """x () token or (I,), or with a batch (B,) or (B, I), and a state without or with it."""
+        if self._rows is not None:
+            x = self._rows.take(x, axis=0)
+        batch = x.shape[:-1]
+        x = x[None, None] if x.ndim == 1 else x[None]
+        y, flat = self._program(x, self._flatten(state, x.shape[1]))
+        return (y[0] if batch else y[0, 0]), self._entries(flat, batch)
+
+    def _flatten(self, state: State | None, batch: int) -> Array:
+        if type(state) is Flat:
+            return state.flat
+        if state is None:
+            return np.zeros(batch * self._program.state_size, self._program.dtype)
         arrays = [
             part.ravel()
-            for entry, pair in zip(state, pairs, strict=True)
+            for entry, pair in zip(state, self._pairs, strict=True)
             for part in (entry if pair else [entry])
         ]
-        return np.concatenate([np.empty(0, kernel.dtype), *arrays])
+        return np.concatenate([np.empty(0, self._program.dtype), *arrays])
 
-    def entries(flat: Array, batch: tuple[int, ...]) -> list[Any]:
+    def _entries(self, flat: Array, batch: tuple[int, ...]) -> Flat:
         arrays, start = [], 0
-        for size in sizes:
+        for size in self._program.state_sizes:
             end = start + size * (batch[0] if batch else 1)
             part = flat[start:end]
             arrays.append(part.reshape(*batch, size) if batch else part)
             start = end
         rest = iter(arrays)
-        return [(next(rest), next(rest)) if pair else next(rest) for pair in pairs]
+        state = Flat([(next(rest), next(rest)) if pair else next(rest) for pair in self._pairs])
+        state.flat, state.batch, state.made_by = flat, batch, self
+        return state
 
-    return step
 
-
-def _described(layer: Layer, parameters: Parameters) -> tuple[Any, ...]:
-    """A layer as the compiled step is told of it."""
+def _described(layer: Layer, parameters: Parameters) -> list[tuple[Any, ...]]:
+    """The directions of a layer as the program is told of them."""
     if isinstance(layer, Activation):
-        return (layer.function,)
+        return [(layer.function, False)]
     if isinstance(layer, Linear):
-        return ("linear", *_linear_parameters(layer, parameters))
-    (end,) = layer.directions
-    weights = parameters[end.weight_ih], parameters[end.weight_hh]
-    if isinstance(layer, GRU):
-        biases = gru_bias(parameters, end, layer.reset_after)
-        return ("gru", *weights, *biases, layer.reset_after)
-    return ("lstm", *weights, lstm_bias(parameters, end))
+        return [("linear", False, *_linear_parameters(layer, parameters))]
+    ends = []
+    for end in layer.directions:
+        weights = end.reverse, parameters[end.weight_ih], parameters[end.weight_hh]
+        if isinstance(layer, GRU):
+            biases = gru_bias(parameters, end, layer.reset_after)
+            ends.append(("gru", *weights, *biases, layer.reset_after))
+        else:
+            ends.append(("lstm", *weights, lstm_bias(parameters, end)))
+    return ends
 
 
 def _linear_parameters(layer: Layer, parameters: Parameters) -> tuple[Array, Array | None]:

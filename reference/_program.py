@@ -1,0 +1,488 @@
+# mypy: disable-error-code="untyped-decorator,no-untyped-def,no-untyped-call"
+"""Whole nets as one compiled call, for inference on sequences and one step at a time.
+
+Weights are packed once into *blocks*, one for as many neurons as a vector register holds: all gates
+of these neurons side by side. A tile of products then leaves all that is needed to update them in
+registers, and nothing is written but the states. Per layer and chunk of time steps, the input
+product comes first, for all steps at once; then step by step the recurrent one.
+
+Threads share a call by sequences: each takes its rows through all layers and time steps, so that
+nothing waits inside the loop over time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from l0gate._errors import check
+from l0gate.reference._cells import Array
+from l0gate.reference._compiling import inlined, kernel
+from l0gate.reference._lanes import (
+    MOST_ROWS,
+    address,
+    clear,
+    copy,
+    exact_gru_block,
+    exact_gru_gates_block,
+    exact_gru_update_block,
+    exact_lstm_block,
+    exact_sigmoid_of,
+    exact_tanh_of,
+    gru_block,
+    gru_gates_block,
+    gru_update_block,
+    keep,
+    lanes_in,
+    lanes_of,
+    lstm_block,
+    number_at,
+    relu_of,
+    set_number,
+    sigmoid_of,
+    tanh_of,
+    tiles_1,
+    tiles_2,
+    tiles_3,
+    tiles_4,
+)
+from l0gate.reference._threads import check_arrays, share
+
+_LSTM, _GRU, _GRU_RESET_BEFORE, _LINEAR, _TANH, _SIGMOID, _RELU = range(7)
+# The columns of a row of the table, one row for each layer and direction: its kind, how many
+# features it reads and writes, where its parameters begin, whether it runs backward in time, where
+# its outputs begin among all those of its layer, how many these are, whether it is the last direction,
+# and whether its layer is the last.
+_KIND, _INPUTS, _OUTPUTS, _START, _REVERSE, _COLUMN, _WIDTH, _LAST, _FINAL = range(9)
+_CHUNK = 96  # rows of an input product, so that weights are read seldom and results stay in cache
+
+
+@inlined
+def _blocks(count, like):
+    lanes = lanes_in(like)
+    return (count + lanes - 1) // lanes
+
+
+# A signal is (address, distance between time steps, distance between sequences).
+
+
+@inlined
+def _set_input_product(like, kind, t, steps, b, x, inputs, panels, blocks, gates, gx):
+    """gx (steps * b, blocks, gates, lanes) = bias + x[t : t + steps] @ matrix."""
+    x, x_t, x_b = x
+    lanes = lanes_in(like)
+    size = gates * lanes
+    matrix = panels + blocks * size
+    rows, runs = b, steps
+    if x_t == b * x_b or b == 1:  # all rows are equally far from each other
+        rows, runs = b * steps, 1
+        if b == 1:
+            x_b = x_t
+    for q in range(blocks):
+        bias, panel = panels + q * size, matrix + q * size * inputs
+        for run in range(runs):
+            source, out = x + (t + run) * x_t, gx + (run * rows * blocks + q) * size
+            row = 0
+            while row < rows:
+                at = source + row * x_b, out + row * blocks * size
+                left = rows - row
+                if gates == 4:
+                    row += tiles_4(
+                        like, left, at[0], x_b, panel, inputs, bias, 0, at[1], blocks * size
+                    )
+                else:
+                    row += tiles_3(
+                        like, left, at[0], x_b, panel, inputs, bias, 0, at[1], blocks * size
+                    )
+
+
+@inlined
+def _lstm_step(like, exact, low, high, gx, panels, H, blocks, h, new_h, c, new_c, sums):
+    lanes = lanes_in(like)
+    size, wide = 4 * lanes, blocks * lanes
+    for q in range(blocks):
+        row = low
+        while row < high:
+            start = gx + (row * blocks + q) * size
+            n = tiles_4(
+                like, high - row, h + row * wide, wide, panels + q * size * H, H, start,
+                blocks * size, sums, size,
+            )  # fmt: skip
+            for r in range(n):
+                a, at = sums + r * size, (row + r) * wide + q * lanes
+                where = a, a + lanes, a + 2 * lanes, a + 3 * lanes, c + at, new_c + at, new_h + at
+                if exact:
+                    exact_lstm_block(like, where)
+                else:
+                    lstm_block(like, where)
+            row += n
+
+
+@inlined
+def _gru_step(like, exact, low, high, gx, panels, H, blocks, h, new_h, sums):
+    lanes = lanes_in(like)
+    size, wide = 3 * lanes, blocks * lanes
+    matrix = panels + blocks * size
+    for q in range(blocks):
+        row = low
+        while row < high:
+            n = tiles_3(
+                like, high - row, h + row * wide, wide, matrix + q * size * H, H,
+                panels + q * size, 0, sums, size,
+            )  # fmt: skip
+            for r in range(n):
+                x, a = gx + ((row + r) * blocks + q) * size, sums + r * size
+                at = (row + r) * wide + q * lanes
+                where = (
+                    x, x + lanes, x + 2 * lanes, a, a + lanes, a + 2 * lanes, h + at, new_h + at
+                )  # fmt: skip
+                if exact:
+                    exact_gru_block(like, where)
+                else:
+                    gru_block(like, where)
+            row += n
+
+
+@inlined
+def _gru_reset_before_step(like, exact, low, high, gx, panels, H, blocks, h, new_h, read, sums):
+    """read: room for r h and for z, as wide as two states."""
+    lanes = lanes_in(like)
+    size, wide = 3 * lanes, blocks * lanes
+    z = read + high * wide
+    for q in range(blocks):
+        row = low
+        while row < high:
+            start = gx + (row * blocks + q) * size
+            n = tiles_2(
+                like, high - row, h + row * wide, wide, panels + 2 * q * lanes * H, H, start,
+                blocks * size, sums, size,
+            )  # fmt: skip
+            for r in range(n):
+                a, at = sums + r * size, (row + r) * wide + q * lanes
+                where = a, a + lanes, h + at, read + at, z + at
+                if exact:
+                    exact_gru_gates_block(like, where)
+                else:
+                    gru_gates_block(like, where)
+            row += n
+    panels += 2 * wide * H
+    for q in range(blocks):
+        row = low
+        while row < high:
+            start = gx + (row * blocks + q) * size + 2 * lanes
+            n = tiles_1(
+                like, high - row, read + row * wide, wide, panels + q * lanes * H, H, start,
+                blocks * size, sums, size,
+            )  # fmt: skip
+            for r in range(n):
+                at = (row + r) * wide + q * lanes
+                where = sums + r * size, z + at, h + at, new_h + at
+                if exact:
+                    exact_gru_update_block(like, where)
+                else:
+                    gru_update_block(like, where)
+            row += n
+
+
+@inlined
+def at_work(t, lengths):
+    """The range of rows that take step t; between its ends some may not."""
+    low, high = 0, len(lengths)
+    while low < high and t >= lengths[low]:
+        low += 1
+    while low < high and t >= lengths[high - 1]:
+        high -= 1
+    return low, high
+
+
+@inlined
+def _run_recurrent(
+    like, exact, kind, T, b, x, inputs, panels, H, reverse, lengths, states, last, room, y
+):
+    """One layer in one direction. `states` and `last`: addresses of h and c, before and after."""
+    lanes = lanes_in(like)
+    gates, count = (4, 2) if kind == _LSTM else (3, 1)
+    blocks = _blocks(H, like)
+    wide = blocks * lanes
+    size = b * wide
+    recurrent = panels + blocks * gates * lanes * (1 + inputs)
+    sums = room
+    old, new = sums + MOST_ROWS * 4 * lanes, sums + MOST_ROWS * 4 * lanes + 2 * size
+    read = new + 2 * size
+    gx = read + 2 * size
+    for n in range(count):
+        for row in range(b):
+            clear(like, old + n * size + row * wide, wide)
+            copy(like, old + n * size + row * wide, states[n] + row * H, H)
+    chunk = max(1, _CHUNK // b)
+    done = 0
+    while done < T:
+        steps = min(chunk, T - done)
+        begin = T - done - steps if reverse else done
+        _set_input_product(like, kind, begin, steps, b, x, inputs, panels, blocks, gates, gx)
+        for step in range(steps):
+            t = begin + steps - 1 - step if reverse else begin + step
+            low, high = (0, b) if len(lengths) == 0 else at_work(t, lengths)
+            own = gx + (t - begin) * b * blocks * gates * lanes
+            if kind == _LSTM:
+                _lstm_step(
+                    like, exact, low, high, own, recurrent, H, blocks, old, new, old + size,
+                    new + size, sums,
+                )  # fmt: skip
+            elif kind == _GRU:
+                _gru_step(like, exact, low, high, own, recurrent, H, blocks, old, new, sums)
+            else:
+                _gru_reset_before_step(
+                    like, exact, low, high, own, recurrent, H, blocks, old, new, read, sums
+                )
+            for row in range(b):
+                out = y[0] + t * y[1] + row * y[2]
+                if len(lengths) and t >= lengths[row]:  # the state waits
+                    for n in range(count):
+                        at = n * size + row * wide
+                        copy(like, new + at, old + at, wide)
+                    clear(like, out, H)
+                else:
+                    copy(like, out, new + row * wide, H)
+            old, new = new, old
+        done += steps
+    for n in range(count):
+        for row in range(b):
+            copy(like, last[n] + row * H, old + n * size + row * wide, H)
+
+
+@inlined
+def _run_linear(like, T, b, x, inputs, panels, outputs, room, y):
+    lanes = lanes_in(like)
+    size = 2 * lanes
+    blocks = (outputs + size - 1) // size
+    x, x_t, x_b = x
+    y, y_t, y_b = y
+    if x_t == b * x_b and y_t == b * y_b:
+        T, b = 1, T * b
+    matrix = panels + blocks * size
+    for q in range(blocks):
+        columns = min(size, outputs - q * size)
+        for t in range(T):
+            row = 0
+            while row < b:
+                source, out = x + t * x_t + row * x_b, y + t * y_t + row * y_b + q * size
+                bias, panel = panels + q * size, matrix + q * size * inputs
+                if columns == size:
+                    row += tiles_2(like, b - row, source, x_b, panel, inputs, bias, 0, out, y_b)
+                else:
+                    n = tiles_2(like, b - row, source, x_b, panel, inputs, bias, 0, room, size)
+                    for r in range(n):
+                        copy(like, out + r * y_b, room + r * size, columns)
+                    row += n
+
+
+@inlined
+def _run_activation(like, exact, kind, T, b, x, width, y):
+    for t in range(T):
+        for row in range(b):
+            source, out = x[0] + t * x[1] + row * x[2], y[0] + t * y[1] + row * y[2]
+            for j in range(width):
+                number = number_at(like, source + j)
+                if kind == _TANH:
+                    number = exact_tanh_of(number) if exact else tanh_of(number)
+                elif kind == _SIGMOID:
+                    number = exact_sigmoid_of(number) if exact else sigmoid_of(number)
+                else:
+                    number = relu_of(number)
+                set_number(number, out + j)
+
+
+@inlined
+def _room(like, table, b):
+    """The numbers that a layer needs for itself, at most."""
+    lanes = lanes_in(like)
+    most = 0
+    for layer in range(len(table)):
+        if table[layer, _KIND] <= _GRU_RESET_BEFORE:
+            wide = _blocks(table[layer, _OUTPUTS], like) * lanes
+            most = max(most, (6 * b + 4 * max(_CHUNK, b)) * wide)
+    return most + MOST_ROWS * 4 * lanes
+
+
+@kernel("i i L r1 i i i b l r1 r1 w1")
+def _run(first, last, table, parameters, T, B, widest, exact, lengths, x, state, out):
+    """Take the sequences first..last-1 through all layers.
+
+    x (T * B * I,). state and the first part of out: the arrays (B, H) of the state one after the
+    other; the rest of out: y (T * B * O,). Layers hand on at most `widest` features.
+    """
+    like = parameters.dtype.type(0)
+    b = last - first
+    if len(lengths):
+        lengths = lengths[first:last]
+    passed = T * b * widest
+    memory = np.empty(2 * passed + _room(like, table, b), parameters.dtype)
+    buffer = address(memory)
+    room = buffer + 2 * passed
+    panels, before, after = address(parameters), address(state), address(out)
+    width = table[0, _INPUTS]
+    signal = address(x) + first * width, B * width, width
+    which = 0
+    for row in range(len(table)):
+        kind, inputs, outputs = table[row, _KIND], table[row, _INPUTS], table[row, _OUTPUTS]
+        width, own = table[row, _WIDTH], panels + table[row, _START]
+        if table[row, _FINAL]:
+            y = address(out) + len(state) + first * width, B * width, width
+        else:
+            y = buffer + which * passed, b * width, width
+        part = y[0] + table[row, _COLUMN], y[1], y[2]
+        if kind <= _GRU_RESET_BEFORE:
+            reverse, size, skip = table[row, _REVERSE] == 1, B * outputs, first * outputs
+            _run_recurrent(
+                like, exact, kind, T, b, signal, inputs, own, outputs, reverse, lengths,
+                (before + skip, before + size + skip), (after + skip, after + size + skip), room,
+                part,
+            )  # fmt: skip
+            size *= 2 if kind == _LSTM else 1
+            before, after = before + size, after + size
+        elif kind == _LINEAR:
+            _run_linear(like, T, b, signal, inputs, own, outputs, room, part)
+        else:
+            _run_activation(like, exact, kind, T, b, signal, inputs, part)
+        if table[row, _LAST]:
+            signal, which = y, 1 - which
+    keep(memory)
+
+
+def _blocked(matrix: Array, gates: int) -> Array:
+    """The rows of a matrix (gates * H, K) as blocks (blocks, K, gates, lanes), padded with zeros."""
+    lanes = lanes_of(matrix.dtype)
+    rows, depth = matrix.shape
+    H = rows // gates
+    blocks = -(-H // lanes)
+    padded = np.zeros((gates, blocks * lanes, depth), matrix.dtype)
+    padded[:, :H] = matrix.reshape(gates, H, depth)
+    return padded.reshape(gates, blocks, lanes, depth).transpose(1, 3, 0, 2).ravel()
+
+
+def _blocked_bias(bias: Array | None, matrix: Array, gates: int) -> Array:
+    return _blocked((np.zeros(len(matrix), matrix.dtype) if bias is None else bias)[:, None], gates)
+
+
+# What the packers return: the kind of a layer, the sizes of its state, and its parameters.
+_Packed = tuple[int, tuple[int, ...], list[Array]]
+
+
+def _pack_lstm(weight_ih: Array, weight_hh: Array, bias: Array | None) -> _Packed:
+    H = weight_hh.shape[1]
+    parts = [_blocked_bias(bias, weight_hh, 4), _blocked(weight_ih, 4), _blocked(weight_hh, 4)]
+    return _LSTM, (H, H), parts
+
+
+def _pack_gru(
+    weight_ih: Array,
+    weight_hh: Array,
+    bias: Array | None,
+    bias_hn: Array | None,
+    reset_after: bool,
+) -> _Packed:
+    H = weight_hh.shape[1]
+    parts = [_blocked_bias(bias, weight_hh, 3), _blocked(weight_ih, 3)]
+    if not reset_after:
+        parts += [_blocked(weight_hh[: 2 * H], 2), _blocked(weight_hh[2 * H :], 1)]
+        return _GRU_RESET_BEFORE, (H,), parts
+    recurrent = np.zeros(3 * H, weight_hh.dtype)
+    if bias_hn is not None:
+        recurrent[2 * H :] = bias_hn
+    parts += [_blocked_bias(recurrent, weight_hh, 3), _blocked(weight_hh, 3)]
+    return _GRU, (H,), parts
+
+
+def _pack_linear(weight: Array, bias: Array | None) -> _Packed:
+    """Blocks of two vectors."""
+    width = 2 * lanes_of(weight.dtype)
+    padded = np.zeros((-(-len(weight) // width) * width, weight.shape[1] + 1), weight.dtype)
+    padded[: len(weight), 1:] = weight
+    if bias is not None:
+        padded[: len(weight), 0] = bias
+    blocks = padded.reshape(-1, width, padded.shape[1]).transpose(0, 2, 1)
+    return _LINEAR, (), [blocks[:, 0].ravel(), blocks[:, 1:].ravel()]
+
+
+_PACKERS: dict[str, Callable[..., _Packed]] = {
+    "lstm": _pack_lstm,
+    "gru": _pack_gru,
+    "linear": _pack_linear,
+}
+_ACTIVATIONS = {"tanh": _TANH, "sigmoid": _SIGMOID, "relu": _RELU}
+_NO_LENGTHS = np.empty(0, np.int64)
+
+
+class Program:
+    """A chain of layers that runs as one compiled call.
+
+    `layers` lists them in order. A layer is a list of its directions, each with its parameters,
+    all of one dtype, which are packed here:
+
+        ("lstm", reverse, weight_ih, weight_hh, bias)     bias (4H,): the sum of both biases
+        ("gru", reverse, weight_ih, weight_hh, bias, bias_hn, reset_after)     as in `gru_scan`
+        ("linear", False, weight, bias)
+        ("tanh", False), ("sigmoid", False), ("relu", False)
+
+    A bias may be None. A call takes x (T, B, I), the state, and the sequences' numbers of steps
+    (B,) or None; it returns y (T, B, O) and the new state, in memory of their own. A state is one
+    flat array: the arrays (B, H) whose H stand in `state_sizes` (for each recurrent layer and
+    direction h, and c of an LSTM), one after the other. With `exact`, float32 activations come
+    from the library's float64 functions; without, they are within 4 units in the last place.
+
+    >>> rng = np.random.default_rng(0)
+    >>> weight_ih, weight_hh = rng.standard_normal((2, 8, 2))
+    >>> lstm = "lstm", False, weight_ih, weight_hh, None
+    >>> program = Program([[lstm], [("linear", False, np.ones((1, 2)), None)]])
+    >>> y, state = program(np.ones((3, 1, 2)), np.zeros(program.state_size))
+    >>> h, c = np.split(state, 2)
+    >>> program.state_sizes, bool(np.isclose(y[-1, 0, 0], h.sum()))
+    ((2, 2), True)
+    """
+
+    def __init__(self, layers: Sequence[Sequence[tuple[Any, ...]]], exact: bool = False) -> None:
+        weights = [end[2] for layer in layers for end in layer if len(end) > 2]
+        check(weights, "`layers` have no weights; at least one layer must have some")
+        self.dtype: np.dtype[Any] = weights[0].dtype
+        self.input_size = width = int(weights[0].shape[1])
+        self.state_sizes: tuple[int, ...] = ()
+        table, packed, start, widest, work = [], [], 0, 0, 0
+        for depth, layer in enumerate(layers):
+            final, column, rows = depth == len(layers) - 1, 0, []
+            for kind, reverse, *given in layer:
+                parts: list[Array] = []
+                if kind in _PACKERS:
+                    check_arrays(**{f"{kind} weight": (given[0], (len(given[0]), width))})
+                    code, sizes, parts = _PACKERS[kind](*given)
+                    outputs = sizes[0] if sizes else len(given[0])
+                else:
+                    code, sizes, outputs = _ACTIVATIONS[kind], (), width
+                rows.append([code, width, outputs, start, reverse, column, 0, 0, final])
+                start += sum(part.size for part in parts)
+                packed += parts
+                self.state_sizes += sizes
+                column += outputs
+            rows[-1][_LAST] = 1
+            for row in rows:
+                row[_WIDTH] = column
+            table += rows
+            width = column
+            widest = max(widest, 0 if final else width)
+        self.output_size = width
+        self.state_size = sum(self.state_sizes)
+        self._table = np.array(table, np.int64)
+        self._parameters = np.concatenate(packed)
+        self._widest, self._exact = widest, exact
+        self._kernel = _run(self.dtype)
+
+    def __call__(self, x: Array, state: Array, lengths: Array | None = None) -> tuple[Array, Array]:
+        T, B, _ = x.shape
+        size = B * self.state_size
+        out = np.empty(size + T * B * self.output_size, self.dtype)
+        plan = self._table, self._parameters, T, B, self._widest, self._exact
+        arrays = _NO_LENGTHS if lengths is None else lengths, x.ravel(), state, out
+        share(self._kernel, T, B, self._parameters.size, *plan, *arrays)
+        return out[size:].reshape(T, B, self.output_size), out[:size]
