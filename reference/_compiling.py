@@ -1,5 +1,5 @@
 # mypy: disable-error-code="untyped-decorator,no-untyped-call"
-"""How the kernels are compiled: once for each dtype, kept on disk, anew when their source changes."""
+"""How kernels are compiled: once for each dtype, kept on disk, anew when their source changes."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ def _sources() -> str:
 
 
 # The one liberty given to the compiler is `contract` (fused multiply-add). `nnan` and `ninf` would
-# let it lose a NaN, which must reach the loss; `reassoc` would undo the argument reduction of expm1.
-# `error_model="numpy"`: tests for a division by zero would keep loops from being vectorised.
+# let it lose a NaN, which must reach the loss; `reassoc` would undo the argument reduction of
+# expm1. `error_model="numpy"`: tests for a division by zero would keep loops scalar.
 _OPTIONS: dict[str, Any] = {"nogil": True, "fastmath": {"contract"}, "error_model": "numpy"}
 
 

@@ -148,7 +148,7 @@ def _lstm_forward(first, last, gx, panels, lengths, reverse, h, c, y, gates, cel
     a = _scratch(last - first, panels)
     for step in range(T):
         t = T - 1 - step if reverse else step
-        low, high = at_work(t, lengths)
+        low, high = at_work(t, address(lengths), len(lengths))
         for b in range(low, high):
             _set(a[b, : 4 * H], gx[t, first + b])
         _add_product(a[low:high], h[low:high], 0, panels)
@@ -210,7 +210,7 @@ def _lstm_backward(first, last, dy, panels, lengths, reverse, gates, cells, c0, 
                 )
             else:
                 _set_zero(dgx[t, s])
-        low, high = at_work(t, lengths)
+        low, high = at_work(t, address(lengths), len(lengths))
         _add_product(dh[low:high], dgx[t, first + low : first + high], 0, panels)
     for b in range(last - first):
         _set(dh0[first + b], dh[b])
@@ -301,7 +301,7 @@ def _gru_forward(
     reset = np.zeros_like(h)
     for step in range(T):
         t = T - 1 - step if reverse else step
-        low, high = at_work(t, lengths)
+        low, high = at_work(t, address(lengths), len(lengths))
         for b in range(low, high):
             _set(rz[b, : 2 * H], gx[t, first + b])
             _set(n[b, :H], bias_hn if reset_after else gx[t, first + b, 2 * H :])
@@ -381,7 +381,7 @@ def _gru_backward(
     for step in range(T):
         t = step if reverse else T - 1 - step
         previous = t + 1 if reverse else t - 1
-        low, high = at_work(t, lengths)
+        low, high = at_work(t, address(lengths), len(lengths))
         for b in range(last - first):
             s = first + b
             if t < lengths[b]:

@@ -27,6 +27,7 @@ from numba import types
 from numba.core import cgutils
 from numba.core.registry import cpu_target
 from numba.extending import intrinsic as typed_intrinsic
+from numba.extending import overload
 
 from l0gate.reference._compiling import inlined
 
@@ -155,6 +156,14 @@ def tanh(x: Lanes, exact: bool) -> Lanes:
     return x.call("tanh")
 
 
+def sigmoid_tanh(x: Lanes, y: Lanes, exact: bool) -> Lanes:
+    """sigmoid(x) tanh(y), with one division for both."""
+    if x.fast and not exact:
+        e = _expm1((y + y).clamp(20))
+        return e / ((e + 2) * (_expm1((-x).clamp(87)) + 2))
+    return sigmoid(x, exact) * tanh(y, exact)
+
+
 def relu(x: Lanes, exact: bool) -> Lanes:
     """max(x, 0); a NaN stays a NaN."""
     negative = x.builder.fcmp_ordered("<", x.value, x.of(0).value)
@@ -263,8 +272,8 @@ def _at(inputs: int) -> Any:
 
 @_at(inputs=5)
 def _lstm(i: Lanes, f: Lanes, g: Lanes, o: Lanes, c: Lanes, exact: bool) -> Sequence[Lanes]:
-    c = sigmoid(f, exact) * c + sigmoid(i, exact) * tanh(g, exact)
-    return c, sigmoid(o, exact) * tanh(c, exact)
+    c = sigmoid(f, exact) * c + sigmoid_tanh(i, g, exact)
+    return c, sigmoid_tanh(o, c, exact)
 
 
 @_at(inputs=7)
@@ -304,6 +313,16 @@ def lanes_in(typingctx, like):
     return types.intp(like), generate
 
 
+def type_of(like):
+    """The dtype of a number, in compiled code."""
+
+
+@overload(type_of)
+def _type_of(like):
+    dtype = np.float32 if like == types.float32 else np.float64
+    return lambda like: dtype
+
+
 @intrinsic
 def copy(typingctx, like, to, source, count):
     """Copy `count` numbers from one address to another."""
@@ -332,6 +351,16 @@ def clear(typingctx, like, where, count):
 
 
 @intrinsic
+def integer_at(typingctx, where):
+    """The int64 at an address of int64."""
+
+    def generate(context, builder, signature, arguments):
+        return _Memory(context, builder, types.int64).load(arguments[0], ir.IntType(64)).value
+
+    return types.int64(where), generate
+
+
+@intrinsic
 def number_at(typingctx, like, where):
     """The number at an address."""
 
@@ -357,11 +386,18 @@ def set_number(typingctx, like, where):
 # --- products -------------------------------------------------------------------------------------
 
 
+def strip_of(vectors: int) -> int:
+    """How many vectors of a panel lie side by side."""
+    return 2 if vectors == 4 else vectors
+
+
 def _tile(rows: int, vectors: int) -> Any:
     """Compile out[r] = start[r] + a[r] @ panel for r < rows, and a panel of so many vectors.
 
-    The panel is a matrix (depth, vectors * lanes); a, start and out have a distance between rows.
+    The panel is a matrix (depth, vectors * lanes), cut into strips that lie one after the other, so
+    that a run over the depth reads memory in order. a, start and out have a distance between rows.
     """
+    strip = strip_of(vectors)
     most = max(1, min(vectors, _SUMS // rows))
     parts = -(-vectors // most)  # runs over the depth, of as many vectors each as can be
     widths = [vectors * (n + 1) // parts - vectors * n // parts for n in range(parts)]
@@ -398,17 +434,21 @@ def _tile(rows: int, vectors: int) -> Any:
                     ]
                     for u in range(unroll)
                 ]
-                base = memory.pointer(memory.offset(panel, first * lanes), memory.vector)
+                strips = {
+                    v: builder.add(panel, builder.mul(depth, memory.integer(v * lanes)))
+                    for v in range(0, vectors, strip)
+                }
+                strips = {v: memory.pointer(where, memory.vector) for v, where in strips.items()}
 
-                def add_products(part, k, base=base, width=width):
-                    line = builder.mul(k, memory.integer(vectors))
-                    weights = [
-                        builder.load(
-                            builder.gep(base, [builder.add(line, memory.integer(v))]),
-                            align=memory.size,
+                def add_products(part, k, strips=strips, columns=columns):
+                    line = builder.mul(k, memory.integer(strip))
+                    places = [
+                        builder.gep(
+                            strips[v - v % strip], [builder.add(line, memory.integer(v % strip))]
                         )
-                        for v in range(width)
+                        for v in columns
                     ]
+                    weights = [builder.load(place, align=memory.size) for place in places]
                     for r in range(rows):
                         x = memory.everywhere(builder.load(builder.gep(left[r], [k])))
                         for place, weight in zip(part[r], weights, strict=True):
@@ -460,7 +500,6 @@ def _tiles(vectors: int) -> Any:
     return product
 
 
-MOST_ROWS = 8  # of a tile
 tiles_1, tiles_2, tiles_3, tiles_4 = (_tiles(vectors) for vectors in (1, 2, 3, 4))
 
 

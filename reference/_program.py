@@ -21,7 +21,6 @@ from l0gate._errors import check
 from l0gate.reference._cells import Array
 from l0gate.reference._compiling import inlined, kernel
 from l0gate.reference._lanes import (
-    MOST_ROWS,
     address,
     clear,
     copy,
@@ -34,6 +33,7 @@ from l0gate.reference._lanes import (
     gru_block,
     gru_gates_block,
     gru_update_block,
+    integer_at,
     keep,
     lanes_in,
     lanes_of,
@@ -42,20 +42,24 @@ from l0gate.reference._lanes import (
     relu_of,
     set_number,
     sigmoid_of,
+    strip_of,
     tanh_of,
     tiles_1,
     tiles_2,
     tiles_3,
     tiles_4,
+    type_of,
 )
-from l0gate.reference._threads import check_arrays, share
+from l0gate.reference._threads import LEAST_WORK, STEP_WORK, check_arrays, share
 
 _LSTM, _GRU, _GRU_RESET_BEFORE, _LINEAR, _TANH, _SIGMOID, _RELU = range(7)
 # The columns of a row of the table, one row for each layer and direction: its kind, how many
 # features it reads and writes, where its parameters begin, whether it runs backward in time, where
-# its outputs begin among all those of its layer, how many these are, whether it is the last direction,
-# and whether its layer is the last.
+# its outputs begin among all those of its layer, how many these are, whether it is the last
+# direction, and whether its layer is the last.
 _KIND, _INPUTS, _OUTPUTS, _START, _REVERSE, _COLUMN, _WIDTH, _LAST, _FINAL = range(9)
+_COLUMNS = 9
+_TOGETHER = 32  # rows times blocks whose products come before their activations
 _CHUNK = 96  # rows of an input product, so that weights are read seldom and results stay in cache
 
 
@@ -98,43 +102,60 @@ def _set_input_product(like, kind, t, steps, b, x, inputs, panels, blocks, gates
                     )
 
 
+# In a step all products of some blocks come before their activations, which then do not wait for
+# each other: of few blocks where there are many rows, so that the sums stay in the cache. Every
+# other step goes through the blocks backwards: what the step before read last is still cached.
+
+
 @inlined
-def _lstm_step(like, exact, low, high, gx, panels, H, blocks, h, new_h, c, new_c, sums):
+def _lstm_step(like, exact, flip, low, high, gx, panels, H, blocks, h, new_h, c, new_c):
     lanes = lanes_in(like)
     size, wide = 4 * lanes, blocks * lanes
-    for q in range(blocks):
-        row = low
-        while row < high:
-            start = gx + (row * blocks + q) * size
-            n = tiles_4(
-                like, high - row, h + row * wide, wide, panels + q * size * H, H, start,
-                blocks * size, sums, size,
-            )  # fmt: skip
-            for r in range(n):
-                a, at = sums + r * size, (row + r) * wide + q * lanes
+    together = max(1, _TOGETHER // max(1, high - low))
+    for begin in range(0, blocks, together):
+        end = min(blocks, begin + together)
+        for n in range(begin, end):
+            q = blocks - 1 - n if flip else n
+            row = low
+            while row < high:
+                a = gx + (row * blocks + q) * size
+                row += tiles_4(
+                    like, high - row, h + row * wide, wide, panels + q * size * H, H, a,
+                    blocks * size, a, blocks * size,
+                )  # fmt: skip
+        for row in range(low, high):
+            for n in range(begin, end):
+                q = blocks - 1 - n if flip else n
+                a, at = gx + (row * blocks + q) * size, row * wide + q * lanes
                 where = a, a + lanes, a + 2 * lanes, a + 3 * lanes, c + at, new_c + at, new_h + at
                 if exact:
                     exact_lstm_block(like, where)
                 else:
                     lstm_block(like, where)
-            row += n
 
 
 @inlined
-def _gru_step(like, exact, low, high, gx, panels, H, blocks, h, new_h, sums):
+def _gru_step(like, exact, flip, low, high, gx, panels, H, blocks, h, new_h, sums):
     lanes = lanes_in(like)
     size, wide = 3 * lanes, blocks * lanes
     matrix = panels + blocks * size
-    for q in range(blocks):
-        row = low
-        while row < high:
-            n = tiles_3(
-                like, high - row, h + row * wide, wide, matrix + q * size * H, H,
-                panels + q * size, 0, sums, size,
-            )  # fmt: skip
-            for r in range(n):
-                x, a = gx + ((row + r) * blocks + q) * size, sums + r * size
-                at = (row + r) * wide + q * lanes
+    together = max(1, _TOGETHER // max(1, high - low))
+    for begin in range(0, blocks, together):
+        end = min(blocks, begin + together)
+        for n in range(begin, end):
+            q = blocks - 1 - n if flip else n
+            row = low
+            while row < high:
+                a = sums + ((row - low) * together + n - begin) * size
+                row += tiles_3(
+                    like, high - row, h + row * wide, wide, matrix + q * size * H, H,
+                    panels + q * size, 0, a, together * size,
+                )  # fmt: skip
+        for row in range(low, high):
+            for n in range(begin, end):
+                q = blocks - 1 - n if flip else n
+                x = gx + (row * blocks + q) * size
+                a, at = sums + ((row - low) * together + n - begin) * size, row * wide + q * lanes
                 where = (
                     x, x + lanes, x + 2 * lanes, a, a + lanes, a + 2 * lanes, h + at, new_h + at
                 )  # fmt: skip
@@ -142,7 +163,6 @@ def _gru_step(like, exact, low, high, gx, panels, H, blocks, h, new_h, sums):
                     exact_gru_block(like, where)
                 else:
                     gru_block(like, where)
-            row += n
 
 
 @inlined
@@ -187,12 +207,12 @@ def _gru_reset_before_step(like, exact, low, high, gx, panels, H, blocks, h, new
 
 
 @inlined
-def at_work(t, lengths):
+def at_work(t, lengths, rows):
     """The range of rows that take step t; between its ends some may not."""
-    low, high = 0, len(lengths)
-    while low < high and t >= lengths[low]:
+    low, high = 0, rows
+    while low < high and t >= integer_at(lengths + low):
         low += 1
-    while low < high and t >= lengths[high - 1]:
+    while low < high and t >= integer_at(lengths + high - 1):
         high -= 1
     return low, high
 
@@ -209,7 +229,8 @@ def _run_recurrent(
     size = b * wide
     recurrent = panels + blocks * gates * lanes * (1 + inputs)
     sums = room
-    old, new = sums + MOST_ROWS * 4 * lanes, sums + MOST_ROWS * 4 * lanes + 2 * size
+    old = sums + max(_TOGETHER, b) * 4 * lanes
+    new = old + 2 * size
     read = new + 2 * size
     gx = read + 2 * size
     for n in range(count):
@@ -224,22 +245,23 @@ def _run_recurrent(
         _set_input_product(like, kind, begin, steps, b, x, inputs, panels, blocks, gates, gx)
         for step in range(steps):
             t = begin + steps - 1 - step if reverse else begin + step
-            low, high = (0, b) if len(lengths) == 0 else at_work(t, lengths)
+            low, high = at_work(t, lengths, b) if lengths else (0, b)
+            flip = step % 2 == 1
             own = gx + (t - begin) * b * blocks * gates * lanes
             if kind == _LSTM:
                 _lstm_step(
-                    like, exact, low, high, own, recurrent, H, blocks, old, new, old + size,
-                    new + size, sums,
+                    like, exact, flip, low, high, own, recurrent, H, blocks, old, new, old + size,
+                    new + size,
                 )  # fmt: skip
             elif kind == _GRU:
-                _gru_step(like, exact, low, high, own, recurrent, H, blocks, old, new, sums)
+                _gru_step(like, exact, flip, low, high, own, recurrent, H, blocks, old, new, sums)
             else:
                 _gru_reset_before_step(
                     like, exact, low, high, own, recurrent, H, blocks, old, new, read, sums
                 )
             for row in range(b):
                 out = y[0] + t * y[1] + row * y[2]
-                if len(lengths) and t >= lengths[row]:  # the state waits
+                if lengths and t >= integer_at(lengths + row):  # the state waits
                     for n in range(count):
                         at = n * size + row * wide
                         copy(like, new + at, old + at, wide)
@@ -296,71 +318,92 @@ def _run_activation(like, exact, kind, T, b, x, width, y):
 
 
 @inlined
-def _room(like, table, b):
+def _room(like, table, rows, b):
     """The numbers that a layer needs for itself, at most."""
-    lanes = lanes_in(like)
     most = 0
-    for layer in range(len(table)):
-        if table[layer, _KIND] <= _GRU_RESET_BEFORE:
-            wide = _blocks(table[layer, _OUTPUTS], like) * lanes
+    for row in range(rows):
+        if integer_at(table + _COLUMNS * row + _KIND) <= _GRU_RESET_BEFORE:
+            wide = _blocks(integer_at(table + _COLUMNS * row + _OUTPUTS), like) * lanes_in(like)
             most = max(most, (6 * b + 4 * max(_CHUNK, b)) * wide)
-    return most + MOST_ROWS * 4 * lanes
+    return most + max(_TOGETHER, b) * 4 * lanes_in(like)
 
 
-@kernel("i i L r1 i i i b l r1 r1 w1")
-def _run(first, last, table, parameters, T, B, widest, exact, lengths, x, state, out):
-    """Take the sequences first..last-1 through all layers.
+@inlined
+def _run(like, first, last, T, B, plan, lengths, x, state, out, y_all):
+    """Take the sequences first..last-1 through all layers; all arguments are addresses.
 
-    x (T * B * I,). state and the first part of out: the arrays (B, H) of the state one after the
-    other; the rest of out: y (T * B * O,). Layers hand on at most `widest` features.
+    plan: of `Program._plan`. lengths: of the numbers of steps, or 0. x (T, B, I), y_all (T, B, O).
+    state and out begin with the arrays (B, H) of the state, one after the other.
     """
-    like = parameters.dtype.type(0)
+    rows, widest, exact = integer_at(plan), integer_at(plan + 1), integer_at(plan + 2) == 1
+    parameters, table = integer_at(plan + 3), plan + 4
     b = last - first
-    if len(lengths):
-        lengths = lengths[first:last]
+    if lengths:
+        lengths += first
     passed = T * b * widest
-    memory = np.empty(2 * passed + _room(like, table, b), parameters.dtype)
+    memory = np.empty(2 * passed + _room(like, table, rows, b), type_of(like))
     buffer = address(memory)
     room = buffer + 2 * passed
-    panels, before, after = address(parameters), address(state), address(out)
-    width = table[0, _INPUTS]
-    signal = address(x) + first * width, B * width, width
+    before, after = state, out
+    width = integer_at(table + _INPUTS)
+    signal = x + first * width, B * width, width
     which = 0
-    for row in range(len(table)):
-        kind, inputs, outputs = table[row, _KIND], table[row, _INPUTS], table[row, _OUTPUTS]
-        width, own = table[row, _WIDTH], panels + table[row, _START]
-        if table[row, _FINAL]:
-            y = address(out) + len(state) + first * width, B * width, width
+    for _ in range(rows):
+        kind, inputs = integer_at(table + _KIND), integer_at(table + _INPUTS)
+        outputs, width = integer_at(table + _OUTPUTS), integer_at(table + _WIDTH)
+        own = parameters + integer_at(table + _START)
+        if integer_at(table + _FINAL):
+            y = y_all + first * width, B * width, width
         else:
             y = buffer + which * passed, b * width, width
-        part = y[0] + table[row, _COLUMN], y[1], y[2]
+        part = y[0] + integer_at(table + _COLUMN), y[1], y[2]
         if kind <= _GRU_RESET_BEFORE:
-            reverse, size, skip = table[row, _REVERSE] == 1, B * outputs, first * outputs
+            reverse, count, skip = integer_at(table + _REVERSE) == 1, B * outputs, first * outputs
             _run_recurrent(
                 like, exact, kind, T, b, signal, inputs, own, outputs, reverse, lengths,
-                (before + skip, before + size + skip), (after + skip, after + size + skip), room,
-                part,
+                (before + skip, before + count + skip), (after + skip, after + count + skip),
+                room, part,
             )  # fmt: skip
-            size *= 2 if kind == _LSTM else 1
-            before, after = before + size, after + size
+            count *= 2 if kind == _LSTM else 1
+            before, after = before + count, after + count
         elif kind == _LINEAR:
             _run_linear(like, T, b, signal, inputs, own, outputs, room, part)
         else:
             _run_activation(like, exact, kind, T, b, signal, inputs, part)
-        if table[row, _LAST]:
+        if integer_at(table + _LAST):
             signal, which = y, 1 - which
+        table += _COLUMNS
     keep(memory)
 
 
+@kernel("i i i i i i r3 r1 w1 w3")
+def _run_sequences(first, last, T, B, plan, lengths, x, state, out, y):
+    like = out.dtype.type(0)
+    places = address(x), address(state), address(out), address(y)
+    _run(like, first, last, T, B, plan, lengths, *places)
+
+
+@kernel("i r1 r1 w1 i")
+def _run_step(plan, x, state, out, size):
+    """One step of one sequence; y follows the state in out."""
+    like = out.dtype.type(0)
+    _run(like, 0, 1, 1, 1, plan, 0, address(x), address(state), address(out), address(out) + size)
+
+
 def _blocked(matrix: Array, gates: int) -> Array:
-    """The rows of a matrix (gates * H, K) as blocks (blocks, K, gates, lanes), padded with zeros."""
+    """The rows of a matrix (gates * H, K) as blocks of panels, padded with zeros.
+
+    A panel (K, gates, lanes) is cut into strips of gates: see `_lanes.strip_of`.
+    """
     lanes = lanes_of(matrix.dtype)
     rows, depth = matrix.shape
     H = rows // gates
     blocks = -(-H // lanes)
     padded = np.zeros((gates, blocks * lanes, depth), matrix.dtype)
     padded[:, :H] = matrix.reshape(gates, H, depth)
-    return padded.reshape(gates, blocks, lanes, depth).transpose(1, 3, 0, 2).ravel()
+    strip = strip_of(gates)
+    strips = padded.reshape(gates // strip, strip, blocks, lanes, depth)
+    return strips.transpose(2, 0, 4, 1, 3).ravel()
 
 
 def _blocked_bias(bias: Array | None, matrix: Array, gates: int) -> Array:
@@ -413,7 +456,6 @@ _PACKERS: dict[str, Callable[..., _Packed]] = {
     "linear": _pack_linear,
 }
 _ACTIVATIONS = {"tanh": _TANH, "sigmoid": _SIGMOID, "relu": _RELU}
-_NO_LENGTHS = np.empty(0, np.int64)
 
 
 class Program:
@@ -428,10 +470,12 @@ class Program:
         ("tanh", False), ("sigmoid", False), ("relu", False)
 
     A bias may be None. A call takes x (T, B, I), the state, and the sequences' numbers of steps
-    (B,) or None; it returns y (T, B, O) and the new state, in memory of their own. A state is one
-    flat array: the arrays (B, H) whose H stand in `state_sizes` (for each recurrent layer and
-    direction h, and c of an LSTM), one after the other. With `exact`, float32 activations come
-    from the library's float64 functions; without, they are within 4 units in the last place.
+    (B,) or None; it returns y (T, B, O) and the new state, in memory of their own. A state is a
+    flat array that begins with the arrays (B, H) whose H stand in `state_sizes` (for each recurrent
+    layer and direction h, and c of an LSTM), one after the other. All arrays lie in order (C).
+
+    With `exact`, float32 activations come from the library's float64 functions; without, they are
+    within 4 units in the last place.
 
     >>> rng = np.random.default_rng(0)
     >>> weight_ih, weight_hh = rng.standard_normal((2, 8, 2))
@@ -449,7 +493,7 @@ class Program:
         self.dtype: np.dtype[Any] = weights[0].dtype
         self.input_size = width = int(weights[0].shape[1])
         self.state_sizes: tuple[int, ...] = ()
-        table, packed, start, widest, work = [], [], 0, 0, 0
+        table, packed, start, widest = [], [], 0, 0
         for depth, layer in enumerate(layers):
             final, column, rows = depth == len(layers) - 1, 0, []
             for kind, reverse, *given in layer:
@@ -473,16 +517,29 @@ class Program:
             widest = max(widest, 0 if final else width)
         self.output_size = width
         self.state_size = sum(self.state_sizes)
-        self._table = np.array(table, np.int64)
         self._parameters = np.concatenate(packed)
-        self._widest, self._exact = widest, exact
-        self._kernel = _run(self.dtype)
+        start = self._parameters.ctypes.data // self._parameters.itemsize
+        head = [len(table), widest, exact, start]
+        self._plan = np.concatenate([np.array(head), np.ravel(table)]).astype(np.int64)
+        self._single = LEAST_WORK // (self._parameters.size + STEP_WORK)
+        self._address = self._plan.ctypes.data // self._plan.itemsize
+        self._run, self._run_step = _run_sequences(self.dtype), _run_step(self.dtype)
+        self._step_size = self.state_size + self.output_size
 
     def __call__(self, x: Array, state: Array, lengths: Array | None = None) -> tuple[Array, Array]:
         T, B, _ = x.shape
-        size = B * self.state_size
-        out = np.empty(size + T * B * self.output_size, self.dtype)
-        plan = self._table, self._parameters, T, B, self._widest, self._exact
-        arrays = _NO_LENGTHS if lengths is None else lengths, x.ravel(), state, out
-        share(self._kernel, T, B, self._parameters.size, *plan, *arrays)
-        return out[size:].reshape(T, B, self.output_size), out[:size]
+        y = np.empty((T, B, self.output_size), self.dtype)
+        out = np.empty(B * self.state_size, self.dtype)
+        where = 0 if lengths is None else lengths.ctypes.data // lengths.itemsize
+        arguments = T, B, self._address, where, x, state, out, y
+        if self._single > T * B:
+            self._run(0, B, *arguments)
+        else:
+            share(self._run, T, B, self._parameters.size, *arguments)
+        return y, out
+
+    def step(self, x: Array, state: Array) -> Array:
+        """One step of one sequence x (I,): the new state and y in one array."""
+        out = np.empty(self._step_size, self.dtype)
+        self._run_step(self._address, x, state, out, self.state_size)
+        return out

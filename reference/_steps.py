@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -45,16 +46,15 @@ def plain_step(chain: Sequence[Layer], parameters: Parameters) -> Step:
     return step
 
 
+_Place = tuple[slice, slice | None, tuple[int, ...]]
+
+
 class Flat(tuple[Any, ...]):
-    """A state whose arrays lie one after the other in `flat`, as the program wants them."""
+    """A state that a compiled net made: `flat` begins with its arrays, one after the other."""
 
     flat: Array
-    batch: tuple[int, ...]
-    made_by: Compiled
-
-    def fits(self, net: Compiled, batch: tuple[int, ...]) -> bool:
-        """Whether the state comes from the same net, with the same batch."""
-        return self.made_by is net and self.batch == batch
+    batch: int | None  # None for a single sequence without this dimension
+    net: Compiled
 
     def __reduce__(self) -> tuple[type, tuple[tuple[Any, ...]]]:
         return tuple, (tuple(self),)  # a copy is a plain tuple
@@ -71,46 +71,80 @@ class Compiled:
         self._rows = parameters[chain[0].names[0]] if tokens else None
         self._program = program(layers, exact)
         self._pairs = [layer.states == 2 for layer in chain for _ in layer.directions]
+        self._places: dict[int | None, list[_Place]] = {}
+        self._zeros = np.zeros(0, self._program.dtype)
 
     def __call__(self, x: Array, state: State | None, lengths: Array | None) -> tuple[Array, Flat]:
         """x (T, B) tokens or (T, B, I), and the state of a batch."""
         if self._rows is not None:
             x = self._rows.take(x, axis=0)
-        y, flat = self._program(x, self._flatten(state, x.shape[1]), lengths)
-        return y, self._entries(flat, x.shape[1:2])
+        batch = x.shape[1]
+        flat = self._flat(state, batch)
+        try:
+            y, out = self._program(x, flat, lengths)
+        except TypeError:  # it is not all in order
+            y, out = self._program(np.array(x, order="C"), flat, lengths)
+        return y, self._state(out, batch)
 
     def step(self, x: Array, state: State | None) -> tuple[Array, Flat]:
         """x () token or (I,), or with a batch (B,) or (B, I), and a state without or with it."""
+        if x.ndim == (self._rows is None) + 1:
+            y, new_state = self(x[None], state, None)
+            return y[0], new_state
         if self._rows is not None:
-            x = self._rows.take(x, axis=0)
-        batch = x.shape[:-1]
-        x = x[None, None] if x.ndim == 1 else x[None]
-        y, flat = self._program(x, self._flatten(state, x.shape[1]))
-        return (y[0] if batch else y[0, 0]), self._entries(flat, batch)
+            x = self._rows[x]
+        flat = self._flat(state, 1)
+        try:
+            out = self._program.step(x, flat)
+        except TypeError:
+            out = self._program.step(np.array(x, order="C"), flat)
+        return out[self._program.state_size :], self._state(out, None)
 
-    def _flatten(self, state: State | None, batch: int) -> Array:
+    def _flat(self, state: State | None, batch: int) -> Array:
         if type(state) is Flat:
             return state.flat
         if state is None:
-            return np.zeros(batch * self._program.state_size, self._program.dtype)
-        arrays = [
-            part.ravel()
-            for entry, pair in zip(state, self._pairs, strict=True)
-            for part in (entry if pair else [entry])
-        ]
-        return np.concatenate([np.empty(0, self._program.dtype), *arrays])
+            zeros, size = self._zeros, batch * self._program.state_size
+            if len(zeros) != size:
+                self._zeros = zeros = np.zeros(size, self._program.dtype)
+            return zeros
+        arrays = []
+        for entry, pair in zip(state, self._pairs, strict=True):
+            arrays += entry if pair else [entry]
+        return np.concatenate([array.ravel() for array in arrays]) if arrays else self._zeros[:0]
 
-    def _entries(self, flat: Array, batch: tuple[int, ...]) -> Flat:
-        arrays, start = [], 0
-        for size in self._program.state_sizes:
-            end = start + size * (batch[0] if batch else 1)
-            part = flat[start:end]
-            arrays.append(part.reshape(*batch, size) if batch else part)
-            start = end
-        rest = iter(arrays)
-        state = Flat([(next(rest), next(rest)) if pair else next(rest) for pair in self._pairs])
-        state.flat, state.batch, state.made_by = flat, batch, self
+    def _state(self, out: Array, batch: int | None) -> Flat:
+        """The state that a program's result begins with, without a batch or with one."""
+        places = self._places.get(batch)
+        if places is None:
+            places = self._places[batch] = self._find_places(batch)
+        if batch is None:
+            state = Flat([out[h] if c is None else (out[h], out[c]) for h, c, _ in places])
+        else:
+            state = Flat(
+                [
+                    out[h].reshape(shape)
+                    if c is None
+                    else (out[h].reshape(shape), out[c].reshape(shape))
+                    for h, c, shape in places
+                ]
+            )
+        state.flat, state.batch, state.net = out, batch, self
         return state
+
+    def _find_places(self, batch: int | None) -> list[_Place]:
+        """Where each entry of the state has its h and c, and their shape."""
+        places: list[_Place] = []
+        start, sizes = 0, iter(self._program.state_sizes)
+        for pair in self._pairs:
+            shape = (next(sizes),) if batch is None else (batch, next(sizes))
+            end = start + math.prod(shape)
+            h, c = slice(start, end), slice(end, 2 * end - start) if pair else None
+            if pair:
+                next(sizes)
+            places.append((h, c, shape))
+            start = h.stop if c is None else c.stop
+        return places
 
 
 def _described(layer: Layer, parameters: Parameters) -> list[tuple[Any, ...]]:

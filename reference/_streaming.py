@@ -67,7 +67,11 @@ class StreamingNet:
 
     def __call__(self, x: Any, state: Any = None, lengths: Any = None) -> tuple[Array, State]:
         """Run a sequence: as `Net.apply`, with what `Net.bind` says of dense inputs and states."""
-        x = self._reduce_input(np.asarray(x))
+        x = np.asarray(x)
+        usual = x.shape[2:] == self._plain and lengths is None and x.dtype == self._dtype
+        if usual and (state is None or self._goes_on(state, x.shape[1])):  # and the fastest
+            return self._compiled(x, state, None)  # type: ignore[misc]
+        x = self._reduce_input(x)
         if self._compiled is None:
             return self.net._apply(self._pass, x, self._reduce_state(state), lengths)
         x = self.net._check_sequence(x, self._input_size, self._dtype)
@@ -84,6 +88,8 @@ class StreamingNet:
         call packs the parameters; with numba it may have to compile, once per installation.
         """
         x = np.asarray(x_t)
+        if x.shape == self._plain and x.dtype == self._dtype and self._goes_on(state, None):
+            return self._step(x, state)  # the usual case, and the fastest
         features = 0 if self._tokens else 1
         if x.ndim not in (features, features + 1):
             expected = "a token or (B,)" if self._tokens else "(features,) or (B, features)"
@@ -101,6 +107,16 @@ class StreamingNet:
         if scans is _cells or not any(layer.names for layer in self._chain[self._tokens :]):
             return None
         return Compiled(self._chain, self.parameters, scans.Program, self.exact)
+
+    @cached_property
+    def _plain(self) -> tuple[int | None]:
+        """The shape of features to which nothing needs to be done, or one that no array has."""
+        changed = self._tokens or self.input_kept is not None or self.net.batch_first
+        return (-1 if changed or self._compiled is None else self._input_size,)
+
+    def _goes_on(self, state: Any, batch: int | None) -> bool:
+        """Whether a state comes from this net as it is compiled, with the same batch."""
+        return type(state) is Flat and state.net is self._compiled and state.batch == batch
 
     @cached_property
     def _step(self) -> Step:
@@ -121,7 +137,7 @@ class StreamingNet:
     def _check_state(self, state: Any, batch: tuple[int, ...]) -> Any:
         """A state as the engine takes it; compiled, None stands for zeros there too."""
         if self._compiled is not None and (
-            state is None or (type(state) is Flat and state.fits(self._compiled, batch))
+            state is None or self._goes_on(state, batch[0] if batch else None)
         ):
             return state
         state = self._reduce_state(state)

@@ -32,7 +32,7 @@ def check_arrays(**arrays: tuple[Array, tuple[int, ...]]) -> None:
 
 
 # Below about 0.1 ms of work, in multiply-adds, waking a thread costs more than it saves.
-_LEAST_WORK, _STEP_WORK = 2e7, 8192
+LEAST_WORK, STEP_WORK = 20_000_000, 8192
 
 _threads: int = config.NUMBA_NUM_THREADS  # type: ignore[attr-defined]
 
@@ -56,7 +56,7 @@ def share(call: Any, T: int, B: int, size: int, *arguments: Any) -> None:
     size: numbers in the packed weights.
     """
     # Fewer than 4 rows leave a tile half empty: they wait for the weights, not for arithmetic.
-    parts = min(_threads, -(-B // 4)) if T * B * (size + _STEP_WORK) > _LEAST_WORK else 1
+    parts = min(_threads, -(-B // 4)) if T * B * (size + STEP_WORK) > LEAST_WORK else 1
     if parts < 2:
         call(0, B, *arguments)
         return
