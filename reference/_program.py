@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from l0gate._errors import check
+from l0gate._errors import L0GateError, check
 from l0gate.reference._cells import Array
 from l0gate.reference._compiling import inlined, kernel
 from l0gate.reference._lanes import (
@@ -527,7 +527,9 @@ class Program:
         self._step_size = self.state_size + self.output_size
 
     def __call__(self, x: Array, state: Array, lengths: Array | None = None) -> tuple[Array, Array]:
-        T, B, _ = x.shape
+        T, B, inputs = x.shape
+        if inputs != self.input_size or len(state) < B * self.state_size:
+            raise self._mismatch(x, state)
         y = np.empty((T, B, self.output_size), self.dtype)
         out = np.empty(B * self.state_size, self.dtype)
         where = 0 if lengths is None else lengths.ctypes.data // lengths.itemsize
@@ -540,6 +542,14 @@ class Program:
 
     def step(self, x: Array, state: Array) -> Array:
         """One step of one sequence x (I,): the new state and y in one array."""
+        if len(x) != self.input_size or len(state) < self.state_size:
+            raise self._mismatch(x, state)
         out = np.empty(self._step_size, self.dtype)
         self._run_step(self._address, x, state, out, self.state_size)
         return out
+
+    def _mismatch(self, x: Array, state: Array) -> L0GateError:
+        return L0GateError(
+            f"`x` has shape {x.shape} and `state` {state.shape}; expected {self.input_size} "
+            f"features and for each sequence {self.state_size} numbers"
+        )
