@@ -59,6 +59,7 @@ def kernel(signature: str) -> Callable[[Callable[..., Any]], Callable[[np.dtype[
     `signature` has a code for each argument: i integer, b bool, l integer array (1-d), L (2-d), and
     arrays of the dtype with n dimensions: rn, which may be read-only, and wn, which are written to.
     One signature takes both kinds of array; without it, numba would compile for each combination.
+    After an arrow stands what is returned, if anything is.
     """
 
     def decorate(function: Callable[..., Any]) -> Callable[[np.dtype[Any]], Any]:
@@ -71,8 +72,10 @@ def kernel(signature: str) -> Callable[[Callable[..., Any]], Callable[[np.dtype[
             for n in (1, 2, 3):
                 codes[f"r{n}"] = types.Array(number, n, "C", readonly=True)
                 codes[f"w{n}"] = types.Array(number, n, "C")
+            given, _, result = signature.partition("->")
+            returned = codes[result.strip()] if result else types.void
             dispatcher = compiled(function)
-            dispatcher.compile(types.void(*(codes[code] for code in signature.split())))
+            dispatcher.compile(returned(*(codes[code] for code in given.split())))
             dispatcher.disable_compile()
             return dispatcher
 

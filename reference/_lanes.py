@@ -203,6 +203,20 @@ def address(typingctx, array):
     return types.intp(array), generate
 
 
+@intrinsic
+def aligned(typingctx, array):
+    """Whether an array begins where a number can; numba takes it for granted."""
+
+    def generate(context, builder, signature, arguments):
+        data = context.make_array(array)(context, builder, arguments[0]).data
+        integer = context.get_value_type(types.intp)
+        size = ir.Constant(integer, array.dtype.bitwidth // 8)
+        rest = builder.urem(builder.ptrtoint(data, integer), size)
+        return builder.icmp_unsigned("==", rest, ir.Constant(integer, 0))
+
+    return types.boolean(array), generate
+
+
 @inlined
 def keep(array):
     """Whatever was done with the address of `array` is done before this."""

@@ -22,6 +22,7 @@ from l0gate.reference._cells import Array
 from l0gate.reference._compiling import inlined, kernel
 from l0gate.reference._lanes import (
     address,
+    aligned,
     clear,
     copy,
     exact_gru_block,
@@ -376,18 +377,25 @@ def _run(like, first, last, T, B, plan, lengths, x, state, out, y_all):
     keep(memory)
 
 
-@kernel("i i i i i i r3 r1 w1 w3")
+@kernel("i i i i i i r3 r1 w1 w3 -> b")
 def _run_sequences(first, last, T, B, plan, lengths, x, state, out, y):
+    """Returns whether the arrays are aligned; otherwise nothing was done."""
+    if not (aligned(x) and aligned(state)):
+        return False
     like = out.dtype.type(0)
     places = address(x), address(state), address(out), address(y)
     _run(like, first, last, T, B, plan, lengths, *places)
+    return True
 
 
-@kernel("i r1 r1 w1 i")
+@kernel("i r1 r1 w1 i -> b")
 def _run_step(plan, x, state, out, size):
-    """One step of one sequence; y follows the state in out."""
+    """One step of one sequence; y follows the state in out. Returns as `_run_sequences`."""
+    if not (aligned(x) and aligned(state)):
+        return False
     like = out.dtype.type(0)
     _run(like, 0, 1, 1, 1, plan, 0, address(x), address(state), address(out), address(out) + size)
+    return True
 
 
 def _blocked(matrix: Array, gates: int) -> Array:
@@ -472,7 +480,8 @@ class Program:
     A bias may be None. A call takes x (T, B, I), the state, and the sequences' numbers of steps
     (B,) or None; it returns y (T, B, O) and the new state, in memory of their own. A state is a
     flat array that begins with the arrays (B, H) whose H stand in `state_sizes` (for each recurrent
-    layer and direction h, and c of an LSTM), one after the other. All arrays lie in order (C).
+    layer and direction h, and c of an LSTM), one after the other. Arrays of another dtype, not in
+    order (C) or not aligned raise a TypeError.
 
     With `exact`, float32 activations come from the library's float64 functions; without, they are
     within 4 units in the last place.
@@ -535,9 +544,11 @@ class Program:
         where = 0 if lengths is None else lengths.ctypes.data // lengths.itemsize
         arguments = T, B, self._address, where, x, state, out, y
         if self._single > T * B:
-            self._run(0, B, *arguments)
+            done = self._run(0, B, *arguments)
         else:
-            share(self._run, T, B, self._parameters.size, *arguments)
+            done = share(self._run, T, B, self._parameters.size, *arguments)
+        if not done:
+            raise TypeError("`x` or `state` is not aligned")
         return y, out
 
     def step(self, x: Array, state: Array) -> Array:
@@ -545,7 +556,8 @@ class Program:
         if len(x) != self.input_size or len(state) < self.state_size:
             raise self._mismatch(x, state)
         out = np.empty(self._step_size, self.dtype)
-        self._run_step(self._address, x, state, out, self.state_size)
+        if not self._run_step(self._address, x, state, out, self.state_size):
+            raise TypeError("`x` or `state` is not aligned")
         return out
 
     def _mismatch(self, x: Array, state: Array) -> L0GateError:

@@ -50,21 +50,21 @@ def _pool(process: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(max_workers=64, thread_name_prefix="l0gate")
 
 
-def share(call: Any, T: int, B: int, size: int, *arguments: Any) -> None:
+def share(call: Any, T: int, B: int, size: int, *arguments: Any) -> Any:
     """Call a kernel (first, last, *arguments) for all B sequences, on several threads if it pays.
 
-    size: numbers in the packed weights.
+    size: numbers in the packed weights. Returns what a call does.
     """
     # Fewer than 4 rows leave a tile half empty: they wait for the weights, not for arithmetic.
     parts = min(_threads, -(-B // 4)) if T * B * (size + STEP_WORK) > LEAST_WORK else 1
     if parts < 2:
-        call(0, B, *arguments)
-        return
+        return call(0, B, *arguments)
     ends = [B * part // parts for part in range(parts + 1)]
     others = [
         _pool(os.getpid()).submit(call, first, last, *arguments)
         for first, last in itertools.pairwise(ends[1:])
     ]
-    call(0, ends[1], *arguments)
+    result = call(0, ends[1], *arguments)
     for other in others:
         other.result()
+    return result
