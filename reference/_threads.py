@@ -59,7 +59,8 @@ def share(call: Any, T: int, B: int, size: int, *arguments: Any) -> Any:
     parts = min(_threads, -(-B // 4)) if T * B * (size + STEP_WORK) > LEAST_WORK else 1
     if parts < 2:
         return call(0, B, *arguments)
-    ends = [B * part // parts for part in range(parts + 1)]
+    # An odd row needs a tile of its own, which reads all weights for little.
+    ends = [2 * round(B * part / parts / 2) for part in range(parts)] + [B]
     others = [
         _pool(os.getpid()).submit(call, first, last, *arguments)
         for first, last in itertools.pairwise(ends[1:])
