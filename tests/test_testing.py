@@ -100,15 +100,83 @@ class UniformIgnoresTheSeed(NumpyBackend):
         return super().rng(0)
 
 
-class SeedsFollowOneAnother(NumpyBackend):
-    """Neighbouring seeds share their numbers."""
+class _OneStream(NumpyBackend):
+    """Draws read one long stream of numbers, from the place that the generator tells."""
+
+    stream: ClassVar[Any] = np.random.default_rng(0).integers(1, 2**23, 100_000) * 2.0**-23
+
+    def place(self, seed: int, start: int) -> int:
+        return start + (seed - 11) * 50_000
+
+    def after(self, start: int, count: int) -> int:
+        return start + count
 
     def uniform(self, rng: Any, shape: Any, like: Any) -> Any:
-        seed, drawn = rng
-        u, _ = super().uniform((0, 0), (20_000,), like)
+        seed, start = rng
         count = int(np.prod(shape, dtype=int))
-        start = drawn + (seed - 11) * 7
-        return np.resize(u[start % 5000 :], count).reshape(shape), (seed, drawn + count)
+        first = self.place(seed, start)
+        u = self.stream[first : first + count].reshape(shape).astype(like.dtype)
+        return u, (seed, self.after(start, count))
+
+
+class NextDrawStartsOneLater(_OneStream):
+    def after(self, start: int, count: int) -> int:
+        return start + 1
+
+
+class NextDrawStartsAtTheLastNumber(_OneStream):
+    def after(self, start: int, count: int) -> int:
+        return start + count - 1
+
+
+class NextDrawStartsAtTheLastTwo(_OneStream):
+    def after(self, start: int, count: int) -> int:
+        return start + count - 2
+
+
+class LongDrawsOverlap(_OneStream):
+    def after(self, start: int, count: int) -> int:
+        return start + 256
+
+
+class SeedsFollowOneAnother(_OneStream):
+    """Neighbouring seeds share their numbers."""
+
+    def place(self, seed: int, start: int) -> int:
+        return start + (seed - 11) * 7
+
+
+class SeedsShareTheEnd(_OneStream):
+    def place(self, seed: int, start: int) -> int:
+        return start + (seed - 11) * 24_000
+
+
+class UniformOfBits(NumpyBackend):
+    """Random bits made numbers between 0 and 1, in the dtype asked for."""
+
+    def convert(self, bits: Any, dtype: str) -> Any:
+        return (bits >> 8).astype(dtype) * np.asarray(2.0**-24, dtype)
+
+    def uniform(self, rng: Any, shape: Any, like: Any) -> Any:
+        generator = np.random.Generator(np.random.Philox(key=rng))
+        bits = generator.integers(0, 2**32, shape, dtype=np.uint32)
+        return self.convert(bits, str(like.dtype)), (rng[0], rng[1] + 1)
+
+
+class UniformIsRarely0(UniformOfBits):
+    """Once in 2^24 numbers."""
+
+
+class UniformIsRarely1(UniformOfBits):
+    """Once in 2^25 numbers, by rounding, and in float32 alone."""
+
+    def convert(self, bits: Any, dtype: str) -> Any:
+        return (bits.astype(dtype) + np.asarray(0.5, dtype)) * np.asarray(2.0**-32, dtype)
+
+
+class UniformAvoidsTheEnds(UniformOfBits):
+    def convert(self, bits: Any, dtype: str) -> Any:
+        return np.maximum(super().convert(bits, dtype), np.asarray(2.0**-24, dtype))
 
 
 class ChangesItsInput(NumpyBackend):
@@ -199,7 +267,14 @@ FAULTS = {
     UniformRepeats: "check_uniform_independence",
     UniformHasASecretState: "check_uniform_seed",
     UniformIgnoresTheSeed: "check_uniform_seed",
+    NextDrawStartsOneLater: "check_uniform_independence",
+    NextDrawStartsAtTheLastNumber: "check_uniform_independence",
+    NextDrawStartsAtTheLastTwo: "check_uniform_independence",
+    LongDrawsOverlap: "check_uniform_independence",
     SeedsFollowOneAnother: "check_uniform_independence",
+    SeedsShareTheEnd: "check_uniform_independence",
+    UniformIsRarely0: "check_uniform_range",
+    UniformIsRarely1: "check_uniform_range",
     ChangesItsInput: "check_purity",
     CastInPlace: "check_purity",
     SilentlyFloat64: "check_dtypes",
@@ -217,7 +292,15 @@ FAULTS = {
 }
 MESSAGES = {
     UniformReachesTheEnds: r"uniform returns 0.0; it must stay above 0",
-    UniformRepeats: "uniform repeats itself",
+    UniformIsRarely0: r"uniform returns 0.0; it must stay above 0",
+    UniformIsRarely1: r"uniform returns 1.0; it must stay below 1",
+    UniformRepeats: "the generator that it returns gives numbers drawn before",
+    NextDrawStartsOneLater: "the generator that it returns gives numbers drawn before",
+    NextDrawStartsAtTheLastNumber: "a draw begins as the last one ended",
+    NextDrawStartsAtTheLastTwo: "a draw begins as the last one ended",
+    LongDrawsOverlap: "the generator that it returns gives numbers drawn before",
+    SeedsFollowOneAnother: "neighbouring seeds share numbers, at some distance",
+    SeedsShareTheEnd: "neighbouring seeds share numbers, at some distance",
     ChangesItsInput: "stop_gradient changed an array that it was given",
     SilentlyFloat64: r"exp\(x\) has dtype float64, but should have float32",
 }
@@ -231,6 +314,17 @@ def test_a_fault_fails_at_the_check_that_names_it(fault: type[l0gate.Backend]) -
         assert re.search(MESSAGES[fault], named.reason), named.reason
     with pytest.raises(AssertionError, match=named.name):
         named.raise_if_failed()
+
+
+@pytest.mark.parametrize("backend", [UniformAvoidsTheEnds(), _OneStream()])
+def test_generators_that_do_otherwise_and_are_right(
+    backend: NumpyBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if isinstance(backend, UniformAvoidsTheEnds):
+        monkeypatch.setattr("l0gate.testing._random._SEARCHED", 2**24)
+        run_check(l0gate.testing.check_uniform_range, backend).raise_if_failed()
+        run_check(l0gate.testing.check_uniform_seed, backend).raise_if_failed()
+    run_check(l0gate.testing.check_uniform_independence, backend).raise_if_failed()
 
 
 def test_a_wrong_certificate_is_not_believed(monkeypatch: pytest.MonkeyPatch) -> None:
