@@ -205,6 +205,14 @@ class WrongFunction(NumpyBackend):
     xp: Any = namespace(log1p=np.log)
 
 
+class NaiveLog1p(NumpyBackend):
+    xp: Any = namespace(log1p=lambda x: np.log(1.0 + x))
+
+
+class NaiveLogaddexp(NumpyBackend):
+    xp: Any = namespace(logaddexp=lambda x, y: np.log(np.exp(x) + np.exp(y)))
+
+
 class WrongScalars(NumpyBackend):
     xp: Any = namespace(
         sum=lambda x, axis=None: float(np.sum(x)) if axis is None else np.sum(x, axis)
@@ -279,6 +287,8 @@ FAULTS = {
     CastInPlace: "check_purity",
     SilentlyFloat64: "check_dtypes",
     WrongFunction: "check_values",
+    NaiveLog1p: "check_extreme_values",
+    NaiveLogaddexp: "check_extreme_values",
     WrongScalars: "check_scalars",
     WrongConcat: "check_values",
     WrongClip: "check_extreme_values",
@@ -301,6 +311,8 @@ MESSAGES = {
     LongDrawsOverlap: "the generator that it returns gives numbers drawn before",
     SeedsFollowOneAnother: "neighbouring seeds share numbers, at some distance",
     SeedsShareTheEnd: "neighbouring seeds share numbers, at some distance",
+    NaiveLog1p: r"log1p of .* but should be",
+    NaiveLogaddexp: r"logaddexp of .*\[0\] = inf, but should be 800.0",
     ChangesItsInput: "stop_gradient changed an array that it was given",
     SilentlyFloat64: r"exp\(x\) has dtype float64, but should have float32",
 }
@@ -341,7 +353,10 @@ def test_every_check_says_what_it_promises() -> None:
     listed = {name for name in l0gate.testing.__all__ if name.startswith("check_")}
     assert {check.__name__ for check in checks} == listed
     for check in checks:
-        assert (check.__doc__ or "").endswith("."), check.__name__
+        assert (check.__doc__ or "").partition("\n")[0].endswith("."), check.__name__
+    assert run_check(l0gate.testing.check_device, NumpyBackend()).promise == (
+        "Arrays made beside another one are on its device."
+    )
 
 
 def test_run_checks_needs_a_backend() -> None:

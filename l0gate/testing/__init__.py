@@ -9,9 +9,9 @@ backend's own tests:
     def test_backend(check):
         l0gate.testing.run_check(check, l0gate.get_backend("jax")).raise_if_failed()
 
-Every check is a plain function of the backend. Its docstring says what it promises; it raises
-`AssertionError` with the reason where the promise is broken, and `NotClaimed` where it is about a
-capability that the backend does not declare.
+Every check is a plain function of the backend. The first line of its docstring says what it
+promises; it raises `AssertionError` with the reason where the promise is broken, and `NotClaimed`
+where it is about a capability that the backend does not declare.
 """
 
 from __future__ import annotations
@@ -152,7 +152,7 @@ def run_check(check: Check, backend: Backend) -> Outcome:
     >>> run_check(check_take, l0gate.get_backend("numpy")).result
     'passed'
     """
-    name, promise = check.__name__, (check.__doc__ or "").strip()
+    name, promise = check.__name__, (check.__doc__ or "").partition("\n")[0]
     try:
         check(backend)
     except NotClaimed as error:
