@@ -374,19 +374,46 @@ def test_as_a_module() -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ([], "usage: python -m l0gate.testing NAME"),
-        (["numpy", "torch"], "usage: python -m l0gate.testing NAME"),
-        (["--help"], "usage: python -m l0gate.testing NAME"),
+        ([], "usage: python -m l0gate.testing .* NAME\n.* required: NAME"),
+        (["numpy", "torch"], "usage: .* NAME\n.* unrecognized arguments: torch"),
         (["nunpy"], "`backend` is 'nunpy'"),
+        (["numpy", "--only", "take"], "`only` names 'take'; the checks are check_description, "),
     ],
 )
 def test_arguments_of_the_module(
     arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(arguments) == 2
+    with pytest.raises(SystemExit) as end:
+        sys.exit(main(arguments))
+    assert end.value.code == 2
     printed = capsys.readouterr()
-    assert printed.err.startswith(said)
+    assert re.match(said, printed.err, re.DOTALL)
     assert not printed.out
+
+
+def test_help_of_the_module(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        main(["--help"])
+    assert end.value.code == 0
+    printed = capsys.readouterr().out
+    assert printed.startswith("usage: python -m l0gate.testing [-h] [--only CHECK] [--traceback]")
+    for said in (
+        "Print the table; 0 if nothing failed",
+        "as in `l0gate backends list`",
+        "run this check (repeatable)",
+        "show where a check failed",
+    ):
+        assert said in " ".join(printed.split())
+
+
+def test_chosen_checks() -> None:
+    outcomes = run_checks(NumpyBackend(), only=["check_take", "check_gradients"])
+    assert [(o.name, o.result) for o in outcomes] == [
+        ("check_take", "passed"),
+        ("check_gradients", "not claimed"),
+    ]
+    with pytest.raises(L0GateError, match=r"`only` names 'x'; the checks are check_description, "):
+        run_checks(NumpyBackend(), only=["check_take", "x"])
 
 
 def test_the_table_of_the_module() -> None:
@@ -407,10 +434,13 @@ def test_the_table_of_the_module() -> None:
 
 @pytest.fixture
 def faulty() -> Iterator[str]:
+    class Faulty(UniformReachesTheEnds):
+        name = "faulty"
+
     class Plugin:
         @hookimpl
         def l0gate_backends(self) -> list[dict[str, Any]]:
-            return [{"name": "faulty", "module": "numpy", "factory": UniformReachesTheEnds}]
+            return [{"name": "faulty", "module": "numpy", "factory": Faulty}]
 
     registry.register(Plugin(), "a faulty one")
     yield "faulty"
@@ -430,3 +460,45 @@ def test_the_tables_show_the_reason(faulty: str, capsys: pytest.CaptureFixture[s
     assert "22 passed, 0 failed, 4 not claimed" in capsys.readouterr().out
     assert run(["backends", "check", "nunpy"]) == 2
     assert "`backend` is 'nunpy'" in capsys.readouterr().err
+
+
+def test_one_check_and_its_traceback(faulty: str, capsys: pytest.CaptureFixture[str]) -> None:
+    chosen = ["--only", "check_take", "--only", "check_uniform_range"]
+    assert main([faulty, *chosen]) == 1
+    printed = capsys.readouterr().out
+    assert "Traceback" not in printed
+    assert printed.splitlines()[-1] == "1 passed, 1 failed, 0 not claimed"
+    assert main([faulty, *chosen, "--traceback"]) == 1
+    lines = [line.strip() for line in capsys.readouterr().out.splitlines()]
+    assert "Traceback (most recent call last):" in lines
+    assert any("_random.py" in line and "in _inside" in line for line in lines)
+    assert lines[-2] == "AssertionError: uniform returns 0.0; it must stay above 0"
+    assert run(["backends", "check", faulty, *chosen]) == 1
+    printed = capsys.readouterr().out
+    assert "Traceback" not in printed
+    assert "check_values" not in printed
+    assert run(["backends", "check", faulty, *chosen, "--traceback"]) == 1
+    printed = capsys.readouterr().out
+    assert "\nTraceback (most recent call last):\n" in printed
+    assert "\nAssertionError: uniform returns 0.0; it must stay above 0\n1 passed" in printed
+    assert run(["backends", "check", faulty, "--only", "take"]) == 2
+    assert "`only` names 'take'; the checks are" in capsys.readouterr().err
+
+
+def test_an_outcome_keeps_the_error() -> None:
+    class Explodes(NumpyBackend):
+        def take(self, x: Any, index: Any, axis: int) -> Any:
+            raise KeyError("axis")
+
+    outcome = run_check(l0gate.testing.check_take, Explodes())
+    assert outcome.reason == "KeyError: 'axis'"
+    assert isinstance(outcome.error, KeyError)
+    assert outcome.traceback().endswith("KeyError: 'axis'\n")
+    assert "in take" in outcome.traceback()
+    with pytest.raises(AssertionError, match="KeyError: 'axis'") as raised:
+        outcome.raise_if_failed()
+    assert raised.value.__cause__ is outcome.error
+    passed = run_check(l0gate.testing.check_take, NumpyBackend())
+    assert passed.error is None
+    assert passed.traceback() == ""
+    passed.raise_if_failed()
