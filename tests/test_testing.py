@@ -471,7 +471,7 @@ def test_one_check_and_its_traceback(faulty: str, capsys: pytest.CaptureFixture[
     assert main([faulty, *chosen, "--traceback"]) == 1
     lines = [line.strip() for line in capsys.readouterr().out.splitlines()]
     assert "Traceback (most recent call last):" in lines
-    assert any("_random.py" in line and "in _inside" in line for line in lines)
+    assert any("_random.py" in line for line in lines)
     assert lines[-2] == "AssertionError: uniform returns 0.0; it must stay above 0"
     assert run(["backends", "check", faulty, *chosen]) == 1
     printed = capsys.readouterr().out
