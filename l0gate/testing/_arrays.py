@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from l0gate._tensor import Backend
+from l0gate._tensor import Array, Backend
 from l0gate.testing._compare import TOLERANCE, expect, gate_dtypes, give, snapshot, unchanged
 from l0gate.testing._operations import BROADCASTING, OPERATIONS, SCALARS, X, Y
 
@@ -49,11 +49,24 @@ def check_conversion(backend: Backend) -> None:
                 given.flags.writeable = False
                 array = backend.asarray(given)
                 expect(backend, array, given, "to_numpy(asarray(x))", dtype, (0.0, 0.0))
-    mine = X.astype(np.float32)
+    mine = _aligned(X.astype(np.float32))
     array = backend.asarray(mine)
     expect(backend, backend.asarray(array), mine, "asarray(asarray(x))", "float32")
+    if not backend.owns(mine):  # an array of the framework itself may come back as it is
+        mine += 1.0
+        what = "asarray(x) shares memory with x: a later change of x"
+        expect(backend, array, X.astype(np.float32), what, "float32")
     nested = [[1.0, 2.0], [3.0, 4.0]]
     expect(backend, backend.asarray(nested), np.array(nested), "asarray of nested lists")
+
+
+def _aligned(values: np.ndarray) -> np.ndarray:
+    """A writable copy at the start of a cache line, where some frameworks do not copy."""
+    memory = np.zeros(values.nbytes + 64, np.uint8)
+    start = -memory.ctypes.data % 64
+    copy = memory[start : start + values.nbytes].view(values.dtype).reshape(values.shape)
+    copy[...] = values
+    return copy
 
 
 def check_dtypes(backend: Backend) -> None:
@@ -108,15 +121,25 @@ def _compare(backend: Backend, names: Sequence[str]) -> None:
 
 
 def check_extreme_values(backend: Backend) -> None:
-    """Infinite values and NaN go through as IEEE arithmetic says."""
+    """Tiny and huge values keep their digits; infinite ones and NaN follow IEEE arithmetic."""
     values = np.array([-np.inf, -800.0, 0.0, 800.0, np.inf, np.nan])
     operations = ("clip(x, 0.2, 0.7)", "isfinite(x)", "tanh(x)", "x < 0.5", "exp(x)")
     for dtype in ("float32", "float64"):
-        with backend.precision(dtype), np.errstate(over="ignore", invalid="ignore"):
+        with backend.precision(dtype), np.errstate(all="ignore"):
             x = give(backend, values, dtype)
             for text in operations:
                 wanted = OPERATIONS[text].compute(np, values.astype(dtype), None)
                 expect(backend, OPERATIONS[text].compute(backend.xp, x, None), wanted, text)
+            # Relative to the value: log(1 + x) has lost most digits of these.
+            tiny = np.array([-1e-3, 1e-3, -1e-5, 1e-5, 1e-6, 1e-8, 1e-30, 1e30, -1.0]).astype(dtype)
+            found = backend.xp.log1p(give(backend, tiny, dtype))
+            bounds = (TOLERANCE[dtype][0], 0.0)
+            expect(backend, found, np.log1p(tiny), f"log1p of {tiny.tolist()}", dtype, bounds)
+            # exp of these is infinite or 0, their logarithm is not.
+            pairs = np.array([[800.0, 0.0, -800.0, 800.0, -1e30], [0.0, 800.0, -801.0, 799.0, 5.0]])
+            found = backend.xp.logaddexp(*(give(backend, p, dtype) for p in pairs))
+            what = f"logaddexp of the rows of {pairs.tolist()}"
+            expect(backend, found, np.logaddexp(*pairs), what, dtype)
             sigmoid = backend.xp.exp(-backend.xp.logaddexp(0.0 * x[1:4], -x[1:4]))
             expect(backend, sigmoid, np.array([0.0, 0.5, 1.0]), "the sigmoid of -800, 0, 800")
 
@@ -143,20 +166,26 @@ def check_take(backend: Backend) -> None:
     )
 
 
-def check_device(backend: Backend) -> None:
-    """Arrays made beside another one are on its device."""
-    like = give(backend, X.astype(np.float32))
-    made = {
-        "asarray(x, like)": backend.asarray(Y.astype(np.float32), like),
-        "uniform(rng, shape, like)": backend.uniform(backend.rng(0), (3,), like)[0],
-        "take": backend.take(like, np.arange(2), 1),
-        "stop_gradient": backend.stop_gradient(like),
-        "cast": backend.cast(like, "float32"),
-    }
-    wanted = getattr(like, "device", None)
-    for what, array in made.items():
-        has = getattr(array, "device", None)
-        assert has == wanted, f"{what} is on {has}, but should be on {wanted}"
+def check_device(backend: Backend, *others: Array) -> None:
+    """Arrays made beside another one are on its device.
+
+    On one device nothing can go wrong, and a kit cannot know of a second: from your own tests,
+    give arrays of shape (2, 3) on `others`.
+    """
+    for like in (give(backend, X.astype(np.float32)), *others):
+        dtype = backend.dtype(like)
+        made = {
+            "asarray(x, like)": backend.asarray(Y.astype(np.float32), like),
+            "asarray of the framework's own array": backend.asarray(give(backend, Y), like),
+            "uniform(rng, shape, like)": backend.uniform(backend.rng(0), (3,), like)[0],
+            "take": backend.take(like, np.arange(2), 1),
+            "stop_gradient": backend.stop_gradient(like),
+            "cast": backend.cast(like, dtype),
+        }
+        wanted = getattr(like, "device", None)
+        for what, array in made.items():
+            has = getattr(array, "device", None)
+            assert has == wanted, f"{what} is on {has}, but should be on {wanted}"
 
 
 def check_purity(backend: Backend) -> None:

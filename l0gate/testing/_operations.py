@@ -55,6 +55,7 @@ OPERATIONS: Mapping[str, Operation] = {
     "concat([x, y], axis=0)": Operation(lambda xp, x, y: xp.concat([x, y], axis=0)),
     "concat([x, y], axis=1)": Operation(lambda xp, x, y: xp.concat([x, y], axis=1)),
     "stack([x, y], axis=0)": Operation(lambda xp, x, y: xp.stack([x, y], axis=0)),
+    "stack([x[0], y[0]], axis=1)": Operation(lambda xp, x, y: xp.stack([x[0], y[0]], axis=1)),
     "sum(x)": Operation(lambda xp, x, y: xp.sum(x)),
     "sum(x, axis=0)": Operation(lambda xp, x, y: xp.sum(x, axis=0)),
     "sum(x, axis=1)": Operation(lambda xp, x, y: xp.sum(x, axis=1)),

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 
-from l0gate._tensor import Backend
+from l0gate._tensor import Array, Backend
 from l0gate.testing._compare import gate_dtypes, give
 
 _COUNT = 50_000
+# An end that has a chance of 2^-25 to be drawn is missed by so many numbers once in 3000 kits.
+_SEARCHED, _CHUNK = 2**28, 2**22
+_FINEST = 30  # ends on a grid of more bits are too rare for any search
 
 
 def check_uniform_range(backend: Backend) -> None:
@@ -24,14 +30,42 @@ def check_uniform_range(backend: Backend) -> None:
                 has = backend.dtype(array)
                 assert has == dtype, f"uniform has dtype {has}, but should have {dtype}"
             u = backend.to_numpy(array).astype(float)
-            assert u.min() > 0.0, f"uniform returns {u.min()}; it must stay above 0"
-            assert u.max() < 1.0, f"uniform returns {u.max()}; it must stay below 1"
+            _inside(u)
             # Kolmogorov and Smirnov: even numbers exceed this once in a million.
             ranks = np.arange(1, _COUNT + 1) / _COUNT
             distance = np.abs(np.sort(u) - ranks).max()
             assert distance < 2.7 / _COUNT**0.5, (
                 f"uniform is not even: its distribution is off by {distance:.3f}"
             )
+            if not _are_middles(u) and _on_a_coarse_grid(u):
+                _search_the_ends(backend, like)
+
+
+def _inside(u: np.ndarray) -> None:
+    assert u.min() > 0.0, f"uniform returns {u.min()}; it must stay above 0"
+    assert u.max() < 1.0, f"uniform returns {u.max()}; it must stay below 1"
+
+
+def _are_middles(u: np.ndarray) -> bool:
+    """Whether all numbers are middles of 2^n equal parts of (0, 1), so that no end is among them.
+
+    >>> _are_middles(np.array([0.125, 0.875])), _are_middles(np.array([0.25, 0.125]))
+    (True, False)
+    """
+    return any(bool((u * 2.0**n % 2.0 == 1.0).all()) for n in range(1, 54))
+
+
+def _on_a_coarse_grid(u: np.ndarray) -> bool:
+    """Whether the numbers near 1, where floating point is coarsest, are multiples of 2^-30."""
+    return bool((u[u > 0.5] * 2.0**_FINEST % 1.0 == 0.0).all())
+
+
+def _search_the_ends(backend: Backend, like: Array) -> None:
+    """Draw on: an end that comes once in millions of numbers still ends a training run in NaN."""
+    rng = backend.rng(7)
+    for _ in range(_SEARCHED // _CHUNK):
+        u, rng = backend.uniform(rng, (_CHUNK,), like)
+        _inside(backend.to_numpy(u))
 
 
 def check_uniform_seed(backend: Backend) -> None:
@@ -52,22 +86,37 @@ def check_uniform_seed(backend: Backend) -> None:
 def check_uniform_independence(backend: Backend) -> None:
     """The generator that `uniform` returns goes on: no draw repeats or follows another."""
     like = give(backend, np.zeros(1, np.float32))
+
+    def draw(rng: Any, count: int) -> tuple[np.ndarray, Any]:
+        u, rng = backend.uniform(rng, (count,), like)
+        return backend.to_numpy(u).astype(float), rng
+
     rng, rows = backend.rng(11), []
-    for _ in range(60):
-        u, rng = backend.uniform(rng, (200,), like)
-        rows.append(backend.to_numpy(u).astype(float))
-    assert len({row.tobytes() for row in rows}) == len(rows), (
+    for count in (*[200] * 60, 12_000, 200):
+        row, rng = draw(rng, count)
+        rows.append(row)
+    draws = np.array(rows[:60])
+    for length in (1, 2):  # too short an overlap for the windows of three below
+        again = (draws[:-1, -length:] == draws[1:, :length]).all(axis=1)
+        assert again.mean() < 0.25, "uniform repeats itself: a draw begins as the last one ended"
+    assert _all_new(rows), (
         "uniform repeats itself: the generator that it returns gives numbers drawn before"
     )
-    draws = np.array(rows)
-    other, _ = backend.uniform(backend.rng(12), (200 * 60,), like)
+    other, _ = draw(backend.rng(12), draws.size)
+    assert _all_new([*rows, other]), "neighbouring seeds share numbers, at some distance"
     pairs = {
         "successive draws": (draws[:-1], draws[1:]),
         "neighbours in a draw": (draws[:, :-1], draws[:, 1:]),
-        "neighbouring seeds": (draws, backend.to_numpy(other).astype(float).reshape(draws.shape)),
+        "neighbouring seeds": (draws, other.reshape(draws.shape)),
     }
     for what, (one, two) in pairs.items():
         correlation = np.corrcoef(one.ravel(), two.ravel())[0, 1]
         assert abs(correlation) < 5 / one.size**0.5, (
             f"{what} are correlated: {correlation:.3f}, but should be about 0"
         )
+
+
+def _all_new(draws: Sequence[np.ndarray]) -> bool:
+    """Whether no three numbers follow one another twice, at any place of any draw."""
+    windows = np.concatenate([np.lib.stride_tricks.sliding_window_view(d, 3) for d in draws])
+    return len(np.unique(windows, axis=0)) == len(windows)
