@@ -20,7 +20,7 @@ import numpy as np
 from l0gate._errors import L0GateError
 from l0gate.reference._cells import Array, Tape
 from l0gate.reference._compiling import inlined, kernel
-from l0gate.reference._lanes import address, keep, lanes_of, sigmoid_of, tanh_of, tiles_2
+from l0gate.reference._lanes import address, keep, lanes_of, product_2, sigmoid_of, tanh_of
 from l0gate.reference._program import Program, at_work
 from l0gate.reference._threads import check_arrays, set_num_threads, share
 
@@ -85,13 +85,8 @@ def _add_product(out, a, start, panels):
     like = panels.dtype.type(0)
     left, result, step = address(a) + start, address(out), a.shape[1]
     for p in range(len(panels)):
-        row = 0
-        while row < rows:
-            place = result + row * columns + p * width
-            row += tiles_2(
-                like, rows - row, left + row * step, step, address(panels) + p * depth * width,
-                depth, place, columns, place, columns,
-            )  # fmt: skip
+        place, panel = result + p * width, address(panels) + p * depth * width
+        product_2(like, rows, left, step, panel, depth, place, columns, place, columns)
     keep(a)
     keep(out)
 

@@ -487,34 +487,40 @@ def _tile(rows: int, vectors: int) -> Any:
                 first += width
             return context.get_dummy_value()
 
-        return types.void(like, a, a_step, panel, depth, start, start_step, out, out_step), generate
+        steps = a, a_step, panel, depth, start, start_step, out, out_step
+        return types.void(like, *steps), generate
 
     return tile
 
 
-def _tiles(vectors: int) -> Any:
-    """Compile out = start + a @ panel for as many rows, at most `left`, as a tile has: how many."""
+def _product(vectors: int) -> Any:
+    """Compile out = start + a @ panel for any number of rows."""
     most = 6 if _SUMS == 12 and vectors != 3 else 8 if _SUMS == 24 else 4
     tile_most, tile_4, tile_2, tile_1 = (_tile(rows, vectors) for rows in (most, 4, 2, 1))
 
     @inlined
-    def product(like, left, a, a_step, panel, depth, start, start_step, out, out_step):
-        if left >= most:
-            tile_most(like, a, a_step, panel, depth, start, start_step, out, out_step)
-            return most
-        if left >= 4:
-            tile_4(like, a, a_step, panel, depth, start, start_step, out, out_step)
-            return 4
-        if left >= 2:
-            tile_2(like, a, a_step, panel, depth, start, start_step, out, out_step)
-            return 2
-        tile_1(like, a, a_step, panel, depth, start, start_step, out, out_step)
-        return 1
+    def product(like, rows, a, a_step, panel, depth, start, start_step, out, out_step):
+        row = 0
+        while row < rows:
+            x, y, z = a + row * a_step, start + row * start_step, out + row * out_step
+            left = rows - row
+            if left >= most:
+                tile_most(like, x, a_step, panel, depth, y, start_step, z, out_step)
+                row += most
+            elif left >= 4:
+                tile_4(like, x, a_step, panel, depth, y, start_step, z, out_step)
+                row += 4
+            elif left >= 2:
+                tile_2(like, x, a_step, panel, depth, y, start_step, z, out_step)
+                row += 2
+            else:
+                tile_1(like, x, a_step, panel, depth, y, start_step, z, out_step)
+                row += 1
 
     return product
 
 
-tiles_1, tiles_2, tiles_3, tiles_4 = (_tiles(vectors) for vectors in (1, 2, 3, 4))
+product_1, product_2, product_3, product_4 = (_product(vectors) for vectors in (1, 2, 3, 4))
 
 
 def lanes_of(dtype: np.dtype[Any]) -> int:

@@ -40,15 +40,15 @@ from l0gate.reference._lanes import (
     lanes_of,
     lstm_block,
     number_at,
+    product_1,
+    product_2,
+    product_3,
+    product_4,
     relu_of,
     set_number,
     sigmoid_of,
     strip_of,
     tanh_of,
-    tiles_1,
-    tiles_2,
-    tiles_3,
-    tiles_4,
     type_of,
 )
 from l0gate.reference._threads import LEAST_WORK, STEP_WORK, check_arrays, share
@@ -89,18 +89,10 @@ def _set_input_product(like, kind, t, steps, b, x, inputs, panels, blocks, gates
         bias, panel = panels + q * size, matrix + q * size * inputs
         for run in range(runs):
             source, out = x + (t + run) * x_t, gx + (run * rows * blocks + q) * size
-            row = 0
-            while row < rows:
-                at = source + row * x_b, out + row * blocks * size
-                left = rows - row
-                if gates == 4:
-                    row += tiles_4(
-                        like, left, at[0], x_b, panel, inputs, bias, 0, at[1], blocks * size
-                    )
-                else:
-                    row += tiles_3(
-                        like, left, at[0], x_b, panel, inputs, bias, 0, at[1], blocks * size
-                    )
+            if gates == 4:
+                product_4(like, rows, source, x_b, panel, inputs, bias, 0, out, blocks * size)
+            else:
+                product_3(like, rows, source, x_b, panel, inputs, bias, 0, out, blocks * size)
 
 
 # In a step all products of some blocks come before their activations, which then do not wait for
@@ -111,20 +103,19 @@ def _set_input_product(like, kind, t, steps, b, x, inputs, panels, blocks, gates
 @inlined
 def _lstm_step(like, exact, flip, low, high, gx, panels, H, blocks, h, new_h, c, new_c):
     lanes = lanes_in(like)
-    size, wide = 4 * lanes, blocks * lanes
-    together = max(1, _TOGETHER // max(1, high - low))
+    size, wide, rows = 4 * lanes, blocks * lanes, high - low
+    gx, h, new_h, c, new_c = (
+        gx + low * blocks * size, h + low * wide, new_h + low * wide, c + low * wide,
+        new_c + low * wide,
+    )  # fmt: skip
+    together = max(1, _TOGETHER // max(1, rows))
     for begin in range(0, blocks, together):
         end = min(blocks, begin + together)
         for n in range(begin, end):
             q = blocks - 1 - n if flip else n
-            row = low
-            while row < high:
-                a = gx + (row * blocks + q) * size
-                row += tiles_4(
-                    like, high - row, h + row * wide, wide, panels + q * size * H, H, a,
-                    blocks * size, a, blocks * size,
-                )  # fmt: skip
-        for row in range(low, high):
+            a, step = gx + q * size, blocks * size
+            product_4(like, rows, h, wide, panels + q * size * H, H, a, step, a, step)
+        for row in range(rows):
             for n in range(begin, end):
                 q = blocks - 1 - n if flip else n
                 a, at = gx + (row * blocks + q) * size, row * wide + q * lanes
@@ -138,25 +129,22 @@ def _lstm_step(like, exact, flip, low, high, gx, panels, H, blocks, h, new_h, c,
 @inlined
 def _gru_step(like, exact, flip, low, high, gx, panels, H, blocks, h, new_h, sums):
     lanes = lanes_in(like)
-    size, wide = 3 * lanes, blocks * lanes
+    size, wide, rows = 3 * lanes, blocks * lanes, high - low
+    gx, h, new_h = gx + low * blocks * size, h + low * wide, new_h + low * wide
     matrix = panels + blocks * size
-    together = max(1, _TOGETHER // max(1, high - low))
+    together = max(1, _TOGETHER // max(1, rows))
+    step = together * size
     for begin in range(0, blocks, together):
         end = min(blocks, begin + together)
         for n in range(begin, end):
             q = blocks - 1 - n if flip else n
-            row = low
-            while row < high:
-                a = sums + ((row - low) * together + n - begin) * size
-                row += tiles_3(
-                    like, high - row, h + row * wide, wide, matrix + q * size * H, H,
-                    panels + q * size, 0, a, together * size,
-                )  # fmt: skip
-        for row in range(low, high):
+            bias, panel, out = panels + q * size, matrix + q * size * H, sums + (n - begin) * size
+            product_3(like, rows, h, wide, panel, H, bias, 0, out, step)
+        for row in range(rows):
             for n in range(begin, end):
                 q = blocks - 1 - n if flip else n
-                x = gx + (row * blocks + q) * size
-                a, at = sums + ((row - low) * together + n - begin) * size, row * wide + q * lanes
+                x, a = gx + (row * blocks + q) * size, sums + row * step + (n - begin) * size
+                at = row * wide + q * lanes
                 where = (
                     x, x + lanes, x + 2 * lanes, a, a + lanes, a + 2 * lanes, h + at, new_h + at
                 )  # fmt: skip
@@ -170,41 +158,30 @@ def _gru_step(like, exact, flip, low, high, gx, panels, H, blocks, h, new_h, sum
 def _gru_reset_before_step(like, exact, low, high, gx, panels, H, blocks, h, new_h, read, sums):
     """read: room for r h and for z, as wide as two states."""
     lanes = lanes_in(like)
-    size, wide = 3 * lanes, blocks * lanes
-    z = read + high * wide
+    size, wide, rows = 3 * lanes, blocks * lanes, high - low
+    gx, h, new_h = gx + low * blocks * size, h + low * wide, new_h + low * wide
+    z, step = read + rows * wide, blocks * size
     for q in range(blocks):
-        row = low
-        while row < high:
-            start = gx + (row * blocks + q) * size
-            n = tiles_2(
-                like, high - row, h + row * wide, wide, panels + 2 * q * lanes * H, H, start,
-                blocks * size, sums, size,
-            )  # fmt: skip
-            for r in range(n):
-                a, at = sums + r * size, (row + r) * wide + q * lanes
-                where = a, a + lanes, h + at, read + at, z + at
-                if exact:
-                    exact_gru_gates_block(like, where)
-                else:
-                    gru_gates_block(like, where)
-            row += n
+        panel = panels + 2 * q * lanes * H
+        product_2(like, rows, h, wide, panel, H, gx + q * size, step, sums, size)
+        for row in range(rows):
+            a, at = sums + row * size, row * wide + q * lanes
+            where = a, a + lanes, h + at, read + at, z + at
+            if exact:
+                exact_gru_gates_block(like, where)
+            else:
+                gru_gates_block(like, where)
     panels += 2 * wide * H
     for q in range(blocks):
-        row = low
-        while row < high:
-            start = gx + (row * blocks + q) * size + 2 * lanes
-            n = tiles_1(
-                like, high - row, read + row * wide, wide, panels + q * lanes * H, H, start,
-                blocks * size, sums, size,
-            )  # fmt: skip
-            for r in range(n):
-                at = (row + r) * wide + q * lanes
-                where = sums + r * size, z + at, h + at, new_h + at
-                if exact:
-                    exact_gru_update_block(like, where)
-                else:
-                    gru_update_block(like, where)
-            row += n
+        start = gx + q * size + 2 * lanes
+        product_1(like, rows, read, wide, panels + q * lanes * H, H, start, step, sums, size)
+        for row in range(rows):
+            at = row * wide + q * lanes
+            where = sums + row * size, z + at, h + at, new_h + at
+            if exact:
+                exact_gru_update_block(like, where)
+            else:
+                gru_update_block(like, where)
 
 
 @inlined
@@ -288,18 +265,17 @@ def _run_linear(like, T, b, x, inputs, panels, outputs, room, y):
     matrix = panels + blocks * size
     for q in range(blocks):
         columns = min(size, outputs - q * size)
+        bias, panel = panels + q * size, matrix + q * size * inputs
         for t in range(T):
-            row = 0
-            while row < b:
-                source, out = x + t * x_t + row * x_b, y + t * y_t + row * y_b + q * size
-                bias, panel = panels + q * size, matrix + q * size * inputs
-                if columns == size:
-                    row += tiles_2(like, b - row, source, x_b, panel, inputs, bias, 0, out, y_b)
-                else:
-                    n = tiles_2(like, b - row, source, x_b, panel, inputs, bias, 0, room, size)
-                    for r in range(n):
-                        copy(like, out + r * y_b, room + r * size, columns)
-                    row += n
+            source, out = x + t * x_t, y + t * y_t + q * size
+            if columns == size:
+                product_2(like, b, source, x_b, panel, inputs, bias, 0, out, y_b)
+                continue
+            for row in range(0, b, _TOGETHER):
+                rows = min(_TOGETHER, b - row)
+                product_2(like, rows, source + row * x_b, x_b, panel, inputs, bias, 0, room, size)
+                for r in range(rows):
+                    copy(like, out + (row + r) * y_b, room + r * size, columns)
 
 
 @inlined
