@@ -174,8 +174,8 @@ class Limit:
     @property
     def allowed(self) -> str:
         if self.at_most < math.inf:
-            return f"at most {self.at_most:g}"
-        return f"at least {self.at_least:g}"
+            return f"at most {self.at_most:.3g}"
+        return f"at least {self.at_least:.3g}"
 
 
 @dataclass(frozen=True)
