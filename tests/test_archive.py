@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import os
+import re
 import stat
 import tempfile
 import warnings
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -434,3 +437,214 @@ def test_unpack_notices_missing_arrays() -> None:
     arrays, manifest = unpack(pack({"a": np.arange(3)}, {"k": 1}))
     assert arrays["a"].tolist() == [0, 1, 2]
     assert manifest["k"] == 1
+
+
+# Word by word ---------------------------------------------------------------------------------
+
+
+def test_what_a_file_says_of_its_model(tmp_path: Path) -> None:
+    saved, small, _ = pruned(batch_first=True)
+    l0gate.save(tmp_path / "net.npz", saved)
+    arrays, manifest = unpack((tmp_path / "net.npz").read_bytes())
+    assert set(arrays) == {
+        *(f"parameters/{name}" for name in small),
+        *(f"kept/{axis}" for axis in ("x", "h0", "h1")),
+    }
+    assert all(arrays[f"kept/{axis}"].dtype == np.int64 for axis in saved.kept)
+    digest = hashlib.sha256(b"<f4(4,)" + small["decoder.bias"].tobytes()).hexdigest()
+    assert manifest.pop("digests")["parameters/decoder.bias"] == digest
+    certificate = saved.certificate
+    assert manifest == {
+        "format": "l0gate",
+        "format_version": 1,
+        "l0gate_version": l0gate.__version__,
+        "layout": saved.layout.to_dict(),
+        "uses": saved.layout.given_uses,
+        "sizes": {},
+        "slices": {},
+        "dense_sizes": {"x": 6, "h0": 8, "h1": 8},
+        "chain": {"layers": [dict(layer) for layer in saved.chain.layers], "batch_first": True},
+        "certificate": {
+            "max_abs_difference": certificate.max_abs_difference,
+            "max_abs_difference_float32": certificate.max_abs_difference_float32,
+            "max_abs_output": certificate.max_abs_output,
+            "sequences": 1,
+            "forced_open": certificate.forced_open,
+            "forced_closed": certificate.forced_closed,
+        },
+        "metadata": {"vocabulary": list("abcdefghi")},
+    }
+    bare = SavedModel(
+        parameters={"w": (np.zeros((2, 3)), np.ones((1, 3)))},
+        layout=l0gate.Layout({"w": ["f <- _", "b <- _"], "v": "_ <- (f + b)"}, sizes={"f": 2}),
+        kept={"f": [0, 1], "b": [2]},  # type: ignore[dict-item]
+        dense_sizes={"f": np.int64(5), "b": 5},  # type: ignore[dict-item]
+    )
+    l0gate.save(tmp_path / "bare.npz", bare)
+    arrays, manifest = unpack((tmp_path / "bare.npz").read_bytes())
+    assert list(arrays) == ["parameters/w[0]", "parameters/w[1]", "kept/f", "kept/b"]
+    assert (manifest["chain"], manifest["certificate"], manifest["metadata"]) == (None, None, {})
+    assert (manifest["slices"], manifest["sizes"]) == ({"w": 2}, {"f": 2})
+    again = read(tmp_path / "bare.npz")
+    assert (again.chain, again.certificate, again.metadata) == (None, None, {})
+    assert type(again.parameters["w"]) is tuple
+
+
+def message_of(call: Any) -> str:
+    with pytest.raises(L0GateError) as error:
+        call()
+    return str(error.value)
+
+
+def test_refusals_of_files_word_by_word(tmp_path: Path) -> None:
+    path = tmp_path / "net.npz"
+
+    def refused(content: bytes) -> str:
+        path.write_bytes(content)
+        message = message_of(lambda: l0gate.load(path))
+        assert message.startswith(f"`path` '{path}' ")
+        return message.removeprefix(f"`path` '{path}' ")
+
+    array, archive = io.BytesIO(), io.BytesIO()
+    np.save(array, np.zeros(3))
+    np.savez(archive, weights=np.zeros(3))
+    assert refused(array.getvalue()) == "is no l0gate file, or is truncated"
+    assert refused(archive.getvalue()) == "is no l0gate file: it holds no manifest"
+    assert refused(b"PK") == "is no l0gate file, or is truncated"
+    assert refused(pack({}, {"format": "x"})) == "is no l0gate model"
+    later = {"format": "l0gate", "format_version": 2, "l0gate_version": "9.9"}
+    assert refused(pack({}, later)) == (
+        "has format version 2; this l0gate reads 1 (it was written by l0gate 9.9)"
+    )
+    assert refused(pack({}, {**later, "format_version": 1})) == (
+        "has a damaged manifest: KeyError: 'slices'"
+    )
+
+    def rewritten(manifest: Any, **arrays: np.ndarray) -> bytes:
+        text = np.frombuffer(json.dumps(manifest).encode(), np.uint8)
+        np.savez(buffer := io.BytesIO(), manifest=text, **arrays)  # type: ignore[arg-type]
+        return buffer.getvalue()
+
+    others = "is damaged: its arrays are not those that the manifest lists"
+    assert refused(rewritten([])) == "is no l0gate file: its manifest is no JSON object"
+    assert refused(rewritten({})) == others
+    assert refused(rewritten({"digests": []})) == others
+    assert refused(rewritten({"digests": {"a": ""}})) == others
+    altered = rewritten({"digests": {"a": ""}}, a=np.zeros(2))
+    assert refused(altered) == "is damaged: array 'a' was altered"
+    with zipfile.ZipFile(path, "w") as inside:
+        inside.writestr("manifest.npy", b"rubbish")
+    message = refused(path.read_bytes())
+    assert message.startswith("is truncated or damaged: ")
+    assert message_of(lambda: read(tmp_path / "none")) == (
+        f"`path` '{tmp_path / 'none'}' cannot be read: No such file or directory"
+    )
+
+
+def test_refusals_of_models_word_by_word(tmp_path: Path) -> None:
+    saved, small, _ = pruned()
+    path = tmp_path / "net.npz"
+    assert message_of(lambda: l0gate.save(path, small)) == (
+        "`small` is a dict of arrays, which cannot run by itself; bind it to a net"
+        " (`get_backend('numpy').net(layers).bind(small)`) or give a `SavedModel`"
+    )
+    assert message_of(lambda: l0gate.save(path, np.zeros(3))) == (
+        "`small` is ndarray; it must be a model"
+    )
+    wrong: Any = [1]
+    assert message_of(lambda: l0gate.save(path, saved, metadata=wrong)) == (
+        "`metadata` is [1]; it must be a dict"
+    )
+    deep: Any = []
+    for _ in range(100000):
+        deep = [deep]
+    assert message_of(lambda: l0gate.save(path, saved, metadata={"a": deep})) == (
+        "`metadata` is nested too deeply"
+    )
+    assert message_of(lambda: pack({}, {"a": np.zeros(2)})) == (
+        "`metadata` must be plain JSON: Object of type ndarray is not JSON serializable"
+    )
+    assert message_of(lambda: pack({"a.npy": np.zeros(2)}, {})) == (
+        "an array has the name 'a.npy', which a file cannot hold"
+    )
+    assert message_of(lambda: pack({"a": np.array(["text"])}, {})) == (
+        "array 'a' has dtype <U4, not numbers"
+    )
+    assert message_of(lambda: write_atomically(tmp_path / "no" / "f", b"")) == (
+        f"`path` '{tmp_path / 'no' / 'f'}' cannot be written: No such file or directory"
+    )
+    assert message_of(lambda: write_atomically("", b"")) == (
+        "`path` is ''; it must be the path of a file"
+    )
+    assert list(tmp_path.iterdir()) == []
+    l0gate.save(path, SavedModel(**{**vars(saved), "chain": None}))
+    assert message_of(lambda: l0gate.load(path)) == (
+        f"`path` '{path}': the saved model is not a chain of embedding, recurrent, linear and"
+        " activation layers, so it cannot run by itself; load it with `into=` a class or a"
+        " function that builds it"
+    )
+    assert message_of(lambda: l0gate.load(path, into=3)) == (
+        "`into` is 3; it must be a model, or build one when called"
+    )
+
+    def dense(size: int) -> Any:
+        raise AssertionError
+
+    assert message_of(lambda: l0gate.load(path, into=dense)) == (
+        f"`into` is {dense!r}, which cannot be called without arguments ({dense.__qualname__}()"
+        " missing 1 required positional argument: 'size'); give a function that returns the dense"
+        " model, or the model"
+    )
+
+
+def test_all_numbers_can_be_packed() -> None:
+    kinds = {
+        "b": np.array([True]),
+        "i": np.arange(3),
+        "u": np.arange(3, dtype=np.uint8),
+        "f": np.ones((2, 3), order="F"),
+        "x" * 999: np.array(1.5),
+    }
+    arrays, _ = unpack(pack(kinds, {}))
+    assert list(arrays) == list(kinds)
+    for name, array in kinds.items():
+        np.testing.assert_array_equal(arrays[name], array)
+        assert arrays[name].dtype == array.dtype
+    # The same content gives the same bytes, whatever the order of its manifest.
+    assert pack(kinds, {"a": 1, "b": 2}) == pack(kinds, {"b": 2, "a": 1})
+
+
+def test_the_engine_of_a_loaded_net(tmp_path: Path) -> None:
+    saved, _, _ = pruned()
+    l0gate.save(tmp_path / "net.npz", saved)
+    assert l0gate.load(tmp_path / "net.npz").engine == saved.net().engine == "numpy"
+    assert l0gate.load(tmp_path / "net.npz", engine="auto").engine == "auto"
+    with pytest.raises(L0GateError, match="`engine` is 'gpu'"):
+        l0gate.load(tmp_path / "net.npz", engine="gpu")
+
+
+def test_a_file_is_written_beside_its_target(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Under a hidden name that says whose it is, with the rights of the old one from the start."""
+    seen: list[tuple[str, int, bytes]] = []
+    sync, move = os.fsync, os.replace
+
+    def fsync(descriptor: int) -> None:
+        seen.append(("written", descriptor, b""))
+        sync(descriptor)
+
+    def replace(source: Path, target: Path) -> None:
+        seen.append((source.name, stat.S_IMODE(source.stat().st_mode), source.read_bytes()))
+        move(source, target)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    monkeypatch.setattr(os, "replace", replace)
+    target = tmp_path / ("n" * 150)
+    target.touch(0o640)
+    target.chmod(0o640)
+    write_atomically(target, b"content")
+    (_, (name, mode, content)) = seen
+    assert re.fullmatch(r"\.n{100}\.[0-9a-f]{8}", name)
+    assert (mode, content) == (0o640, b"content")
+    assert [path.name for path in tmp_path.iterdir()] == [target.name]
