@@ -511,6 +511,9 @@ class Program:
         self._run, self._run_step = _run_sequences(self.dtype), _run_step(self.dtype)
         self._step_size = self.state_size + self.output_size
 
+    def __reduce__(self) -> Any:
+        raise TypeError("a program cannot be copied: it holds addresses of its memory")
+
     def __call__(self, x: Array, state: Array, lengths: Array | None = None) -> tuple[Array, Array]:
         T, B, inputs = x.shape
         if inputs != self.input_size or len(state) < B * self.state_size:

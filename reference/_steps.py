@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -50,11 +50,14 @@ _Place = tuple[slice, slice | None, tuple[int, ...]]
 
 
 class Flat(tuple[Any, ...]):
-    """A state that a compiled net made: `flat` begins with its arrays, one after the other."""
+    """A state that a compiled net made: `flat` begins with its arrays, one after the other.
 
+    Each net has classes of its own, one for each size of the batch, which say where states belong.
+    """
+
+    net: ClassVar[Compiled]
+    batch: ClassVar[int | None]  # None for a single sequence without this dimension
     flat: Array
-    batch: int | None  # None for a single sequence without this dimension
-    net: Compiled
 
     def __reduce__(self) -> tuple[type, tuple[tuple[Any, ...]]]:
         return tuple, (tuple(self),)  # a copy is a plain tuple
@@ -71,7 +74,7 @@ class Compiled:
         self._rows = parameters[chain[0].names[0]] if tokens else None
         self._program = program(layers, exact)
         self._pairs = [layer.states == 2 for layer in chain for _ in layer.directions]
-        self._places: dict[int | None, list[_Place]] = {}
+        self._kinds: dict[int | None, tuple[type[Flat], list[_Place]]] = {}
         self._zeros = np.zeros(0, self._program.dtype)
 
     def __call__(self, x: Array, state: State | None, lengths: Array | None) -> tuple[Array, Flat]:
@@ -100,8 +103,31 @@ class Compiled:
             out = self._program.step(np.array(x, order="C"), flat)
         return out[self._program.state_size :], self._state(out, None)
 
+    def next_step(self) -> Callable[[Array, Flat], tuple[Array, Flat]]:
+        """`step` for features (I,) in order and a state without a batch of this net's own.
+
+        It is what a stream calls all the time, so everything that can be is looked up before.
+        """
+        program, (kind, places) = self._program, self.kind(None)
+        run, rest = program.step, slice(program.state_size, None)
+        only = places[0] if len(places) == 1 else None
+
+        def step(x: Array, state: Flat) -> tuple[Array, Flat]:
+            out = run(x, state.flat)
+            if only is None:
+                entries = [out[h] if c is None else (out[h], out[c]) for h, c, _ in places]
+            elif only[1] is None:
+                entries = [out[only[0]]]
+            else:
+                entries = [(out[only[0]], out[only[1]])]
+            new_state = kind(entries)
+            new_state.flat = out
+            return out[rest], new_state
+
+        return step
+
     def _flat(self, state: State | None, batch: int) -> Array:
-        if type(state) is Flat:
+        if isinstance(state, Flat):
             return state.flat
         if state is None:
             zeros, size = self._zeros, batch * self._program.state_size
@@ -115,13 +141,11 @@ class Compiled:
 
     def _state(self, out: Array, batch: int | None) -> Flat:
         """The state that a program's result begins with, without a batch or with one."""
-        places = self._places.get(batch)
-        if places is None:
-            places = self._places[batch] = self._find_places(batch)
+        kind, places = self.kind(batch)
         if batch is None:
-            state = Flat([out[h] if c is None else (out[h], out[c]) for h, c, _ in places])
+            state = kind([out[h] if c is None else (out[h], out[c]) for h, c, _ in places])
         else:
-            state = Flat(
+            state = kind(
                 [
                     out[h].reshape(shape)
                     if c is None
@@ -129,8 +153,16 @@ class Compiled:
                     for h, c, shape in places
                 ]
             )
-        state.flat, state.batch, state.net = out, batch, self
+        state.flat = out
         return state
+
+    def kind(self, batch: int | None) -> tuple[type[Flat], list[_Place]]:
+        """The class of states with so many sequences, and where their entries are."""
+        found = self._kinds.get(batch)
+        if found is None:
+            kind = type("Flat", (Flat,), {"net": self, "batch": batch})
+            found = self._kinds[batch] = kind, self._find_places(batch)
+        return found
 
     def _find_places(self, batch: int | None) -> list[_Place]:
         """Where each entry of the state has its h and c, and their shape."""

@@ -57,6 +57,10 @@ class StreamingNet:
         self.input_kept = self._check_input_kept(input_kept)
         self.kept = self._check_kept(kept)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        given = self.net, self.parameters, self.input_kept, self.kept, self.engine, self.exact
+        return type(self), given, {"saved": self.saved}  # what is packed is packed anew
+
     @property
     def layers(self) -> list[dict[str, Any]]:
         """The description of the net, as `Net.layers`."""
@@ -68,7 +72,8 @@ class StreamingNet:
     def __call__(self, x: Any, state: Any = None, lengths: Any = None) -> tuple[Array, State]:
         """Run a sequence: as `Net.apply`, with what `Net.bind` says of dense inputs and states."""
         x = np.asarray(x)
-        usual = x.shape[2:] == self._plain and lengths is None and x.dtype == self._dtype
+        usual = x.shape[2:] == self._plain and x.dtype == self._dtype and lengths is None
+        usual = usual and not self.net.batch_first
         if usual and (state is None or self._goes_on(state, x.shape[1])):  # and the fastest
             return self._compiled(x, state, None)  # type: ignore[misc]
         x = self._reduce_input(x)
@@ -87,9 +92,13 @@ class StreamingNet:
         is never changed afterwards, so earlier ones can be kept and continued from. The first
         call packs the parameters; with numba it may have to compile, once per installation.
         """
+        shape, kind, next_step = self._stream
+        if type(state) is kind and type(x_t) is np.ndarray and x_t.shape == shape:
+            try:
+                return next_step(x_t, state)  # type: ignore[no-any-return]
+            except TypeError:  # x is of another dtype, or not in order
+                pass
         x = np.asarray(x_t)
-        if x.shape == self._plain and x.dtype == self._dtype and self._goes_on(state, None):
-            return self._step(x, state)  # the usual case, and the fastest
         features = 0 if self._tokens else 1
         if x.ndim not in (features, features + 1):
             expected = "a token or (B,)" if self._tokens else "(features,) or (B, features)"
@@ -109,14 +118,22 @@ class StreamingNet:
         return Compiled(self._chain, self.parameters, scans.Program, self.exact)
 
     @cached_property
-    def _plain(self) -> tuple[int | None]:
-        """The shape of features to which nothing needs to be done, or one that no array has."""
-        changed = self._tokens or self.input_kept is not None or self.net.batch_first
-        return (-1 if changed or self._compiled is None else self._input_size,)
+    def _plain(self) -> tuple[int | None] | None:
+        """The shape of features, where compiled code takes them as they are given."""
+        changed = self._tokens or self.input_kept is not None
+        return None if changed or self._compiled is None else (self._input_size,)
 
     def _goes_on(self, state: Any, batch: int | None) -> bool:
         """Whether a state comes from this net as it is compiled, with the same batch."""
-        return type(state) is Flat and state.net is self._compiled and state.batch == batch
+        own = isinstance(state, Flat) and state.net is self._compiled
+        return own and state.batch == batch
+
+    @cached_property
+    def _stream(self) -> tuple[Any, Any, Any]:
+        """What `step` does all the time: `Compiled.next_step`, and when it can be called."""
+        if self._plain is None or self._compiled is None:
+            return None, None, None
+        return self._plain, self._compiled.kind(None)[0], self._compiled.next_step()
 
     @cached_property
     def _step(self) -> Step:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
+
 import numpy as np
 import pytest
 
@@ -211,6 +214,13 @@ def test_fast_activations_of_a_block_are_those_of_the_loops():
 def test_layers_that_do_not_fit_are_refused(layers, message):
     with pytest.raises(L0GateError, match=message):
         Program(layers)
+
+
+def test_a_program_is_not_copied():
+    program = Program([[("linear", False, np.zeros((2, 3), np.float32), None)]])
+    for copied in (copy.copy, copy.deepcopy, pickle.dumps):
+        with pytest.raises(TypeError, match="cannot be copied"):
+            copied(program)
 
 
 def test_arrays_that_do_not_fit_are_refused():
