@@ -116,7 +116,7 @@ class Lanes:
     @property
     def fast(self) -> bool:
         kind = self.value.type
-        return (kind.element if isinstance(kind, ir.VectorType) else kind) == ir.FloatType()
+        return bool((kind.element if isinstance(kind, ir.VectorType) else kind) == ir.FloatType())
 
 
 # --- activations ----------------------------------------------------------------------------------

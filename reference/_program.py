@@ -166,11 +166,11 @@ def _gru_reset_before_step(like, exact, low, high, gx, panels, H, blocks, h, new
         product_2(like, rows, h, wide, panel, H, gx + q * size, step, sums, size)
         for row in range(rows):
             a, at = sums + row * size, row * wide + q * lanes
-            where = a, a + lanes, h + at, read + at, z + at
+            gated = a, a + lanes, h + at, read + at, z + at
             if exact:
-                exact_gru_gates_block(like, where)
+                exact_gru_gates_block(like, gated)
             else:
-                gru_gates_block(like, where)
+                gru_gates_block(like, gated)
     panels += 2 * wide * H
     for q in range(blocks):
         start = gx + q * size + 2 * lanes
@@ -387,7 +387,8 @@ def _blocked(matrix: Array, gates: int) -> Array:
     padded[:, :H] = matrix.reshape(gates, H, depth)
     strip = strip_of(gates)
     strips = padded.reshape(gates // strip, strip, blocks, lanes, depth)
-    return strips.transpose(2, 0, 4, 1, 3).ravel()
+    blocked: Array = strips.transpose(2, 0, 4, 1, 3).ravel()
+    return blocked
 
 
 def _blocked_bias(bias: Array | None, matrix: Array, gates: int) -> Array:

@@ -134,7 +134,7 @@ class Compiled:
             if len(zeros) != size:
                 self._zeros = zeros = np.zeros(size, self._program.dtype)
             return zeros
-        arrays = []
+        arrays: list[Array] = []
         for entry, pair in zip(state, self._pairs, strict=True):
             arrays += entry if pair else [entry]
         return np.concatenate([array.ravel() for array in arrays]) if arrays else self._zeros[:0]
@@ -185,7 +185,7 @@ def _described(layer: Layer, parameters: Parameters) -> list[tuple[Any, ...]]:
         return [(layer.function, False)]
     if isinstance(layer, Linear):
         return [("linear", False, *_linear_parameters(layer, parameters))]
-    ends = []
+    ends: list[tuple[Any, ...]] = []
     for end in layer.directions:
         weights = end.reverse, parameters[end.weight_ih], parameters[end.weight_hh]
         if isinstance(layer, GRU):
