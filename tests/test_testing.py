@@ -311,8 +311,8 @@ MESSAGES = {
     LongDrawsOverlap: "the generator that it returns gives numbers drawn before",
     SeedsFollowOneAnother: "neighbouring seeds share numbers, at some distance",
     SeedsShareTheEnd: "neighbouring seeds share numbers, at some distance",
-    NaiveLog1p: r"log1p of .* but should be",
-    NaiveLogaddexp: r"logaddexp of .*\[0\] = inf, but should be 800.0",
+    NaiveLog1p: r"log1p\(-x\) for x, y = .*, but should be",
+    NaiveLogaddexp: r"logaddexp\(x, y\) for .*\[0\] = inf, but should be 800.0",
     ChangesItsInput: "stop_gradient changed an array that it was given",
     SilentlyFloat64: r"exp\(x\) has dtype float64, but should have float32",
 }

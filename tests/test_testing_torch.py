@@ -127,7 +127,5 @@ def test_a_second_device_is_tried_where_one_is_given() -> None:
     other = torch.zeros(2, 3, device="meta")
     l0gate.testing.check_device(TorchBackend(), other)
     l0gate.testing.check_device(IgnoresLike())
-    with pytest.raises(
-        AssertionError, match=r"asarray\(x, like\) is on cpu, but should be on meta"
-    ):
+    with pytest.raises(AssertionError, match="asarray gives an array on cpu, but should on meta"):
         l0gate.testing.check_device(IgnoresLike(), other)
