@@ -114,11 +114,13 @@ def test_a_fault_fails_at_the_check_that_names_it(fault: type[l0gate.Backend]) -
     named = run_check(getattr(l0gate.testing, FAULTS[fault]), fault())
     assert named.result == "failed", named
     if fault is GradientOffByAFactor:
-        message = r"the gradient of sum\(w \* \(x \+ y\)\)\['x'\]\[0, 0\] = .* should be"
+        message = r"sum\(w \* \(x \+ y\)\)\['gradient'\]\['x'\]\[0, 0\] = .* should be"
         assert re.search(message, named.reason), named.reason
     if fault is GradientOfTheBranchNotTaken:
         run_check(l0gate.testing.check_extreme_values, fault()).raise_if_failed()
-        assert re.search(r"gradient of sum\(w \* \(logaddexp.* = nan", named.reason), named.reason
+        assert re.search(r"logaddexp.*\['gradient'\]\['x'\]\[0, 1\] = nan", named.reason), (
+            named.reason
+        )
     if fault is SharesTheHostsMemory:
         assert "asarray(x) shares memory with x" in named.reason
 
@@ -127,7 +129,5 @@ def test_a_second_device_is_tried_where_one_is_given() -> None:
     other = torch.zeros(2, 3, device="meta")
     l0gate.testing.check_device(TorchBackend(), other)
     l0gate.testing.check_device(IgnoresLike())
-    with pytest.raises(
-        AssertionError, match=r"asarray\(x, like\) is on cpu, but should be on meta"
-    ):
+    with pytest.raises(AssertionError, match="asarray gives an array on cpu, but should on meta"):
         l0gate.testing.check_device(IgnoresLike(), other)
