@@ -85,6 +85,7 @@ def environment(lab: Path) -> dict[str, str]:
         "L0GATE_DATA": data,
         "NUMBA_CACHE_DIR": str(lab / "numba"),
         "OMP_NUM_THREADS": "1",
+        "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",  # loading plugins takes longer than most tests
         "PYTHONPATH": str(lab),
         "PYTHONDONTWRITEBYTECODE": "",  # what is imported anew for every mutant is compiled once
     }
