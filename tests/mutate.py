@@ -33,10 +33,10 @@ SAMPLE, SEED = 200, 0
 WANTED = 0.9
 OTHERS_LAB = "others"
 KILLED, TYPED, SURVIVED, UNSEEN = "killed", "refused by mypy", "survived", "not run"
-QUICK = "hard_concrete notation layout cost budget tensor plugins pruner chain testing"
-QUICK += " certificate pictures cli_parts cli_options cli_app cli_report cli_job"
-OTHERS = "archive report cli property_gradients property_shrinking property_stateful testing_torch"
-OTHERS += " torch_backend"
+QUICK = "hard_concrete notation layout cost budget tensor plugins pruner chain certificate archive"
+QUICK += " report pictures cli_parts cli_options cli_app cli_report cli_job"
+OTHERS = "cli property_archive property_gradients property_shrinking property_stateful testing"
+OTHERS += " testing_torch torch_backend"
 # They start other processes, which takes long, and hold nothing that quicker tests do not.
 DESELECTED = [
     "tests/test_plugins.py::test_a_real_entry_point_is_found",
@@ -85,6 +85,7 @@ def environment(lab: Path) -> dict[str, str]:
         "L0GATE_DATA": data,
         "NUMBA_CACHE_DIR": str(lab / "numba"),
         "OMP_NUM_THREADS": "1",
+        "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",  # loading plugins takes longer than most tests
         "PYTHONPATH": str(lab),
         "PYTHONDONTWRITEBYTECODE": "",  # what is imported anew for every mutant is compiled once
     }

@@ -170,8 +170,9 @@ def test_a_gated_torch_model() -> None:
     assert found.axes[0].frozen == gated.frozen["h"]
 
 
-@pytest.mark.parametrize("suffix", [".png", ".PDF", ".svg"])
-@pytest.mark.parametrize("parameters", [None, PARAMETERS])
+@pytest.mark.parametrize(
+    ("suffix", "parameters"), [(".png", None), (".PDF", PARAMETERS), (".svg", PARAMETERS)]
+)
 def test_the_picture(tmp_path: Path, suffix: str, parameters: Any) -> None:
     pytest.importorskip("matplotlib")
     path = tmp_path / f"report{suffix}"
