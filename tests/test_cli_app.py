@@ -127,12 +127,12 @@ def test_options_that_do_not_go_together(
 
 
 def test_where_runs_live(jobs: list[SimpleNamespace], tmp_path: Path) -> None:
-    for name in ("2", "10", "old", "3.5"):
+    for name in ("1", "2", "10", "old", "3.5"):
         (tmp_path / "runs" / name).mkdir(parents=True)
     assert _app.run(["train"]) == 0
     assert jobs[-1].folder == Path("runs/11")
     # The newest of those that can go on, by number.
-    for name in ("2", "10", "old"):
+    for name in ("1", "2", "10", "old"):
         (tmp_path / "runs" / name / "checkpoint.npz").write_text("")
     assert _app.run(["train", "--resume"]) == 0
     assert jobs[-1].folder == Path("runs/10")

@@ -433,11 +433,10 @@ def test_the_speed_is_a_median_of_ratios(monkeypatch: pytest.MonkeyPatch) -> Non
             return None, (state or 0) + 1
 
     monkeypatch.setattr("l0gate.reference.Net", Net)
+    monkeypatch.setattr(importlib.util, "find_spec", {"numba": "a spec"}.get)
     monkeypatch.setattr(_measure.time, "perf_counter", lambda: now[0])
     found = _measure.speedup("layers", "dense", "small", np.arange(10))  # type: ignore[arg-type]
-    assert found.pop("engine") == (
-        "numpy with numba" if importlib.util.find_spec("numba") else "numpy"
-    )
+    assert found.pop("engine") == "numpy with numba"
     assert found == {
         "batch": 1,
         "sequence_length": 256,
@@ -454,6 +453,9 @@ def test_the_speed_is_a_median_of_ratios(monkeypatch: pytest.MonkeyPatch) -> Non
     wholes = [given for _, kind, given in runs if kind == "whole"]
     assert len(wholes) == 2 * 22
     np.testing.assert_array_equal(wholes[0], np.resize(np.arange(10), 256)[:, None])
+    monkeypatch.setattr(importlib.util, "find_spec", {}.get)
+    again = _measure.speedup("layers", "dense", "small", np.arange(10))  # type: ignore[arg-type]
+    assert again["engine"] == "numpy"
 
 
 # Screen and signals ---------------------------------------------------------------------------

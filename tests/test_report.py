@@ -268,9 +268,13 @@ def report_of(**changes: Any) -> Report:
 
 
 def test_the_text_of_a_large_report() -> None:
-    assert str(report_of()).splitlines() == [
+    h = report_of().axes[0]
+    frozen = [replace(h, axis=axis, frozen=reason) for axis, reason in (("x", "a"), ("y", "bc"))]
+    assert str(report_of(axes=(h, *frozen))).splitlines() == [
         "axis  before    open  half-open  closed   after",
         "h     12,345  10,000          0   2,345  10,000",
+        "x     12,345  10,000          0   2,345  10,000  whole: a",
+        "y     12,345  10,000          0   2,345  10,000  whole: bc",
         "",
         "part               parameters           multiply-adds                    bytes  left",
         "rnn    2,500,000 -> 1,000,000  2,500,000 -> 1,000,000  10,000,000 -> 4,000,000   40%",
