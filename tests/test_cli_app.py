@@ -80,6 +80,11 @@ def test_a_job_with_every_option(jobs: list[SimpleNamespace], tmp_path: Path) ->
         (data / name).write_text("abc" * 1000)
     assert _app.run(["train", "--data", "data", "--budget", "20%"]) == 0
     assert (jobs[1].corpus.name, jobs[1].options.budget) == ("data", "20%")
+    assert jobs[1].corpus.unit == "character"
+    for name in ("train", "test"):
+        (data / name).write_text("a b c " * 1000)
+    assert _app.run(["train", "--data", "data", "--words"]) == 0
+    assert jobs[2].corpus.unit == "word"
 
 
 @pytest.mark.parametrize(("epochs", "steps"), [("2", 2 * 67), ("0.5", 34), ("0.001", 1)])
