@@ -80,6 +80,11 @@ def test_a_job_with_every_option(jobs: list[SimpleNamespace], tmp_path: Path) ->
         (data / name).write_text("abc" * 1000)
     assert _app.run(["train", "--data", "data", "--budget", "20%"]) == 0
     assert (jobs[1].corpus.name, jobs[1].options.budget) == ("data", "20%")
+    assert jobs[1].corpus.unit == "character"
+    for name in ("train", "test"):
+        (data / name).write_text("a b c " * 1000)
+    assert _app.run(["train", "--data", "data", "--words"]) == 0
+    assert jobs[2].corpus.unit == "word"
 
 
 @pytest.mark.parametrize(("epochs", "steps"), [("2", 2 * 67), ("0.5", 34), ("0.001", 1)])
@@ -127,12 +132,12 @@ def test_options_that_do_not_go_together(
 
 
 def test_where_runs_live(jobs: list[SimpleNamespace], tmp_path: Path) -> None:
-    for name in ("2", "10", "old", "3.5"):
+    for name in ("1", "2", "10", "old", "3.5"):
         (tmp_path / "runs" / name).mkdir(parents=True)
     assert _app.run(["train"]) == 0
     assert jobs[-1].folder == Path("runs/11")
     # The newest of those that can go on, by number.
-    for name in ("2", "10", "old"):
+    for name in ("1", "2", "10", "old"):
         (tmp_path / "runs" / name / "checkpoint.npz").write_text("")
     assert _app.run(["train", "--resume"]) == 0
     assert jobs[-1].folder == Path("runs/10")

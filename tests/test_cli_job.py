@@ -11,6 +11,7 @@ import os
 import platform
 import re
 import signal
+import tempfile
 from dataclasses import asdict, replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -377,7 +378,7 @@ def test_versions(monkeypatch: pytest.MonkeyPatch) -> None:
     }
 
 
-def test_the_folder_of_a_job(tmp_path: Path) -> None:
+def test_the_folder_of_a_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / "a" / "b"
     check_folder(folder, resume=False)
     assert list(folder.iterdir()) == []
@@ -400,3 +401,11 @@ def test_the_folder_of_a_job(tmp_path: Path) -> None:
     assert (
         str(error.value) == f"`--out` '{folder / 'checkpoint.npz'}' cannot be written: File exists"
     )
+
+    def denied(dir: Path) -> Any:
+        raise PermissionError(13, f"Permission denied in {dir.name}")
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", denied)
+    with pytest.raises(L0GateError) as error:
+        check_folder(folder, resume=False)
+    assert str(error.value) == f"`--out` '{folder}' cannot be written: Permission denied in b"

@@ -106,9 +106,15 @@ def test_sentences_of_other_jobs() -> None:
     alone = sentences(budget=None, comparison={"gap_recovered": None}, seconds=seconds)
     assert alone[1] == free
     assert alone[-1] == "Gated training took 60 s; this run 123 s in all."
+    text = {"name": "a[b]c", "unit": "word"}
+    assert shown(text=text)[0].strip() == "a[b]c, 2,000 steps each"
     for gap in (0.0, -0.5):
         better = sentences(comparison={"gap_recovered": gap})[1]
         assert better == "A net of its sizes trained directly does better."
+    assert (
+        "(as [fast] as can be)"
+        in sentences(speedup={**REPORT["speedup"], "engine": "as [fast] as can be"})[2]
+    )
     differing = {**REPORT["certificate"], "max_abs_difference": 1.23e-10}
     assert sentences(certificate=differing)[3].startswith(
         "Gated and small net differ by at most 1.2e-10 (allowed 1.0e-09) on 4 batches of"
@@ -127,6 +133,8 @@ def test_the_figures_of_held_out_parts() -> None:
         ["valid perplexity", "-", "99.999", "5000.0", "-"],
         ["perplexity", "-", "100.0", "0.500", "-"],
     ]
+    held_out = {**REPORT["small"], "valid_bits_per_character": 1.25}
+    assert any("│ valid bits per character │" in line for line in shown(small=held_out))
 
 
 def test_the_files_of_a_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

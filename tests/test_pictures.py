@@ -18,6 +18,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.image import imread
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from l0gate import _report_picture
 from l0gate.cli import _picture
@@ -35,8 +36,15 @@ def bars(axes: Axes) -> dict[str, tuple[str, list[tuple[float, ...]]]]:
     return found
 
 
-def notes(axes: Axes) -> list[tuple[str, tuple[float, float]]]:
-    """The figures written into a diagram, and where."""
+def notes(axes: Axes, *beside: float) -> list[tuple[str, tuple[float, float]]]:
+    """The figures written into a diagram, and where: so many points beside what they tell of."""
+    for text in axes.texts:
+        if beside:
+            assert (text.xyann, text.anncoords) == (beside, "offset points")
+            assert (text.get_va(), text.get_ha()) == ("center", "left")
+        else:
+            assert text.xyann == text.xy
+            assert (text.get_va(), text.get_ha()) == ("bottom", "left")
     return [(text.get_text(), text.xy) for text in axes.texts]
 
 
@@ -97,6 +105,7 @@ def test_the_axes_of_a_report() -> None:
     heights = [1.2 + 0.34 * 2, 1.4 + 1.4 * 0.34 * 3]
     np.testing.assert_allclose(figure.get_size_inches(), (10, sum(heights)))
     assert axes.get_gridspec().get_height_ratios() == pytest.approx(heights)
+    assert isinstance(figure.get_layout_engine(), ConstrainedLayoutEngine)
     assert grid(figure) == [([0], [0, 1]), ([1], [0]), ([1], [1])]
     assert bars(axes) == {
         "open": (BLUE, [(0.0, 1.0, -0.35, 0.35), (0.0, 0.25, 0.65, 1.35)]),
@@ -109,7 +118,7 @@ def test_the_axes_of_a_report() -> None:
     np.testing.assert_allclose(cut.get_xydata(), [[0.625, 0.58], [0.625, 1.42]])
     assert whole.get_color() == cut.get_color() == "black"
     assert legend(axes) == ["after", "open", "half-open", "closed"]
-    assert notes(axes) == [("4,000 → 4,000 (whole)", (1, 0)), ("8 → 5", (1, 1))]
+    assert notes(axes, 6, 0) == [("4,000 → 4,000 (whole)", (1, 0)), ("8 → 5", (1, 1))]
     assert names(axes.get_yticklabels()) == ["x", "…r.blocks.0.recurrent.hidden"]
     assert list(axes.get_yticks()) == [0, 1]
     assert axes.get_ylim() == (1.6, -0.6)
@@ -132,18 +141,19 @@ def test_the_parts_of_a_report() -> None:
     }
     assert bars(work)["before"][1] == [(0, 0, -0.4, 0.0), (0, 2400, 0.6, 1.0), (0, 0, 1.6, 2.0)]
     assert bars(work)["after"][1] == [(0, 0, 0.0, 0.4), (0, 600, 1.0, 1.4), (0, 0, 2.0, 2.4)]
-    assert notes(parameters) == [
+    assert notes(parameters, 4, 0) == [
         ("1,200 → 900", (1200, 0)),
         ("800 → 100", (800, 1)),
         ("5 → 5", (5, 2)),
     ]
-    assert notes(work) == [("0", (0, 0)), ("2,400 → 600", (2400, 1)), ("not counted", (0, 2))]
+    assert notes(work, 4, 0) == [("0", (0, 0)), ("2,400 → 600", (2400, 1)), ("not counted", (0, 2))]
     assert names(parameters.get_yticklabels()) == ["embedding", "decoder", "not in the layout"]
     assert list(parameters.get_yticks()) == [0, 1, 2]
     assert parameters.get_ylim() == work.get_ylim() == (2.6, -0.6)
     assert (parameters.get_xlim(), work.get_xlim()) == ((0, 1.45 * 1200), (0, 1.45 * 2400))
     assert parameters.xaxis.get_major_formatter()(2000.0) == "2k"
     assert len(parameters.get_xticks()) <= 6
+    assert parameters.get_shared_y_axes().joined(parameters, work)
     assert parameters.get_title(loc="left") == "parameters: 2,005 → 1,005 (50%)"
     assert work.get_title(loc="left") == "multiply-adds per time step: 2,400 → 600 (25%)"
     assert legend(figure) == ["before", "after"]
@@ -204,6 +214,7 @@ def test_the_losses_of_a_job() -> None:
     losses, shares, _ = figure.axes
     assert tuple(figure.get_size_inches()) == (9, 7.5)
     assert losses.get_gridspec().get_height_ratios() == pytest.approx([3, 2, 0.5 + 0.35 * 3])
+    assert isinstance(figure.get_layout_engine(), ConstrainedLayoutEngine)
     assert grid(figure) == [([0], [0]), ([1], [0]), ([2], [0])]
     assert shares.get_shared_x_axes().joined(losses, shares)
     gated, dense, direct = losses.lines
@@ -229,6 +240,7 @@ def test_the_size_over_a_job() -> None:
     np.testing.assert_allclose(size.get_ydata(), 1 - np.arange(80) / 100)
     assert to_hex(size.get_color()) == BLUE
     assert list(budget.get_ydata()) == [0.405, 0.405]
+    assert (budget.get_linestyle(), to_hex(budget.get_color())) == ("--", "#4c4c4c")
     assert notes(shares) == [("budget 40%", (0, 0.405))]
     assert shares.get_ylim() == (0, 1.05)
     assert shares.get_ylabel() == "expected size\n(recurrent parameters)"

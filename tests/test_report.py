@@ -268,9 +268,13 @@ def report_of(**changes: Any) -> Report:
 
 
 def test_the_text_of_a_large_report() -> None:
-    assert str(report_of()).splitlines() == [
+    h = report_of().axes[0]
+    frozen = [replace(h, axis=axis, frozen=reason) for axis, reason in (("x", "a"), ("y", "bc"))]
+    assert str(report_of(axes=(h, *frozen))).splitlines() == [
         "axis  before    open  half-open  closed   after",
         "h     12,345  10,000          0   2,345  10,000",
+        "x     12,345  10,000          0   2,345  10,000  whole: a",
+        "y     12,345  10,000          0   2,345  10,000  whole: bc",
         "",
         "part               parameters           multiply-adds                    bytes  left",
         "rnn    2,500,000 -> 1,000,000  2,500,000 -> 1,000,000  10,000,000 -> 4,000,000   40%",
@@ -377,3 +381,59 @@ def test_refusals_word_by_word(call: Any, message: str) -> None:
     with pytest.raises(L0GateError) as error:
         call()
     assert str(error.value) == message
+
+
+def test_a_gated_model_may_have_no_reasons() -> None:
+    pruner, state = made(freeze=["x"])
+    gated = SimpleNamespace(pruner=pruner, gate_state=lambda: (state, PARAMETERS))
+    assert l0gate.report(gated).axes[0].frozen == "named in `freeze`"
+    gated.frozen = ["x"]  # no dict
+    assert l0gate.report(gated).axes[0].frozen == "named in `freeze`"
+
+
+def test_without_a_budget_there_is_no_target() -> None:
+    budget = l0gate.report(*made()).budget
+    assert (budget.measure, budget.of, budget.before) == ("parameters", "layout", 118)
+    assert (budget.target, budget.goal, budget.limit) == (None, None, None)
+
+
+def test_parts_are_named_by_module_and_axes() -> None:
+    layout = Layout(
+        {
+            "net.a.w": "x <- _",
+            "net.a.v": "_ <- x",
+            "net.b.w": "(x + y) <- x",
+            "net.b.v": "y <- y",
+            "net.b.out": "_ <- y",
+        }
+    )
+    parameters = {
+        **{"net.a.w": np.ones((2, 5)), "net.a.v": np.ones((5, 2)), "net.b.w": np.ones((5, 2))},
+        **{"net.b.v": np.ones((3, 3)), "net.b.out": np.ones((4, 3))},
+    }
+    pruner = Pruner(layout, strength=0.0)
+    found = l0gate.report(pruner, pruner.init(parameters), parameters)
+    assert {part.part: part.parameters for part in found.parts} == {
+        "net.a (x)": ("net.a.w",),
+        "net.a (_)": ("net.a.v",),
+        "net.b (x, y)": ("net.b.w",),
+        "net.b (y)": ("net.b.v",),
+        "net.b (_)": ("net.b.out",),
+    }
+
+
+def test_bytes_of_a_framework() -> None:
+    torch = pytest.importorskip("torch")
+    backend = l0gate.get_backend("torch")
+    parameters = {
+        **{name: torch.tensor(array) for name, array in PARAMETERS.items()},
+        "scale": torch.ones(5, dtype=torch.bfloat16),
+    }
+    pruner = Pruner(LAYOUT, strength=1e-3, backend=backend)
+    found = l0gate.report(pruner, pruner.init(parameters, log_alpha=GATES), parameters)
+    sizes = {part.part: part.before["bytes"] for part in found.parts}
+    assert sizes == {"embedding": 224, "rnn": 528, "decoder": 48, "not in the layout": 10}
+    parameters["scale"] = torch.ones(5, dtype=torch.float64)
+    assert (
+        l0gate.report(pruner, pruner.init(parameters), parameters).parts[-1].before["bytes"] == 40
+    )
