@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import gc
+import hashlib
 import json
 import math
 import os
@@ -278,7 +279,8 @@ class Script(Protocol):
 class Results:
     """Rows on their way to a JSON file, which is whole after each; rows found there are kept.
 
-    Rows are told apart by `keys`. Another machine or other versions begin the file anew.
+    Rows are told apart by `keys`. Another machine, other versions or other kernels begin the file
+    anew.
     """
 
     def __init__(self, path: Path | None, keys: Sequence[str], **settings: Any) -> None:
@@ -289,7 +291,7 @@ class Results:
             if all(before[part] == self.report[part] for part in ("machine", "settings")):
                 self.report = before
             else:
-                print(f"{path} is of another machine, version or setting: measured anew")
+                print(f"{path} is of another machine, version, setting or kernel: measured anew")
         self._known = {self._key(row) for row in self.rows}
 
     @property
@@ -307,6 +309,14 @@ class Results:
 
     def _key(self, row: Mapping[str, Any]) -> str:
         return json.dumps([row[name] for name in self.keys])
+
+
+def _kernels() -> str:
+    """A digest of the code that is measured."""
+    import l0gate.reference
+
+    files = sorted(Path(next(iter(l0gate.reference.__path__))).glob("*.py"))
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:12]
 
 
 def read(path: Path) -> Report:
@@ -334,7 +344,8 @@ def run(script: Script, options: argparse.Namespace) -> None:
         path = options.json or Path(folder) / "rows.json"
         if options.measuring:
             (threads,) = options.threads
-            script.measure(Results(path, script.KEYS, seconds=options.seconds), threads, options)
+            settings = {"seconds": options.seconds, "kernels": _kernels()}
+            script.measure(Results(path, script.KEYS, **settings), threads, options)
             return
         for threads in options.threads:
             names = [f"{library}_NUM_THREADS" for library in THREADS]
