@@ -383,11 +383,12 @@ def log_axes(axis: Any, x: Sequence[float] = (), y: Sequence[float] = ()) -> Non
     """Logarithmic axes whose ticks are plain numbers: these, as far as they are in sight."""
     for name, ticks in (("x", x), ("y", y)):
         if ticks:
-            low, high = getattr(axis, f"get_{name}lim")()
             getattr(axis, f"set_{name}scale")("log")
+            low, high = getattr(axis, f"get_{name}lim")()
             seen = [tick for tick in ticks if low <= tick <= high]
-            getattr(axis, f"set_{name}ticks")(seen, [f"{tick:g}" for tick in seen])
+            getattr(axis, f"set_{name}ticks")(seen, [f"{tick:,g}" for tick in seen])
             getattr(axis, f"{name}axis").minorticks_off()
+            getattr(axis, f"set_{name}lim")(low, high)
 
 
 def save(made: Any, path: Path) -> None:
