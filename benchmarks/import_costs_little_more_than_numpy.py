@@ -202,7 +202,7 @@ def plot(path: Path, report: Report) -> None:
         row for row in report["rows"] if row["net"]
     ]
     made, axes = _measure.figure(2)
-    names = [row["what"] for row in rows]
+    names = [row["what"].replace(", ", "\n") for row in rows]
     imports = [row["import_ms"] for row in rows]
     axes[0].bar(names, imports, label="import")
     axes[0].bar(names, [row["first_step_ms"] for row in rows], bottom=imports, label="first step")
