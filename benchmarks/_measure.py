@@ -173,6 +173,12 @@ class Limit:
         return self.at_least <= self.value <= self.at_most
 
     @property
+    def holds(self) -> str:
+        if math.isnan(self.value):
+            return "not measured"
+        return "yes" if self.met else "no"
+
+    @property
     def allowed(self) -> str:
         if self.at_most < math.inf:
             return f"at most {self.at_most:.3g}"
@@ -242,7 +248,7 @@ def shown(value: Any) -> str:
 
 def limits_table(limits: Sequence[Limit]) -> Table:
     """What was claimed, and whether it holds."""
-    rows = [(x.what, x.value, x.allowed, "yes" if x.met else "no") for x in limits]
+    rows = [(x.what, x.value, x.allowed, x.holds) for x in limits]
     return Table("Claimed", ("figure", "measured", "claimed", "holds"), rows)
 
 

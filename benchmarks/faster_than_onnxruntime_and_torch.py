@@ -147,12 +147,18 @@ def limits(report: Report) -> list[Limit]:
     one, two = ([row for row in report["rows"] if row["threads"] == n] for n in (1, 2))
     small = [row for row in one if row["hidden"] <= 64 and row["batch"] == 1]
     return [
-        Limit("1 thread, beside ONNX Runtime", _mean(one, "onnxruntime"), at_least=1.0),
-        Limit("1 thread, beside torch", _mean(one, "torch"), at_least=1.5),
-        Limit("hidden <= 64, batch 1, ONNX Runtime", _mean(small, "onnxruntime"), at_least=2.0),
-        Limit("hidden <= 64, batch 1, torch", _mean(small, "torch"), at_least=8.0),
-        Limit("1 thread, least beside ONNX Runtime", _least_of(one), at_least=0.7),
-        Limit("2 threads, beside the faster of both", _mean(two, "best"), at_least=1.0),
+        Limit("sequences, 1 thread, beside ONNX Runtime", _mean(one, "onnxruntime"), at_least=1.0),
+        Limit("sequences, 1 thread, beside torch", _mean(one, "torch"), at_least=1.5),
+        Limit(
+            "sequences, hidden <= 64, batch 1, beside ONNX Runtime",
+            _mean(small, "onnxruntime"),
+            at_least=2.0,
+        ),
+        Limit(
+            "sequences, hidden <= 64, batch 1, beside torch", _mean(small, "torch"), at_least=8.0
+        ),
+        Limit("sequences, 1 thread, least beside ONNX Runtime", _least_of(one), at_least=0.7),
+        Limit("sequences, 2 threads, beside the faster of both", _mean(two, "best"), at_least=1.0),
     ]
 
 
