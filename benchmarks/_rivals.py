@@ -93,13 +93,20 @@ class L0gate:
 
 
 class OnnxRuntime:
-    """A session with all optimisations, through bound buffers."""
+    """A session with all optimisations: `run`, from arrays to arrays; or with everything `bound` to
+    buffers beforehand, so that nothing is handed over, not even a new input."""
 
-    def __init__(self, spec: Spec, parameters: dict[str, Array], threads: int) -> None:
+    def __init__(
+        self, spec: Spec, parameters: dict[str, Array], threads: int, bound: bool = False
+    ) -> None:
         self.spec, self.parameters, self.threads = spec, parameters, threads
+        self.bound = bound
 
     def sequence(self, x: Array) -> Callable[[], Any]:
         length, batch, _ = x.shape
+        if not self.bound:
+            run, given = self._session(with_state=False).run, {"x": x}
+            return lambda: run(["y"], given)[0]
         y = np.empty((length, 1, batch, self.spec.hidden[-1]), np.float32)
         session = self._session(with_state=False)
         binding = self._bound(session, {"x": x}, {"y": y, **self._states(batch, "after")})
@@ -111,6 +118,17 @@ class OnnxRuntime:
         return call
 
     def stream(self, x_t: Array) -> Callable[[], Any]:
+        if not self.bound:
+            run, given = self._session(with_state=True).run, {"x": x_t[None, None]}
+            given |= self._states(1, "before")
+            before, after = (list(self._states(1, when)) for when in ("before", "after"))
+
+            def step() -> Any:
+                y, *states = run(["y", *after], given)
+                given.update(zip(before, states, strict=True))
+                return y
+
+            return step
         y = np.empty((1, 1, 1, self.spec.hidden[-1]), np.float32)
         one, other = self._states(1, "before"), self._states(1, "before")
         session = self._session(with_state=True)

@@ -20,6 +20,13 @@ _LONGEST = 28  # characters of a name
 
 def draw(report: Report, format: str) -> bytes:
     """The picture, in a format of matplotlib."""
+    buffer = io.BytesIO()
+    picture(report).savefig(buffer, format=format, dpi=120)
+    return buffer.getvalue()
+
+
+def picture(report: Report) -> Figure:
+    """All axes on top; below them the parts, parameters beside multiply-adds."""
     heights = [1.2 + _ROW * len(report.axes)]
     if report.parts:
         heights.append(1.4 + 1.4 * _ROW * len(report.parts))
@@ -34,9 +41,7 @@ def draw(report: Report, format: str) -> bytes:
         work.tick_params(labelleft=False)
         handles, labels = work.get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower right", ncols=2, frameon=False)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format=format, dpi=120)
-    return buffer.getvalue()
+    return figure
 
 
 def _draw_axes(axes: Axes, report: Report) -> None:

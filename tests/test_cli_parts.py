@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import importlib.util
 import io
+import itertools
 import math
 import os
 import signal
+from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+import rich.progress
 from rich.console import Console
+from rich.text import Text
 
 import l0gate
 from l0gate import Budget, L0GateError, Pruner
 from l0gate._chain import Chain
-from l0gate.cli import _checkpoint, _screen
+from l0gate.cli import _checkpoint, _measure, _screen
+from l0gate.cli._sample import sample
 from l0gate.cli._screen import Screen, figures
 from l0gate.cli._signals import StoppedError, stop_signals
 from l0gate.cli._text import chunks, steps_per_epoch, streams
@@ -322,6 +328,136 @@ def test_only_what_a_killed_write_left_is_removed(tmp_path: Path) -> None:
     assert {p.name for p in tmp_path.iterdir()} == {_checkpoint.FILE, ".other"}
 
 
+# Samples and speed ----------------------------------------------------------------------------
+
+
+class Counting:
+    """A net over an alphabet that likes one token after another, and says what it was asked."""
+
+    def __init__(self, vocabulary: list[str], unit: str) -> None:
+        self.saved = SimpleNamespace(metadata={"vocabulary": vocabulary, "unit": unit})
+        self.asked: list[tuple[int, Any]] = []
+
+    def step(self, token: int, state: Any = None) -> tuple[np.ndarray, Any]:
+        self.asked.append((token, state))
+        size = len(self.saved.metadata["vocabulary"])
+        logits = np.zeros(size, np.float32)
+        logits[(token + 1) % size] = 2.0
+        return logits, len(self.asked)
+
+
+def sampled(net: Any, **changes: Any) -> list[str]:
+    options: dict[str, Any] = {"prompt": "", "length": 4, "temperature": 0, "seed": 0}
+    return list(sample(net, **{**options, **changes}))
+
+
+def test_a_sample_of_characters() -> None:
+    net = Counting(["c", "\n", "a", "b"], "character")
+    assert sampled(net, prompt="ca") == ["c", "a", "b", "c", "\n", "a"]
+    # A new line before the prompt; the state is carried from step to step.
+    assert [token for token, _ in net.asked] == [1, 0, 2, 3, 0, 1, 2]
+    assert [state for _, state in net.asked] == [None, 1, 2, 3, 4, 5, 6]
+    assert sampled(Counting(["x", "a"], "character"), length=1) == ["a"]  # 0 where there is none
+    unknown = Counting(["a", "b", "\ufffd"], "character")
+    assert sampled(unknown, prompt="?b", length=1) == ["?", "b", "\ufffd"]
+    assert [token for token, _ in unknown.asked] == [0, 2, 1, 2]
+
+
+def test_a_sample_of_words() -> None:
+    net = Counting(["two", "<eos>", "<unk>", "one"], "word")
+    assert sampled(net, prompt=" one what\n") == ["one ", "what ", "one ", "two ", "\n", "<unk> "]
+    assert [token for token, _ in net.asked] == [1, 3, 2, 3, 0, 1, 2]
+
+
+def test_samples_are_drawn_as_the_net_predicts() -> None:
+    net = Counting(["a", "b", "c"], "character")
+    for temperature in (0.5, 1.0, 4.0):
+        drawn = sampled(net, length=1500, temperature=temperature, seed=1)
+        assert drawn == sampled(net, length=1500, temperature=temperature, seed=1)
+        assert drawn != sampled(net, length=1500, temperature=temperature, seed=2)
+        likely = sum("abc".index(b) == ("abc".index(a) + 1) % 3 for a, b in pairwise(drawn))
+        weight = math.exp(2.0 / temperature)
+        assert likely / 1499 == pytest.approx(weight / (weight + 2), abs=0.05)
+    # Large figures overflow nothing.
+    net.step = lambda token, state=None: (np.array([1e4, 0, -1e4], np.float32), 0)  # type: ignore[method-assign]
+    assert sampled(net, length=2, temperature=0.01) == ["a", "a"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"length": 0}, "`--length` is 0; it must be at least 1"),
+        ({"temperature": -0.5}, "`--temperature` is -0.5; it must be a number of at least 0"),
+        ({"temperature": math.inf}, "`--temperature` is inf; it must be a number of at least 0"),
+        ({"seed": -1}, "`--seed` is -1; it must be at least 0"),
+        ({"prompt": "a?"}, "`--prompt` holds '?', which the model's vocabulary of 2 lacks"),
+    ],
+)
+def test_samples_that_cannot_be_drawn(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(L0GateError) as error:
+        sampled(Counting(["a", "b"], "character"), **changes)
+    assert str(error.value) == message
+    net = SimpleNamespace(saved=SimpleNamespace(metadata={}))
+    with pytest.raises(L0GateError) as error:
+        sampled(net)
+    assert str(error.value) == (
+        "the model has no vocabulary in its metadata; `l0gate train` writes one"
+    )
+
+
+def test_the_speed_is_a_median_of_ratios(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two nets on a clock that they move themselves."""
+    now, runs = [0.0], []
+
+    class Net:
+        def __init__(self, layers: Any) -> None:
+            assert layers == "layers"
+
+        def bind(self, parameters: Any) -> Any:
+            # A slow round now and then must not count.
+            self.costs = {"dense": itertools.cycle([6.0, 6.0, 90.0]), "small": iter([1.5] * 99999)}[
+                parameters
+            ]
+            self.name = parameters
+            return self
+
+        def spend(self, kind: str, given: Any) -> None:
+            runs.append((self.name, kind, given))
+            now[0] += next(self.costs) if kind == "whole" else 0.01 * len(self.name)
+
+        def __call__(self, x: np.ndarray) -> None:
+            self.spend("whole", x)
+
+        def step(self, token: Any, state: Any) -> tuple[Any, Any]:
+            self.spend("step", (int(token), state))
+            return None, (state or 0) + 1
+
+    monkeypatch.setattr("l0gate.reference.Net", Net)
+    monkeypatch.setattr(importlib.util, "find_spec", {"numba": "a spec"}.get)
+    monkeypatch.setattr(_measure.time, "perf_counter", lambda: now[0])
+    found = _measure.speedup("layers", "dense", "small", np.arange(10))  # type: ignore[arg-type]
+    assert found.pop("engine") == "numpy with numba"
+    assert found == {
+        "batch": 1,
+        "sequence_length": 256,
+        "latency_step": pytest.approx(1.0),
+        "latency_step_microseconds": pytest.approx({"dense": 5e4, "small": 5e4}),
+        "sequence": 4.0,
+        "sequence_microseconds": pytest.approx({"dense": 6e6 / 256, "small": 1.5e6 / 256}),
+    }
+    steps = [run for run in runs if run[1] == "step"]
+    # Both in turns: once to warm up, then 21 rounds; the state carried, the text repeated.
+    assert len(steps) == 2 * 22 * 256
+    assert [name for name, _, (_, state) in steps if state is None] == ["dense", "small"] * 22
+    assert [given for _, _, given in steps[:12]] == [(k % 10, k or None) for k in range(12)]
+    wholes = [given for _, kind, given in runs if kind == "whole"]
+    assert len(wholes) == 2 * 22
+    np.testing.assert_array_equal(wholes[0], np.resize(np.arange(10), 256)[:, None])
+    monkeypatch.setattr(importlib.util, "find_spec", {}.get)
+    again = _measure.speedup("layers", "dense", "small", np.arange(10))  # type: ignore[arg-type]
+    assert again["engine"] == "numpy"
+
+
 # Screen and signals ---------------------------------------------------------------------------
 
 
@@ -385,6 +521,29 @@ def test_a_bar_in_a_terminal() -> None:
     for part in ("dense", "7/20", "4.000 bits", "left", "measuring the speed"):
         assert part in text
     assert "..." not in text
+
+
+def test_the_columns_of_the_bar() -> None:
+    out = io.StringIO()
+    console = Console(file=out, force_terminal=True, width=120, color_system=None)
+    with _screen._bar(console) as progress:
+        task = progress.add_task("dense", total=2000, figures="")
+        progress.update(task, completed=500, figures="1.234 bits")
+        kinds = [type(column) for column in progress.columns]
+        shown = [column(progress.tasks[0]) for column in progress.columns]
+    assert kinds == [
+        rich.progress.SpinnerColumn,
+        rich.progress.TextColumn,
+        rich.progress.BarColumn,
+        rich.progress.MofNCompleteColumn,
+        rich.progress.TextColumn,
+        rich.progress.TimeElapsedColumn,
+        rich.progress.TextColumn,
+        rich.progress.TimeRemainingColumn,
+    ]
+    texts = [text.plain if isinstance(text, Text) else "" for text in shown]
+    assert (texts[1], texts[3], texts[4], texts[6]) == ("dense ", " 500/2000", "1.234 bits", "left")
+    assert progress.live.refresh_per_second == 4
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -6,7 +6,9 @@ import json
 import re
 import sys
 import warnings
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,6 +16,7 @@ import pytest
 
 import l0gate
 from l0gate import Budget, L0GateError, Layout, Pruner
+from l0gate._report import AxisReport, BudgetReport, PartReport, Report
 
 PARAMETERS = {
     "embedding.weight": np.ones((7, 4)),
@@ -167,8 +170,9 @@ def test_a_gated_torch_model() -> None:
     assert found.axes[0].frozen == gated.frozen["h"]
 
 
-@pytest.mark.parametrize("suffix", [".png", ".PDF", ".svg"])
-@pytest.mark.parametrize("parameters", [None, PARAMETERS])
+@pytest.mark.parametrize(
+    ("suffix", "parameters"), [(".png", None), (".PDF", PARAMETERS), (".svg", PARAMETERS)]
+)
 def test_the_picture(tmp_path: Path, suffix: str, parameters: Any) -> None:
     pytest.importorskip("matplotlib")
     path = tmp_path / f"report{suffix}"
@@ -210,3 +214,226 @@ def test_what_the_budget_counts_and_the_whole_model_are_told_apart() -> None:
     text = str(l0gate.report(*made(Budget(parameters=0.6)), known))
     assert "Budget: 70 of 118 parameters; the small model has 65 (55.1%)." in text
     assert "The whole model" not in text
+
+
+# The text, word by word --------------------------------------------------------------------------
+
+
+def test_the_text_of_a_report() -> None:
+    pruner, state = made(Budget(parameters=0.7), freeze=["x"])
+    pruner.bind(PARAMETERS)
+    assert str(l0gate.report(pruner, state, PARAMETERS)).splitlines() == [
+        "axis  before  open  half-open  closed  after",
+        "x          4     4          0       0      4  whole: named in `freeze`",
+        "h          3     1          1       1      2",
+        "",
+        "part               parameters  multiply-adds       bytes  left",
+        "embedding                  28              0         224  100%",
+        "rnn                  84 -> 48       84 -> 48  528 -> 320   57%",
+        "decoder                6 -> 4         6 -> 4    48 -> 32   67%",
+        "not in the layout           5              -          40  100%",
+        "total               123 -> 85       90 -> 52  840 -> 616   69%",
+        "",
+        "Budget: 82 of 118 parameters of the layout; the small model has 80 (67.8%).",
+        "The whole model goes from 123 parameters to 85 (69.1%).",
+        f"Expected size {expected(pruner, state):.1%} at progress 0%, where the target is 100.0%.",
+        "Some neurons are undecided: `after` is what shrinking would keep now.",
+    ]
+
+
+def expected(pruner: Pruner, state: dict[str, Any]) -> float:
+    return float(pruner.expected_size(state)) / pruner.cost.total
+
+
+def report_of(**changes: Any) -> Report:
+    """A report of large figures, decided, without a budget, unless it is told otherwise."""
+    cost = {"parameters": 2500000.0, "bytes": 1e7, "multiply_adds": 2500000.0}
+    less = {"parameters": 1000000.0, "bytes": 4e6, "multiply_adds": 1000000.0}
+    nothing = dict.fromkeys(cost, 0)
+    content: dict[str, Any] = {
+        "axes": (AxisReport("h", 12345, 10000, 0, 2345, 10000, None),),
+        "parts": (
+            PartReport("rnn", ("rnn.w",), cost, less),
+            PartReport("empty", ("e",), nothing, nothing),
+        ),
+        "budget": BudgetReport(
+            "multiply_adds", ("a", "b"), 2500000, 1000000, 0.4, None, None, None
+        ),
+        "progress": 1.0,
+        "selected": True,
+        "forced_open": 1,
+        "forced_closed": 23,
+    }
+    return Report(**{**content, **changes})
+
+
+def test_the_text_of_a_large_report() -> None:
+    h = report_of().axes[0]
+    frozen = [replace(h, axis=axis, frozen=reason) for axis, reason in (("x", "a"), ("y", "bc"))]
+    assert str(report_of(axes=(h, *frozen))).splitlines() == [
+        "axis  before    open  half-open  closed   after",
+        "h     12,345  10,000          0   2,345  10,000",
+        "x     12,345  10,000          0   2,345  10,000  whole: a",
+        "y     12,345  10,000          0   2,345  10,000  whole: bc",
+        "",
+        "part               parameters           multiply-adds                    bytes  left",
+        "rnn    2,500,000 -> 1,000,000  2,500,000 -> 1,000,000  10,000,000 -> 4,000,000   40%",
+        "empty                       0                       0                        0  100%",
+        "total  2,500,000 -> 1,000,000  2,500,000 -> 1,000,000  10,000,000 -> 4,000,000   40%",
+        "",
+        "Of 2,500,000 multiply-adds of a, b the small model has 1,000,000 (40.0%).",
+        "Expected size 40.0% at progress 100%.",
+        "Every neuron is decided: against their gates, 1 were opened and 23 closed.",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("measure", "of", "outside", "counted"),
+    [
+        ("multiply_adds", "recurrent", False, "recurrent multiply-adds"),
+        ("parameters", "rnn.w", False, "parameters of rnn.w"),
+        ("bytes", ("a", "b"), True, "bytes of a, b"),
+        ("bytes", "layout", False, "bytes"),
+        ("bytes", "layout", True, "bytes of the layout"),
+    ],
+)
+def test_what_a_budget_counts(measure: str, of: Any, outside: bool, counted: str) -> None:
+    report = report_of()
+    if outside:
+        part = replace(report.parts[0], part="not in the layout")
+        report = replace(report, parts=(*report.parts, part))
+    budget = replace(report.budget, measure=measure, of=of)
+    report = replace(report, budget=budget)
+    assert report.counted == counted
+    whole = [line for line in str(report).splitlines() if line.startswith("The whole model")]
+    kind, before, after = ("bytes", 2e7, 8e6) if measure == "bytes" else ("parameters", 5e6, 2e6)
+    sentence = f"The whole model goes from {before:,.0f} {kind} to {after:,.0f} (40.0%)."
+    assert whole == ([sentence] if outside else [])
+
+
+def test_json_word_by_word() -> None:
+    pruner, state = made(Budget(bytes=0.5, of=["rnn.w", "rnn.u"]), freeze=["x"])
+    found = l0gate.report(pruner, state, PARAMETERS)
+    content = found.to_dict()
+    x = {"axis": "x", "before": 4, "open": 4, "half_open": 0, "closed": 0, "after": 4}
+    h = {"axis": "h", "before": 3, "open": 1, "half_open": 1, "closed": 1, "after": 1}
+    size = 4 * 3 * (4 * 8 + 3 * 4)
+    small = 4 * (4 * 8 + 4)
+    part = {
+        "part": "rnn",
+        "parameters": ["rnn.w", "rnn.u"],
+        "before": {"parameters": 84, "bytes": size, "multiply_adds": 84},
+        "after": {"parameters": 20, "bytes": small, "multiply_adds": 20},
+    }
+    assert content == {
+        "axes": [{**x, "frozen": "named in `freeze`"}, {**h, "frozen": None}],
+        "parts": [content["parts"][0], part, *content["parts"][2:]],
+        "total": {
+            "before": {"parameters": 123, "bytes": 840, "multiply_adds": 90},
+            "after": {"parameters": 55, "bytes": 840 - size + small - 32, "multiply_adds": 22},
+        },
+        "budget": {
+            "measure": "bytes",
+            "of": ["rnn.w", "rnn.u"],
+            "before": size,
+            "after": small,
+            "expected": expected(pruner, state),
+            "target": 1.0,
+            "goal": 0.5,
+            "limit": size // 2,
+        },
+        "progress": 0.0,
+        "selected": False,
+        "forced_open": 0,
+        "forced_closed": 0,
+    }
+    assert l0gate.report(*made()).to_dict()["budget"]["of"] == "layout"
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (
+            lambda: l0gate.report(made()[0], {"gates": 1}),
+            "`state` is {'gates': 1}; with a Pruner it must be a gate state, as `init` returns",
+        ),
+        (
+            lambda: l0gate.report(SimpleNamespace(pruner=made()[0])),
+            "`gated` is SimpleNamespace; it must be a gated model, with `pruner` and"
+            " `gate_state()`, or a Pruner",
+        ),
+        (
+            lambda: l0gate.report(SimpleNamespace(gate_state=None)),
+            "`gated` is SimpleNamespace; it must be a gated model, with `pruner` and"
+            " `gate_state()`, or a Pruner",
+        ),
+        (
+            lambda: l0gate.report(Gated(), None, PARAMETERS),
+            "give `state` and `parameters` with a Pruner only; a gated model has its own",
+        ),
+        (
+            lambda: report_of().plot("report.jpg"),
+            "`path` is 'report.jpg'; its name must end in .png, .pdf, .svg",
+        ),
+    ],
+)
+def test_refusals_word_by_word(call: Any, message: str) -> None:
+    with pytest.raises(L0GateError) as error:
+        call()
+    assert str(error.value) == message
+
+
+def test_a_gated_model_may_have_no_reasons() -> None:
+    pruner, state = made(freeze=["x"])
+    gated = SimpleNamespace(pruner=pruner, gate_state=lambda: (state, PARAMETERS))
+    assert l0gate.report(gated).axes[0].frozen == "named in `freeze`"
+    gated.frozen = ["x"]  # no dict
+    assert l0gate.report(gated).axes[0].frozen == "named in `freeze`"
+
+
+def test_without_a_budget_there_is_no_target() -> None:
+    budget = l0gate.report(*made()).budget
+    assert (budget.measure, budget.of, budget.before) == ("parameters", "layout", 118)
+    assert (budget.target, budget.goal, budget.limit) == (None, None, None)
+
+
+def test_parts_are_named_by_module_and_axes() -> None:
+    layout = Layout(
+        {
+            "net.a.w": "x <- _",
+            "net.a.v": "_ <- x",
+            "net.b.w": "(x + y) <- x",
+            "net.b.v": "y <- y",
+            "net.b.out": "_ <- y",
+        }
+    )
+    parameters = {
+        **{"net.a.w": np.ones((2, 5)), "net.a.v": np.ones((5, 2)), "net.b.w": np.ones((5, 2))},
+        **{"net.b.v": np.ones((3, 3)), "net.b.out": np.ones((4, 3))},
+    }
+    pruner = Pruner(layout, strength=0.0)
+    found = l0gate.report(pruner, pruner.init(parameters), parameters)
+    assert {part.part: part.parameters for part in found.parts} == {
+        "net.a (x)": ("net.a.w",),
+        "net.a (_)": ("net.a.v",),
+        "net.b (x, y)": ("net.b.w",),
+        "net.b (y)": ("net.b.v",),
+        "net.b (_)": ("net.b.out",),
+    }
+
+
+def test_bytes_of_a_framework() -> None:
+    torch = pytest.importorskip("torch")
+    backend = l0gate.get_backend("torch")
+    parameters = {
+        **{name: torch.tensor(array) for name, array in PARAMETERS.items()},
+        "scale": torch.ones(5, dtype=torch.bfloat16),
+    }
+    pruner = Pruner(LAYOUT, strength=1e-3, backend=backend)
+    found = l0gate.report(pruner, pruner.init(parameters, log_alpha=GATES), parameters)
+    sizes = {part.part: part.before["bytes"] for part in found.parts}
+    assert sizes == {"embedding": 224, "rnn": 528, "decoder": 48, "not in the layout": 10}
+    parameters["scale"] = torch.ones(5, dtype=torch.float64)
+    assert (
+        l0gate.report(pruner, pruner.init(parameters), parameters).parts[-1].before["bytes"] == 40
+    )

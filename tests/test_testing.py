@@ -100,15 +100,83 @@ class UniformIgnoresTheSeed(NumpyBackend):
         return super().rng(0)
 
 
-class SeedsFollowOneAnother(NumpyBackend):
-    """Neighbouring seeds share their numbers."""
+class _OneStream(NumpyBackend):
+    """Draws read one long stream of numbers, from the place that the generator tells."""
+
+    stream: ClassVar[Any] = np.random.default_rng(0).integers(1, 2**23, 100_000) * 2.0**-23
+
+    def place(self, seed: int, start: int) -> int:
+        return start + (seed - 7) * 50_000
+
+    def after(self, start: int, count: int) -> int:
+        return start + count
 
     def uniform(self, rng: Any, shape: Any, like: Any) -> Any:
-        seed, drawn = rng
-        u, _ = super().uniform((0, 0), (20_000,), like)
+        seed, start = rng
         count = int(np.prod(shape, dtype=int))
-        start = drawn + (seed - 11) * 7
-        return np.resize(u[start % 5000 :], count).reshape(shape), (seed, drawn + count)
+        first = self.place(seed, start)
+        u = self.stream[first : first + count].reshape(shape).astype(like.dtype)
+        return u, (seed, self.after(start, count))
+
+
+class NextDrawStartsOneLater(_OneStream):
+    def after(self, start: int, count: int) -> int:
+        return start + 1
+
+
+class NextDrawStartsAtTheLastNumber(_OneStream):
+    def after(self, start: int, count: int) -> int:
+        return start + count - 1
+
+
+class NextDrawStartsAtTheLastTwo(_OneStream):
+    def after(self, start: int, count: int) -> int:
+        return start + count - 2
+
+
+class LongDrawsOverlap(_OneStream):
+    def after(self, start: int, count: int) -> int:
+        return start + 256
+
+
+class SeedsFollowOneAnother(_OneStream):
+    """Neighbouring seeds share their numbers."""
+
+    def place(self, seed: int, start: int) -> int:
+        return start + (seed - 7) * 7
+
+
+class SeedsShareTheEnd(_OneStream):
+    def place(self, seed: int, start: int) -> int:
+        return start + (seed - 7) * 24_000
+
+
+class UniformOfBits(NumpyBackend):
+    """Random bits made numbers between 0 and 1, in the dtype asked for."""
+
+    def convert(self, bits: Any, dtype: str) -> Any:
+        return (bits >> 8).astype(dtype) * np.asarray(2.0**-24, dtype)
+
+    def uniform(self, rng: Any, shape: Any, like: Any) -> Any:
+        generator = np.random.Generator(np.random.Philox(key=rng))
+        bits = generator.integers(0, 2**32, shape, dtype=np.uint32)
+        return self.convert(bits, str(like.dtype)), (rng[0], rng[1] + 1)
+
+
+class UniformIsRarely0(UniformOfBits):
+    """Once in 2^24 numbers."""
+
+
+class UniformIsRarely1(UniformOfBits):
+    """Once in 2^25 numbers, by rounding, and in float32 alone."""
+
+    def convert(self, bits: Any, dtype: str) -> Any:
+        return (bits.astype(dtype) + np.asarray(0.5, dtype)) * np.asarray(2.0**-32, dtype)
+
+
+class UniformAvoidsTheEnds(UniformOfBits):
+    def convert(self, bits: Any, dtype: str) -> Any:
+        return np.maximum(super().convert(bits, dtype), np.asarray(2.0**-24, dtype))
 
 
 class ChangesItsInput(NumpyBackend):
@@ -135,6 +203,14 @@ class SilentlyFloat64(NumpyBackend):
 
 class WrongFunction(NumpyBackend):
     xp: Any = namespace(log1p=np.log)
+
+
+class NaiveLog1p(NumpyBackend):
+    xp: Any = namespace(log1p=lambda x: np.log(1.0 + x))
+
+
+class NaiveLogaddexp(NumpyBackend):
+    xp: Any = namespace(logaddexp=lambda x, y: np.log(np.exp(x) + np.exp(y)))
 
 
 class WrongScalars(NumpyBackend):
@@ -199,11 +275,20 @@ FAULTS = {
     UniformRepeats: "check_uniform_independence",
     UniformHasASecretState: "check_uniform_seed",
     UniformIgnoresTheSeed: "check_uniform_seed",
+    NextDrawStartsOneLater: "check_uniform_independence",
+    NextDrawStartsAtTheLastNumber: "check_uniform_independence",
+    NextDrawStartsAtTheLastTwo: "check_uniform_independence",
+    LongDrawsOverlap: "check_uniform_independence",
     SeedsFollowOneAnother: "check_uniform_independence",
+    SeedsShareTheEnd: "check_uniform_independence",
+    UniformIsRarely0: "check_uniform_range",
+    UniformIsRarely1: "check_uniform_range",
     ChangesItsInput: "check_purity",
     CastInPlace: "check_purity",
     SilentlyFloat64: "check_dtypes",
     WrongFunction: "check_values",
+    NaiveLog1p: "check_extreme_values",
+    NaiveLogaddexp: "check_extreme_values",
     WrongScalars: "check_scalars",
     WrongConcat: "check_values",
     WrongClip: "check_extreme_values",
@@ -217,7 +302,17 @@ FAULTS = {
 }
 MESSAGES = {
     UniformReachesTheEnds: r"uniform returns 0.0; it must stay above 0",
-    UniformRepeats: "uniform repeats itself",
+    UniformIsRarely0: r"uniform returns 0.0; it must stay above 0",
+    UniformIsRarely1: r"uniform returns 1.0; it must stay below 1",
+    UniformRepeats: "uniform repeats itself: .* give numbers drawn before",
+    NextDrawStartsOneLater: "uniform repeats itself: .* give numbers drawn before",
+    NextDrawStartsAtTheLastNumber: "uniform repeats the last 1 of the draw before",
+    NextDrawStartsAtTheLastTwo: "uniform repeats the last 2 of the draw before",
+    LongDrawsOverlap: "uniform repeats itself: .* give numbers drawn before",
+    SeedsFollowOneAnother: "the seeds 7 and 8 share numbers",
+    SeedsShareTheEnd: "the seeds 7 and 8 share numbers",
+    NaiveLog1p: r"log1p\(-x\) for x, y = .*, but should be",
+    NaiveLogaddexp: r"logaddexp\(x, y\) for .*\[0\] = inf, but should be 800.0",
     ChangesItsInput: "stop_gradient changed an array that it was given",
     SilentlyFloat64: r"exp\(x\) has dtype float64, but should have float32",
 }
@@ -231,6 +326,17 @@ def test_a_fault_fails_at_the_check_that_names_it(fault: type[l0gate.Backend]) -
         assert re.search(MESSAGES[fault], named.reason), named.reason
     with pytest.raises(AssertionError, match=named.name):
         named.raise_if_failed()
+
+
+@pytest.mark.parametrize("backend", [UniformAvoidsTheEnds(), _OneStream()])
+def test_generators_that_do_otherwise_and_are_right(
+    backend: NumpyBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if isinstance(backend, UniformAvoidsTheEnds):
+        monkeypatch.setattr("l0gate.testing._random._SEARCHED", 2**24)
+        run_check(l0gate.testing.check_uniform_range, backend).raise_if_failed()
+        run_check(l0gate.testing.check_uniform_seed, backend).raise_if_failed()
+    run_check(l0gate.testing.check_uniform_independence, backend).raise_if_failed()
 
 
 def test_a_wrong_certificate_is_not_believed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -247,7 +353,10 @@ def test_every_check_says_what_it_promises() -> None:
     listed = {name for name in l0gate.testing.__all__ if name.startswith("check_")}
     assert {check.__name__ for check in checks} == listed
     for check in checks:
-        assert (check.__doc__ or "").endswith("."), check.__name__
+        assert (check.__doc__ or "").partition("\n")[0].endswith("."), check.__name__
+    assert run_check(l0gate.testing.check_device, NumpyBackend()).promise == (
+        "Arrays made beside another one are on its device."
+    )
 
 
 def test_run_checks_needs_a_backend() -> None:
@@ -265,19 +374,46 @@ def test_as_a_module() -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ([], "usage: python -m l0gate.testing NAME"),
-        (["numpy", "torch"], "usage: python -m l0gate.testing NAME"),
-        (["--help"], "usage: python -m l0gate.testing NAME"),
+        ([], "usage: python -m l0gate.testing .* NAME\n.* required: NAME"),
+        (["numpy", "torch"], "usage: .* NAME\n.* unrecognized arguments: torch"),
         (["nunpy"], "`backend` is 'nunpy'"),
+        (["numpy", "--only", "take"], "`only` names 'take'; the checks are check_description, "),
     ],
 )
 def test_arguments_of_the_module(
     arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(arguments) == 2
+    with pytest.raises(SystemExit) as end:
+        sys.exit(main(arguments))
+    assert end.value.code == 2
     printed = capsys.readouterr()
-    assert printed.err.startswith(said)
+    assert re.match(said, printed.err, re.DOTALL)
     assert not printed.out
+
+
+def test_help_of_the_module(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        main(["--help"])
+    assert end.value.code == 0
+    printed = capsys.readouterr().out
+    assert printed.startswith("usage: python -m l0gate.testing [-h] [--only CHECK] [--traceback]")
+    for said in (
+        "Print the table; 0 if nothing failed",
+        "as in `l0gate backends list`",
+        "run this check (repeatable)",
+        "show where a check failed",
+    ):
+        assert said in " ".join(printed.split())
+
+
+def test_chosen_checks() -> None:
+    outcomes = run_checks(NumpyBackend(), only=["check_take", "check_gradients"])
+    assert [(o.name, o.result) for o in outcomes] == [
+        ("check_take", "passed"),
+        ("check_gradients", "not claimed"),
+    ]
+    with pytest.raises(L0GateError, match=r"`only` names 'x'; the checks are check_description, "):
+        run_checks(NumpyBackend(), only=["check_take", "x"])
 
 
 def test_the_table_of_the_module() -> None:
@@ -298,10 +434,13 @@ def test_the_table_of_the_module() -> None:
 
 @pytest.fixture
 def faulty() -> Iterator[str]:
+    class Faulty(UniformReachesTheEnds):
+        name = "faulty"
+
     class Plugin:
         @hookimpl
         def l0gate_backends(self) -> list[dict[str, Any]]:
-            return [{"name": "faulty", "module": "numpy", "factory": UniformReachesTheEnds}]
+            return [{"name": "faulty", "module": "numpy", "factory": Faulty}]
 
     registry.register(Plugin(), "a faulty one")
     yield "faulty"
@@ -321,3 +460,45 @@ def test_the_tables_show_the_reason(faulty: str, capsys: pytest.CaptureFixture[s
     assert "22 passed, 0 failed, 4 not claimed" in capsys.readouterr().out
     assert run(["backends", "check", "nunpy"]) == 2
     assert "`backend` is 'nunpy'" in capsys.readouterr().err
+
+
+def test_one_check_and_its_traceback(faulty: str, capsys: pytest.CaptureFixture[str]) -> None:
+    chosen = ["--only", "check_take", "--only", "check_uniform_range"]
+    assert main([faulty, *chosen]) == 1
+    printed = capsys.readouterr().out
+    assert "Traceback" not in printed
+    assert printed.splitlines()[-1] == "1 passed, 1 failed, 0 not claimed"
+    assert main([faulty, *chosen, "--traceback"]) == 1
+    lines = [line.strip() for line in capsys.readouterr().out.splitlines()]
+    assert "Traceback (most recent call last):" in lines
+    assert any("_random.py" in line for line in lines)
+    assert lines[-2] == "AssertionError: uniform returns 0.0; it must stay above 0"
+    assert run(["backends", "check", faulty, *chosen]) == 1
+    printed = capsys.readouterr().out
+    assert "Traceback" not in printed
+    assert "check_values" not in printed
+    assert run(["backends", "check", faulty, *chosen, "--traceback"]) == 1
+    printed = capsys.readouterr().out
+    assert "\nTraceback (most recent call last):\n" in printed
+    assert "\nAssertionError: uniform returns 0.0; it must stay above 0\n1 passed" in printed
+    assert run(["backends", "check", faulty, "--only", "take"]) == 2
+    assert "`only` names 'take'; the checks are" in capsys.readouterr().err
+
+
+def test_an_outcome_keeps_the_error() -> None:
+    class Explodes(NumpyBackend):
+        def take(self, x: Any, index: Any, axis: int) -> Any:
+            raise KeyError("axis")
+
+    outcome = run_check(l0gate.testing.check_take, Explodes())
+    assert outcome.reason == "KeyError: 'axis'"
+    assert isinstance(outcome.error, KeyError)
+    assert outcome.traceback().endswith("KeyError: 'axis'\n")
+    assert "in take" in outcome.traceback()
+    with pytest.raises(AssertionError, match="KeyError: 'axis'") as raised:
+        outcome.raise_if_failed()
+    assert raised.value.__cause__ is outcome.error
+    passed = run_check(l0gate.testing.check_take, NumpyBackend())
+    assert passed.error is None
+    assert passed.traceback() == ""
+    passed.raise_if_failed()

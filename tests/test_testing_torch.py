@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -56,6 +58,15 @@ class GradientIsFlat(TorchBackend):
         return wrong
 
 
+def _branching(x: Any, y: Any) -> Any:
+    """The right value; but the branch not taken overflows, and its derivative counts."""
+    return torch.where(x > y, x + torch.log1p(torch.exp(y - x)), y + torch.log1p(torch.exp(x - y)))
+
+
+class GradientOfTheBranchNotTaken(TorchBackend):
+    xp: Any = SimpleNamespace(**{**vars(torch), "logaddexp": _branching})
+
+
 class WrongRebuild(TorchBackend):
     def rebuild(self, into: Any, saved: Any) -> Any:
         model = super().rebuild(into, saved)
@@ -69,6 +80,18 @@ class NoExamples(TorchBackend):
         return []
 
 
+class SharesTheHostsMemory(TorchBackend):
+    def asarray(self, array: Any, like: Any = None) -> Any:
+        if isinstance(array, np.ndarray) and array.flags.writeable:
+            return torch.from_numpy(array)
+        return super().asarray(array, like)
+
+
+class IgnoresLike(TorchBackend):
+    def asarray(self, array: Any, like: Any = None) -> Any:
+        return super().asarray(array)
+
+
 class OnAnotherDevice(TorchBackend):
     def asarray(self, array: Any, like: Any = None) -> Any:
         return super().asarray(array) if like is None else super().asarray(array).to("meta")
@@ -76,10 +99,12 @@ class OnAnotherDevice(TorchBackend):
 
 FAULTS = {
     GradientOffByAFactor: "check_gradients",
+    GradientOfTheBranchNotTaken: "check_gradients",
     GradientKeepsDependence: "check_stop_gradient",
     GradientIsFlat: "check_gradient_structure",
     WrongRebuild: "check_models",
     NoExamples: "check_models",
+    SharesTheHostsMemory: "check_conversion",
     OnAnotherDevice: "check_device",
 }
 
@@ -89,5 +114,20 @@ def test_a_fault_fails_at_the_check_that_names_it(fault: type[l0gate.Backend]) -
     named = run_check(getattr(l0gate.testing, FAULTS[fault]), fault())
     assert named.result == "failed", named
     if fault is GradientOffByAFactor:
-        message = r"the gradient of sum\(w \* \(x \+ y\)\)\['x'\]\[0, 0\] = .* should be"
+        message = r"sum\(w \* \(x \+ y\)\)\['gradient'\]\['x'\]\[0, 0\] = .* should be"
         assert re.search(message, named.reason), named.reason
+    if fault is GradientOfTheBranchNotTaken:
+        run_check(l0gate.testing.check_extreme_values, fault()).raise_if_failed()
+        assert re.search(r"logaddexp.*\['gradient'\]\['x'\]\[0, 1\] = nan", named.reason), (
+            named.reason
+        )
+    if fault is SharesTheHostsMemory:
+        assert "asarray(x) shares memory with x" in named.reason
+
+
+def test_a_second_device_is_tried_where_one_is_given() -> None:
+    other = torch.zeros(2, 3, device="meta")
+    l0gate.testing.check_device(TorchBackend(), other)
+    l0gate.testing.check_device(IgnoresLike())
+    with pytest.raises(AssertionError, match="asarray gives an array on cpu, but should on meta"):
+        l0gate.testing.check_device(IgnoresLike(), other)

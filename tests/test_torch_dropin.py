@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
-from torch_models import Language, assert_close, set_gates, tokens
+from torch_models import Language, assert_close, autocast, set_gates, tokens
 
 import l0gate
 from l0gate import Budget, HardConcrete, L0GateError, Layout
@@ -331,7 +331,7 @@ def test_mixed_precision_with_a_scaler() -> None:
     scaler = torch.amp.GradScaler("cpu", init_scale=2.0**20)
     first, before = None, gated.log_alpha["h0"].detach().clone()
     for k in range(30):
-        with torch.autocast("cpu", dtype=torch.bfloat16):
+        with autocast():
             y = gated(tokens())[0]
             task = y.float().square().mean()
             penalty = gated.penalty(k / 30)
@@ -664,7 +664,7 @@ def test_the_teacher_goes_where_the_model_goes() -> None:
     assert half(x)[0].dtype == torch.bfloat16
     # Eight bits of mantissa, in the outputs of both.
     torch.testing.assert_close(half.distill(x), expected, rtol=0.1, atol=0)
-    with torch.autocast("cpu", dtype=torch.bfloat16):
+    with autocast():
         loss = gated.distill(x)
     assert loss.dtype == torch.float32
     torch.testing.assert_close(loss, expected, rtol=0.1, atol=0)

@@ -21,6 +21,7 @@ from torch_models import (
     Chained,
     Language,
     assert_close,
+    autocast,
     inputs_of,
     prunable,
     set_gates,
@@ -373,7 +374,7 @@ def test_the_penalty_is_float32_under_autocast() -> None:
     gated = gated_language(Budget(parameters=0.5))
     gated.penalty(0.4)
     expected = gated.penalty(0.4)
-    with torch.autocast("cpu", dtype=torch.bfloat16):
+    with autocast():
         assert gated(tokens())[0].dtype == torch.bfloat16
         assert torch.equal(gated.penalty(0.4), expected)
     assert expected.dtype == torch.float32

@@ -24,6 +24,18 @@ def draw(
     sizes: Mapping[str, int],
 ) -> bytes:
     """The picture as PNG."""
+    buffer = io.BytesIO()
+    picture(report, phases, kept, sizes).savefig(buffer, format="png", dpi=120)
+    return buffer.getvalue()
+
+
+def picture(
+    report: Mapping[str, Any],
+    phases: Mapping[str, Training],
+    kept: Mapping[str, np.ndarray],
+    sizes: Mapping[str, int],
+) -> Figure:
+    """Losses of all nets, below them the gated one's expected size, below it the neurons."""
     figure = Figure(figsize=(9, 7.5), layout="constrained")
     rows = figure.add_gridspec(3, 1, height_ratios=[3, 2, 0.5 + 0.35 * len(kept)])
     losses = figure.add_subplot(rows[0])
@@ -32,9 +44,7 @@ def draw(
     _draw_losses(losses, report, phases)
     _draw_shares(shares, report, phases["gated"])
     _draw_neurons(neurons, kept, sizes)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=120)
-    return buffer.getvalue()
+    return figure
 
 
 def _draw_losses(axes: Axes, report: Mapping[str, Any], phases: Mapping[str, Training]) -> None:

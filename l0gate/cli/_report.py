@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from l0gate._archive import write_atomically
 from l0gate._errors import L0GateError, check
@@ -60,7 +61,8 @@ def show_report(console: Console, report: Mapping[str, Any]) -> None:
 
 
 def _table(report: Mapping[str, Any]) -> Table:
-    table = Table(title=f"{report['text']['name']}, {report['options']['steps']:,} steps each")
+    title = f"{report['text']['name']}, {report['options']['steps']:,} steps each"
+    table = Table(title=Text(title))  # a file may have any name, also one that looks like markup
     table.add_column("")
     for name in NETS:
         table.add_column(name, justify="right")

@@ -81,10 +81,9 @@ def expect(
     )
     exact = wanted.dtype.kind not in "fc"
     relative, absolute = (0.0, 0.0) if exact else tolerance or TOLERANCE[dtype or "float64"]
-    with np.errstate(invalid="ignore"):
-        far = ~np.isclose(
-            values.astype(float), wanted.astype(float), relative, absolute, equal_nan=True
-        )
+    far = ~np.isclose(
+        values.astype(float), wanted.astype(float), relative, absolute, equal_nan=True
+    )
     if far.any():
         first = tuple(int(i) for i in np.argwhere(far)[0])
         at = f"[{', '.join(map(str, first))}]" if first else ""

@@ -1,0 +1,411 @@
+"""A whole job in this process, on a clock that ticks once a look: what it does, says and leaves."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import io
+import itertools
+import math
+import os
+import platform
+import re
+import signal
+import tempfile
+from dataclasses import asdict, replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+import l0gate
+from l0gate import L0GateError
+from l0gate.cli import _checkpoint, _job
+from l0gate.cli._job import Job, check_folder
+from l0gate.cli._options import Options
+from l0gate.cli._screen import Screen
+from l0gate.cli._signals import StoppedError
+from l0gate.cli._text import Corpus, read_file
+from l0gate.cli._training import NotFiniteError, evaluate, start, train
+
+pytestmark = pytest.mark.filterwarnings("ignore:the gates stalled:UserWarning")
+OPTIONS = Options("lstm", (5, 4), 4, "50%", None, "numpy", 12, 2, 6, 3, 0.02, 0.3)
+SPEED = {"latency_step": 2.0}
+
+
+@pytest.fixture
+def corpus(tmp_path: Path) -> Corpus:
+    path = tmp_path / "text.txt"
+    path.write_text("the quick brown fox jumps over the lazy dog.\n" * 8)
+    return read_file(path)
+
+
+@pytest.fixture
+def seen(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    """What goes to the parts tested elsewhere: checkpoints, speed, report; and a clock."""
+    seen = SimpleNamespace(checkpoints=[], speed=None, report=None, ticks=itertools.count())
+    write = _checkpoint.write
+
+    def checkpoint(folder: Path, job: Any, phases: Any, backend: Any) -> None:
+        seen.checkpoints.append({phase: training.step for phase, training in phases.items()})
+        write(folder, job, phases, backend)
+
+    def speedup(*given: Any) -> dict[str, Any]:
+        seen.speed = given
+        return SPEED
+
+    def report(*given: Any) -> None:
+        seen.report = given
+
+    monkeypatch.setattr(_checkpoint, "write", checkpoint)
+    monkeypatch.setattr(_job, "speedup", speedup)
+    monkeypatch.setattr(_job, "write_report", report)
+    clock = SimpleNamespace(perf_counter=lambda: float(next(seen.ticks)))
+    monkeypatch.setattr(_job, "time", clock)
+    return seen
+
+
+def make(
+    corpus: Corpus, folder: Path, every: float = math.inf, **changes: Any
+) -> tuple[Job, io.StringIO]:
+    out = io.StringIO()
+    folder.mkdir(exist_ok=True)
+    screen = Screen(Console(file=out, width=200, soft_wrap=True))
+    return Job(replace(OPTIONS, **changes), corpus, folder, screen, every), out
+
+
+def trained(task: Any) -> Any:
+    training = start(task)
+    for _ in train(task, training):
+        pass
+    return training
+
+
+def test_a_job_step_by_step(corpus: Corpus, tmp_path: Path, seen: SimpleNamespace) -> None:
+    """Against the same job written out."""
+    job, out = make(corpus, tmp_path / "run")
+    report = job.run(resume=False, twins=True)
+    pruner = OPTIONS.pruner()
+    task = OPTIONS.task(corpus, pruner)
+    gated = trained(task)
+    small, kept = pruner.shrink(gated.parameters, gated.gates)
+    sizes = {axis: len(index) for axis, index in kept.items()}
+    assert sizes != pruner.sizes
+    direct = OPTIONS.task(corpus, sizes=sizes)
+    nets = {
+        "dense": trained(OPTIONS.task(corpus)).parameters,
+        "gated": pruner.gate(gated.parameters, gated.gates),
+        "small": small,
+        "direct": trained(direct).parameters,
+    }
+    whole, part = [4, 5, 4], [sizes["x"], sizes["h0"], sizes["h1"]]
+    bits = {}
+    for name, parameters in nets.items():
+        x, *hidden = whole if name in ("dense", "gated") else part
+        recurrent = sum(a.size for n, a in parameters.items() if n.startswith("rnn.weight"))
+        entries = sum(a.size for a in parameters.values())
+        nats = evaluate(task.net, parameters, corpus.splits["test"], 2, 6)
+        bits[name] = nats / math.log(2)
+        assert report[name] == {
+            "parameters": entries,
+            "recurrent_parameters": recurrent,
+            "bytes": 4 * entries,
+            "input_size": x,
+            "hidden_sizes": hidden,
+            "bits_per_character": bits[name],
+        }
+    gap = (bits["direct"] - bits["small"]) / (bits["direct"] - bits["dense"])
+    assert report["comparison"] == {
+        "gap_recovered": gap if bits["direct"] > bits["dense"] else None
+    }
+    assert report["metric"] == "bits_per_character"
+    assert report["options"] == asdict(OPTIONS)
+    assert report["text"] == {
+        **{"name": corpus.name, "unit": "character", "vocabulary": 29, "unseen": 0},
+        **{"train": 324, "test": 36},
+    }
+    total = pruner.cost.total
+    assert report["budget"] == {
+        "of": "recurrent parameters",
+        "dense": total,
+        "limit": total // 2,
+        "used": report["small"]["recurrent_parameters"],
+        "with_one_more_neuron": min(
+            pruner.cost.at({**sizes, axis: sizes[axis] + 1})
+            for axis in sizes
+            if sizes[axis] < pruner.sizes[axis]
+        ),
+    }
+    assert report["speedup"] is SPEED
+    layers, dense_given, small_given, tokens = seen.speed
+    assert [layer["type"] for layer in layers] == ["embedding", "lstm", "linear"]
+    for given, wanted in ((dense_given, gated.parameters), (small_given, small)):
+        assert list(given) == list(wanted)
+        assert all(np.array_equal(given[name], wanted[name]) for name in wanted)
+    assert tokens is corpus.splits["test"]
+    # A look at the clock before and after the warm-up; then one a step, and one at its start.
+    assert report["seconds"] == {
+        "set_up": 1.0,
+        **{"gated": 12.0, "dense": 12.0, "direct": 12.0},
+        "this_run": 2.0 + 3 * 13 + 1,
+    }
+    folder, written, phases, kept_given, sizes_given = seen.report
+    assert (folder, written, sizes_given) == (tmp_path / "run", report, pruner.sizes)
+    assert list(phases) == ["gated", "dense", "direct"]
+    assert {a: list(i) for a, i in kept_given.items()} == {a: list(i) for a, i in kept.items()}
+
+    saved = l0gate.load(tmp_path / "run" / "model.npz").saved
+    assert saved.metadata == {"vocabulary": list(corpus.vocabulary), "unit": "character"}
+    assert saved.dense_sizes == pruner.sizes
+    assert {a: list(i) for a, i in saved.kept.items()} == {a: list(i) for a, i in kept.items()}
+    assert all(np.array_equal(saved.parameters[name], small[name]) for name in small)
+    assert saved.chain.layout == saved.layout == OPTIONS.chain.layout
+    certificate = saved.certificate
+    assert report["certificate"] == {
+        **{"max_abs_difference": certificate.max_abs_difference},
+        **{"tolerance": certificate.tolerance},
+        **{"max_abs_difference_float32": certificate.max_abs_difference_float32},
+        **{"tolerance_float32": certificate.tolerance_float32, "sequences": 4},
+        **{"forced_open": certificate.forced_open, "forced_closed": certificate.forced_closed},
+    }
+    # Only what every phase begins and ends with: no interval has passed.
+    assert seen.checkpoints == [
+        *({"gated": 0}, {"gated": 12}),
+        *({"gated": 12, "dense": 0}, {"gated": 12, "dense": 12}),
+        *({"gated": 12, "dense": 12, "direct": k} for k in (0, 12)),
+    ]
+    assert phases["gated"].rng is None  # nothing is kept that only training needs
+
+    lines = re.sub(r"\d\.\d{3} bits(, size \d+%)?  0 s", "... bits  0 s", out.getvalue())
+    recurrent = report["dense"]["recurrent_parameters"]
+    entries = report["dense"]["parameters"]
+    assert lines.splitlines() == [
+        f"{corpus.name}: 360 characters (324 train, 36 test), 29 different ones",
+        f"LSTM 4 -> 5 -> 4: {entries} parameters, {recurrent} of them recurrent, at most"
+        f" {total // 2} may stay; 12 steps of 2 x 6 characters",
+        "preparing the engine"
+        + (
+            " (numba compiles once, and keeps the result) ..."
+            if importlib.util.find_spec("numba")
+            else " ..."
+        ),
+        "gated: 12 steps",
+        "gated: 12/12  ... bits  0 s left",
+        *str(certificate).splitlines(),
+        "dense: 12 steps",
+        "dense: 12/12  ... bits  0 s left",
+        "direct: 12 steps",
+        "direct: 12/12  ... bits  0 s left",
+        "measuring the speed ...",
+    ]
+
+
+def test_a_job_without_twins_or_budget(
+    corpus: Corpus, tmp_path: Path, seen: SimpleNamespace
+) -> None:
+    job, out = make(corpus, tmp_path / "run", cell="gru", budget=None, strength=1e-9)
+    report = job.run(resume=False, twins=False)
+    assert report["budget"] is None
+    assert report["comparison"] == {"gap_recovered": None}
+    assert list(report["seconds"]) == ["set_up", "gated", "this_run"]
+    assert seen.checkpoints == [{"gated": 0}, {"gated": 12}]
+    sized = {k: v for k, v in report["gated"].items() if k != "bits_per_character"}
+    assert report["dense"] == report["direct"] == sized
+    assert report["small"]["hidden_sizes"] == [5, 4]
+    shown = out.getvalue()
+    assert "GRU 4 -> 5 -> 4:" in shown
+    assert "recurrent, strength 1e-09; 12 steps" in shown
+    assert "dense" not in shown
+
+
+def test_checkpoints_by_the_clock(corpus: Corpus, tmp_path: Path, seen: SimpleNamespace) -> None:
+    job, _ = make(corpus, tmp_path / "run", every=5.0)
+    job.run(resume=False, twins=False)
+    # The fifth step ends 5 s after the start, at which the clock is looked at once more.
+    assert [c["gated"] for c in seen.checkpoints] == [0, 5, 10, 12]
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_stopped_job_goes_on(
+    number: int, corpus: Corpus, tmp_path: Path, seen: SimpleNamespace
+) -> None:
+    straight, _ = make(corpus, tmp_path / "straight")
+    wanted = straight.run(resume=False, twins=True)
+    job, _ = make(corpus, tmp_path / "run")
+    follow = job.screen._lines
+
+    def killing(phase: str, steps: int) -> Any:
+        show = follow(phase, steps)
+
+        def kill(training: Any) -> None:
+            show(training)
+            if phase == "dense" and training.step == 7:
+                os.kill(os.getpid(), number)
+
+        return kill
+
+    job.screen._lines = killing  # type: ignore[method-assign]
+    with pytest.raises(StoppedError) as stopped:
+        job.run(resume=False, twins=True)
+    assert str(stopped.value) == "stopped in the dense net after step 7"
+    assert stopped.value.exit_code == 128 + number
+    assert seen.checkpoints[-1] == {"gated": 12, "dense": 7}
+    again, out = make(corpus, tmp_path / "run")
+    report = again.run(resume=True, twins=True)
+    timed = ("seconds", "speedup")
+    assert {k: v for k, v in report.items() if k not in timed} == {
+        k: v for k, v in wanted.items() if k not in timed
+    }
+    shown = out.getvalue().splitlines()
+    assert "gated: trained already, 12 steps" in shown
+    assert "dense: 12 steps, from 7" in shown
+    assert report["seconds"]["dense"] == 12.0  # both runs together
+
+
+def test_a_loss_that_is_not_finite(
+    corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def diverging(task: Any, training: Any) -> Any:
+        training.losses += [1.0, 1.0]
+        training.shares += [1.0, 1.0]
+        yield
+        raise NotFiniteError("the loss is nan")
+
+    monkeypatch.setattr(_job, "train", diverging)
+    job, _ = make(corpus, tmp_path / "run")
+    with pytest.raises(NotFiniteError) as error:
+        job.run(resume=False, twins=False)
+    assert str(error.value) == (
+        f"the loss is nan at step 3 of the gated net; the checkpoint in '{tmp_path / 'run'}' is the"
+        " last good one. Start again with a smaller `--lr`"
+    )
+
+
+def test_a_budget_below_the_floor_is_named(corpus: Corpus, tmp_path: Path) -> None:
+    job, _ = make(corpus, tmp_path / "run", budget="3")
+    with pytest.raises(L0GateError, match=r"^`--budget`: .*with one neuron left per axis"):
+        job.run(resume=False, twins=False)
+    assert list((tmp_path / "run").iterdir()) == []
+
+
+def test_the_certificate_of_a_job(
+    corpus: Corpus, tmp_path: Path, seen: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Random tokens, the same for the same seed, in plain NumPy; states by their axes."""
+    job, _ = make(corpus, tmp_path / "run")
+    given = []
+    certify = job.pruner.certify
+
+    def watch(*arguments: Any) -> Any:
+        given.append(arguments)
+        return certify(*arguments)
+
+    monkeypatch.setattr(job.pruner, "certify", watch)
+    job.run(resume=False, twins=False)
+    ((apply, parameters, state, small, kept, inputs),) = given
+    wanted = np.random.default_rng(3).integers(0, 29, (4, 50, 8))
+    assert isinstance(inputs, list)
+    np.testing.assert_array_equal(inputs, wanted)
+    y, states = apply(small, inputs[0])
+    assert y.shape == (50, 8, 29)
+    assert {axis: [a.shape for a in pair] for axis, pair in states.items()} == {
+        axis: [(8, len(kept[axis]))] * 2 for axis in ("h0", "h1")
+    }
+    net = job.options.task(corpus).net
+    np.testing.assert_array_equal(y, net.apply(small, inputs[0], engine="numpy")[0])
+    assert parameters is job.phases["gated"].parameters
+    assert state is job.phases["gated"].gates
+
+
+def test_the_figures_of_words(corpus: Corpus, tmp_path: Path) -> None:
+    tokens = np.arange(40, dtype=np.int32) % 29
+    words = replace(corpus, unit="word", splits={**corpus.splits, "valid": tokens})
+    job, _ = make(words, tmp_path / "run")
+    task = OPTIONS.task(words)
+    parameters = start(task).parameters
+    row = job._row(task, parameters)
+    held_out = {"valid_perplexity": tokens, "perplexity": words.splits["test"]}
+    for name, part in held_out.items():
+        assert row[name] == math.exp(evaluate(task.net, parameters, part, 2, 6))
+    assert set(row) - set(job._sizes(parameters)) == set(held_out)
+    # JSON has no infinity: what is beyond all measure has a figure that is.
+    huge = {name: 1e9 * array for name, array in parameters.items()}
+    assert job._row(task, huge)["perplexity"] == math.exp(700.0)
+
+
+def test_a_net_that_keeps_every_neuron_has_none_to_add(corpus: Corpus, tmp_path: Path) -> None:
+    job, _ = make(corpus, tmp_path / "run", budget="100%")
+    job.pruner.bind(start(job.options.task(corpus)).parameters)
+    budget = job._budget({axis: np.arange(size) for axis, size in job.pruner.sizes.items()})
+    assert budget is not None
+    assert budget["used"] == budget["limit"] == budget["dense"]
+    assert budget["with_one_more_neuron"] is None
+
+
+@pytest.mark.parametrize(
+    ("bits", "gap"),
+    [
+        ((1.5, 1.75, 2.0), 0.5),
+        ((1.5, 2.25, 2.0), -0.5),
+        ((2.0, 1.75, 2.0), None),
+        ((2.5, 1.75, 2.0), None),
+        ((1.5, 1.75), None),
+    ],
+)
+def test_the_gap_recovered(bits: tuple[float, ...], gap: float | None) -> None:
+    names = ("dense", "small", "direct")
+    empty: dict[str, dict[str, float]] = {name: {} for name in names}
+    pairs = dict(zip(names, bits, strict=False))
+    characters = {name: {"bits_per_character": value} for name, value in pairs.items()}
+    words = {name: {"perplexity": 2**value} for name, value in pairs.items()}
+    for rows in (characters, words):
+        assert _job._gap_recovered({**empty, **rows}) == pytest.approx(gap)
+
+
+def test_versions(monkeypatch: pytest.MonkeyPatch) -> None:
+    def version(name: str) -> str:
+        if name == "numba":
+            raise importlib.metadata.PackageNotFoundError(name)
+        return f"{name} 1"
+
+    monkeypatch.setattr(importlib.metadata, "version", version)
+    assert _job._versions() == {
+        **{"l0gate": l0gate.__version__, "python": platform.python_version()},
+        **{"numpy": "numpy 1", "torch": "torch 1"},
+    }
+
+
+def test_the_folder_of_a_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "a" / "b"
+    check_folder(folder, resume=False)
+    assert list(folder.iterdir()) == []
+    check_folder(folder, resume=False)
+    with pytest.raises(L0GateError) as error:
+        check_folder(folder, resume=True)
+    assert str(error.value) == f"`--resume`: '{folder}' holds no checkpoint"
+    (folder / "checkpoint.npz").write_text("")
+    (folder / ".checkpoint.npz.x1").write_text("")
+    with pytest.raises(L0GateError) as error:
+        check_folder(folder, resume=False)
+    assert str(error.value) == (
+        f"`--out` '{folder}' holds a run already; go on with it by `--resume`, or choose another"
+        " folder"
+    )
+    check_folder(folder, resume=True)
+    assert [path.name for path in folder.iterdir()] == ["checkpoint.npz"]
+    with pytest.raises(L0GateError) as error:
+        check_folder(folder / "checkpoint.npz", resume=False)
+    assert (
+        str(error.value) == f"`--out` '{folder / 'checkpoint.npz'}' cannot be written: File exists"
+    )
+
+    def denied(dir: Path) -> Any:
+        raise PermissionError(13, f"Permission denied in {dir.name}")
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", denied)
+    with pytest.raises(L0GateError) as error:
+        check_folder(folder, resume=False)
+    assert str(error.value) == f"`--out` '{folder}' cannot be written: Permission denied in b"
