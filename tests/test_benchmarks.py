@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import doctest
+import gc
 import importlib
 import json
 import math
@@ -69,13 +70,14 @@ def test_runtimes_agree_on_sequences_and_streams(
     x = spec.x(6, 3)
     expected, _ = spec.net().apply(spec.parameters(), x, engine="numpy")
     with rivals.inference():
-        for name in ("l0gate", "onnxruntime", "torch"):
+        for name in ("l0gate", "onnxruntime", "bound", "torch"):
             y = np.asarray(sides[name].sequence(x)()).reshape(expected.shape)
             np.testing.assert_allclose(y, expected, rtol=1e-4, atol=1e-6)
         constant = np.repeat(x[:1, :1], 4, axis=0)
         steps, _ = spec.net().apply(spec.parameters(), constant, engine="numpy")
         for side in sides.values():
             call = side.stream(x[0, 0])
+            gc.collect()  # what is bound must be held
             for y_t in steps[:, 0]:
                 np.testing.assert_allclose(np.asarray(call()).ravel(), y_t, rtol=1e-4, atol=1e-6)
 
