@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import gc
+import hashlib
 import json
 import math
 import os
@@ -35,8 +36,8 @@ ROUNDS = (5, 25)
 def machine() -> dict[str, Any]:
     """What figures are measured on.
 
-    >>> sorted(machine())[:3]
-    ['cores', 'isa', 'processor']
+    >>> list(machine())[:3]
+    ['processor', 'isa', 'cores']
     """
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
@@ -172,6 +173,12 @@ class Limit:
         return self.at_least <= self.value <= self.at_most
 
     @property
+    def holds(self) -> str:
+        if math.isnan(self.value):
+            return "not measured"
+        return "yes" if self.met else "no"
+
+    @property
     def allowed(self) -> str:
         if self.at_most < math.inf:
             return f"at most {self.at_most:.3g}"
@@ -241,7 +248,7 @@ def shown(value: Any) -> str:
 
 def limits_table(limits: Sequence[Limit]) -> Table:
     """What was claimed, and whether it holds."""
-    rows = [(x.what, x.value, x.allowed, "yes" if x.met else "no") for x in limits]
+    rows = [(x.what, x.value, x.allowed, x.holds) for x in limits]
     return Table("Claimed", ("figure", "measured", "claimed", "holds"), rows)
 
 
@@ -278,7 +285,8 @@ class Script(Protocol):
 class Results:
     """Rows on their way to a JSON file, which is whole after each; rows found there are kept.
 
-    Rows are told apart by `keys`. Another machine or other versions begin the file anew.
+    Rows are told apart by `keys`. Another machine, other versions or other kernels begin the file
+    anew.
     """
 
     def __init__(self, path: Path | None, keys: Sequence[str], **settings: Any) -> None:
@@ -289,7 +297,7 @@ class Results:
             if all(before[part] == self.report[part] for part in ("machine", "settings")):
                 self.report = before
             else:
-                print(f"{path} is of another machine, version or setting: measured anew")
+                print(f"{path} is of another machine, version, setting or kernel: measured anew")
         self._known = {self._key(row) for row in self.rows}
 
     @property
@@ -307,6 +315,14 @@ class Results:
 
     def _key(self, row: Mapping[str, Any]) -> str:
         return json.dumps([row[name] for name in self.keys])
+
+
+def _kernels() -> str:
+    """A digest of the code that is measured."""
+    import l0gate.reference
+
+    files = sorted(Path(next(iter(l0gate.reference.__path__))).glob("*.py"))
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:12]
 
 
 def read(path: Path) -> Report:
@@ -334,7 +350,8 @@ def run(script: Script, options: argparse.Namespace) -> None:
         path = options.json or Path(folder) / "rows.json"
         if options.measuring:
             (threads,) = options.threads
-            script.measure(Results(path, script.KEYS, seconds=options.seconds), threads, options)
+            settings = {"seconds": options.seconds, "kernels": _kernels()}
+            script.measure(Results(path, script.KEYS, **settings), threads, options)
             return
         for threads in options.threads:
             names = [f"{library}_NUM_THREADS" for library in THREADS]
@@ -372,11 +389,12 @@ def log_axes(axis: Any, x: Sequence[float] = (), y: Sequence[float] = ()) -> Non
     """Logarithmic axes whose ticks are plain numbers: these, as far as they are in sight."""
     for name, ticks in (("x", x), ("y", y)):
         if ticks:
-            low, high = getattr(axis, f"get_{name}lim")()
             getattr(axis, f"set_{name}scale")("log")
+            low, high = getattr(axis, f"get_{name}lim")()
             seen = [tick for tick in ticks if low <= tick <= high]
-            getattr(axis, f"set_{name}ticks")(seen, [f"{tick:g}" for tick in seen])
+            getattr(axis, f"set_{name}ticks")(seen, [f"{tick:,g}" for tick in seen])
             getattr(axis, f"{name}axis").minorticks_off()
+            getattr(axis, f"set_{name}lim")(low, high)
 
 
 def save(made: Any, path: Path) -> None:

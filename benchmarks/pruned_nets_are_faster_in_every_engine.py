@@ -63,7 +63,7 @@ def measure(results: Results, threads: int, options: argparse.Namespace) -> None
                     calls: dict[str, Any] = {}
                     for name, engines in sides.items():
                         x = specs[name].x(LENGTH, batch)
-                        own = {engine: side.sequence(x) for engine, side in engines.items()}
+                        own = {engine: engines[engine].sequence(x) for engine in ENGINES}
                         own = agreeing(own)
                         calls |= {f"{engine} {name}": call for engine, call in own.items()}
                     pause = 0.02 * (threads > 1)

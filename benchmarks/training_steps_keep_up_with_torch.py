@@ -139,9 +139,9 @@ def limits(report: Report) -> list[Limit]:
     }
     shares = [row["gates"] for row in report["rows"]]
     return [
-        Limit("1 thread, beside torch", mean(speeds[1]), at_least=0.9),
-        Limit("2 threads, beside torch", mean(speeds[2]), at_least=0.9),
-        Limit("gates, part of a step", mean(shares), at_most=0.1),
+        Limit("training, 1 thread, beside torch", mean(speeds[1]), at_least=0.9),
+        Limit("training, 2 threads, beside torch", mean(speeds[2]), at_least=0.9),
+        Limit("gates, part of a training step", mean(shares), at_most=0.1),
     ]
 
 
