@@ -539,3 +539,29 @@ def test_a_file_is_written_beside_its_target(
     assert re.fullmatch(r"\.n{100}\.[0-9a-f]{8}", name)
     assert (mode, content) == (0o640, b"content")
     assert [path.name for path in tmp_path.iterdir()] == [target.name]
+
+
+def test_a_model_of_the_users_own_is_rebuilt(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the backend that owns it; a class or a function builds it first."""
+    saved, _, _ = pruned()
+    path = tmp_path / "net.npz"
+    l0gate.save(path, saved)
+    model = object()
+
+    class Owner:
+        def rebuild(self, given: Any, content: SavedModel) -> Any:
+            assert given is model
+            return content
+
+    def backend_of(given: Any) -> Any:
+        if given is not model:
+            raise L0GateError("no backend owns it")
+        return Owner()
+
+    monkeypatch.setattr("l0gate._archive.get_backend", backend_of)
+    for into in (model, lambda: model):
+        rebuilt = l0gate.load(path, into=into)
+        assert rebuilt.metadata == saved.metadata
+        assert rebuilt.dense_sizes == saved.dense_sizes

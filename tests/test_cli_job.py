@@ -122,6 +122,7 @@ def test_a_job_step_by_step(corpus: Corpus, tmp_path: Path, seen: SimpleNamespac
         "gap_recovered": gap if bits["direct"] > bits["dense"] else None
     }
     assert report["metric"] == "bits_per_character"
+    assert report["versions"] == _job._versions()
     assert report["options"] == asdict(OPTIONS)
     assert report["text"] == {
         **{"name": corpus.name, "unit": "character", "vocabulary": 29, "unseen": 0},
@@ -219,6 +220,24 @@ def test_a_job_without_twins_or_budget(
     assert "GRU 4 -> 5 -> 4:" in shown
     assert "recurrent, strength 1e-09; 12 steps" in shown
     assert "dense" not in shown
+
+
+def test_only_an_engine_that_compiles_says_so(
+    corpus: Corpus, tmp_path: Path, seen: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = importlib.util.find_spec("json")
+    for backend, found, note in (
+        ("numpy", spec, " (numba compiles once, and keeps the result)"),
+        ("numpy", None, ""),
+        ("torch", spec, ""),
+    ):
+        pytest.importorskip(backend)
+        monkeypatch.setattr(_job, "find_spec", {"numba": found}.get)
+        job, out = make(corpus, tmp_path / f"{backend}{note}", backend=backend, steps=2)
+        report = job.run(resume=False, twins=False)
+        assert f"preparing the engine{note} ..." in out.getvalue().splitlines()
+        certificate = report["certificate"]
+        assert certificate["max_abs_difference"] <= certificate["tolerance"]
 
 
 def test_checkpoints_by_the_clock(corpus: Corpus, tmp_path: Path, seen: SimpleNamespace) -> None:

@@ -150,3 +150,15 @@ def test_the_backend_names_the_dtype(dtype: str, size: int) -> None:
     layout = Layout({"w": "_ <- h"})
     cost = Cost(layout, {"w": np.ones((3, 5))}, "bytes", backend=Named())
     assert cost.total == 15 * size
+
+
+@pytest.mark.parametrize(
+    ("dtype", "size"),
+    [("float64", 8), ("torch.float32", 4), ("bfloat16", 2), ("torch.bfloat16", 2)],
+)
+def test_bytes_of_an_entry_of_any_framework(dtype: str, size: int) -> None:
+    class Weight:
+        def __init__(self) -> None:
+            self.shape, self.dtype = (2, 3), dtype
+
+    assert Cost(Layout({"w": "_ <- x"}), {"w": Weight()}, "bytes").total == 6 * size

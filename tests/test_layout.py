@@ -295,3 +295,11 @@ def test_the_table_as_it_is_printed() -> None:
         "x     3     input       w",
         "hid   12    w           out",
     ]
+
+
+def test_a_list_of_slices_has_at_least_one() -> None:
+    layout = Layout({"w": ["_ <- x"]})
+    assert layout.solve({"w": (np.ones((2, 3)),)}) == {"x": 3}
+    with pytest.raises(L0GateError) as error:
+        Layout({"w": []})
+    assert "`pattern` is []; it must be a string or a list of strings" in str(error.value)

@@ -112,6 +112,43 @@ def test_a_broken_plugin_is_named_and_hurts_no_other(
     assert registry.by_name("numpy").name == "numpy"
 
 
+def test_everything_wrong_with_a_plugin_is_told(registry: Registry) -> None:
+    broken = plugin(3, descriptor(interface=99))
+    broken.l0gate_backend = l0gate.hookimpl(lambda: [])  # type: ignore[attr-defined]
+    with pytest.warns(UserWarning, match="bad-dist"):
+        registry.register(broken, "bad-dist")
+    assert registry.problems == [
+        f"l0gate plugin bad-dist: {problem}"
+        for problem in (
+            "implements 'l0gate_backend', which is no hook; hooks are ['l0gate_backends']",
+            "the descriptor 3 must be a dict with name, module and factory",
+            "backend 'box' was built for interface 99; this l0gate has 1",
+        )
+    ]
+
+
+def test_a_plugin_that_raised_may_try_again(registry: Registry) -> None:
+    answers: list[Any] = [ZeroDivisionError("not yet"), [descriptor()]]
+
+    def answer() -> Any:
+        if isinstance(now := answers.pop(0), Exception):
+            raise now
+        return now
+
+    module = types.ModuleType("plugin")
+    module.l0gate_backends = l0gate.hookimpl(answer)  # type: ignore[attr-defined]
+    with pytest.warns(UserWarning, match="bad-dist: ZeroDivisionError: not yet"):
+        registry.register(module, "bad-dist")
+    registry.register(module, "bad-dist")
+    assert registry.names() == ["numpy", "torch", "box"]
+
+
+def test_a_backend_that_is_not_loaded_hides_no_other(registry: Registry) -> None:
+    lazy = descriptor("lazy", module="not_imported_yet", factory="none:None")
+    registry.register(plugin(lazy, descriptor()), "box-dist")
+    assert registry.by_object(Box()).name == "box"
+
+
 @pytest.mark.parametrize("returned", [None, 3, "box"])
 def test_a_hook_that_returns_no_list(registry: Registry, returned: Any) -> None:
     module = types.ModuleType("plugin")

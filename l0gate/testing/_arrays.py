@@ -200,12 +200,12 @@ def _check_purity(backend: Backend, dtype: str) -> None:
         operation.compute(backend.xp, x, y)
         unchanged(backend, given, before, text)
     calls: list[tuple[str, tuple[Any, ...]]] = [
+        ("owns", (x,)),
+        ("dtype", (x,)),
         ("take", (x, index, 1)),
         ("asarray", (host, x)),
         ("to_numpy", (x,)),
         ("stop_gradient", (x,)),
-        ("dtype", (x,)),
-        ("owns", (x,)),
     ]
     if dtype in gate_dtypes(backend):
         calls.append(("uniform", (backend.rng(0), X.shape, x)))

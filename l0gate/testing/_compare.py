@@ -34,8 +34,11 @@ def gate_dtypes(backend: Backend) -> list[str]:
 
 
 def give(backend: Backend, values: Any, dtype: str | None = None) -> Array:
-    """Values as an array of the backend: in the dtype, or in their own where none is given."""
-    array = backend.asarray(np.asarray(values))
+    """Values as an array of the backend: in the dtype, or in their own where none is given.
+
+    A copy: a backend that changes its arrays must not change those of the kit.
+    """
+    array = backend.asarray(np.array(values))
     return array if dtype is None else backend.cast(array, dtype)
 
 
