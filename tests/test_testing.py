@@ -222,6 +222,46 @@ class NaiveLogaddexp(NumpyBackend):
     xp: Any = namespace(logaddexp=lambda x, y: np.log(np.exp(x) + np.exp(y)))
 
 
+class TinyLog1pIs0(NumpyBackend):
+    xp: Any = namespace(log1p=lambda x: np.where(np.abs(x) < 1e-20, 0.0, np.log1p(x)))
+
+
+class RoughLog1p(NumpyBackend):
+    """Within the tolerance of float32; there alone."""
+
+    xp: Any = namespace(log1p=lambda x: np.log1p(x) * (1 + 1e-5 * (x.dtype == "float32")))
+
+
+class OffLog1p(NumpyBackend):
+    xp: Any = namespace(log1p=lambda x: np.log1p(x) * np.asarray(1.01, x.dtype))
+
+
+class OffLogaddexp(NumpyBackend):
+    xp: Any = namespace(logaddexp=lambda x, y: np.logaddexp(x, y) * np.asarray(1.01, x.dtype))
+
+
+class TakeReversesFloat64(NumpyBackend):
+    def take(self, x: Any, index: Any, axis: int) -> Any:
+        return super().take(x, index[::-1] if x.dtype == "float64" else index, axis)
+
+
+class ToNumpyReversesGates(NumpyBackend):
+    def to_numpy(self, x: Any) -> Any:
+        return super().to_numpy(x)[::-1] if x.shape == (6,) else super().to_numpy(x)
+
+
+class AsarrayWidens(NumpyBackend):
+    def asarray(self, array: Any, like: Any = None) -> Any:
+        array = np.array(array)
+        return array.astype("float64") if array.dtype == "float32" else array
+
+
+class AsarrayRounds(NumpyBackend):
+    def asarray(self, array: Any, like: Any = None) -> Any:
+        array = np.array(array)
+        return array * (1 + 1e-12) if array.dtype == "float64" else array
+
+
 class WrongScalars(NumpyBackend):
     xp: Any = namespace(
         sum=lambda x, axis=None: float(np.sum(x)) if axis is None else np.sum(x, axis)
@@ -387,6 +427,13 @@ class WrongNets(NumpyBackend):
 
 
 FAULTS = {
+    TinyLog1pIs0: "check_extreme_values",
+    OffLog1p: "check_hard_concrete",
+    OffLogaddexp: "check_hard_concrete",
+    TakeReversesFloat64: "check_certificate",
+    ToNumpyReversesGates: "check_selection",
+    AsarrayWidens: "check_conversion",
+    AsarrayRounds: "check_conversion",
     UniformReachesTheEnds: "check_uniform_range",
     UniformIsUneven: "check_uniform_range",
     UniformRepeats: "check_uniform_independence",
@@ -436,6 +483,13 @@ FAULTS = {
     WrongNets: "check_nets",
 }
 MESSAGES = {
+    TinyLog1pIs0: r"log1p\(-x\) for x, y = .*\[6\] = 0.0, but should be 1e-30",
+    OffLog1p: r"\[sample, sample_slope\] of HardConcrete\[0\]\[\d+\] = ",
+    OffLogaddexp: r"\[sample, sample_slope\] of HardConcrete\[0\]\[\d+\] = ",
+    TakeReversesFloat64: "L0GateError: the small model does not equal the gated one",
+    ToNumpyReversesGates: r"axis 'h' keeps \[.*\], but should keep \[",
+    AsarrayWidens: r"to_numpy\(asarray\(x\)\) has dtype float64, but should have float32",
+    AsarrayRounds: r"to_numpy\(asarray\(x\)\)\[0, 0\] = 0.31",
     OwnsEverything: "`owns` is true of 1.5",
     OwnsNumbers: "`owns` is true of 1.5",
     OwnsNoArrays: "`owns` is false of x, where",
@@ -493,6 +547,28 @@ def test_a_fault_fails_at_the_check_that_names_it(fault: type[l0gate.Backend]) -
         assert re.search(MESSAGES[fault], named.reason), named.reason
     with pytest.raises(AssertionError, match=named.name):
         named.raise_if_failed()
+
+
+@pytest.mark.parametrize(
+    ("fault", "check", "message"),
+    [
+        (OffLog1p, "check_gating", r"the folded parameters\['sampled'\]\['\w+'\]"),
+        (OffLogaddexp, "check_penalty", r"Pruner\['\w+'\]"),
+        (OffLog1p, "check_pullback", r"Pruner.pullback\[0\]\['\w+'\]"),
+        (TakeReversesFloat64, "check_selection", r"small after `select`\['\w+'\]"),
+        (CastForgetsTheDtype, "check_gating", "has dtype float32, but should have float64"),
+    ],
+)
+def test_a_fault_is_seen_in_the_algorithm_too(
+    fault: type[l0gate.Backend], check: str, message: str
+) -> None:
+    named = run_check(getattr(l0gate.testing, check), fault())
+    assert named.result == "failed"
+    assert re.search(message, named.reason), named.reason
+
+
+def test_what_is_within_the_tolerance_passes() -> None:
+    run_check(l0gate.testing.check_extreme_values, RoughLog1p()).raise_if_failed()
 
 
 @pytest.mark.parametrize("backend", [UniformAvoidsTheEnds(), _OneStream()])

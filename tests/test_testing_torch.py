@@ -88,6 +88,24 @@ class SharesTheHostsMemory(TorchBackend):
         return super().asarray(array, like)
 
 
+class WidensItsOwn(TorchBackend):
+    def asarray(self, array: Any, like: Any = None) -> Any:
+        made = super().asarray(array, like)
+        return made.double() if isinstance(array, torch.Tensor) else made
+
+
+class ClearsItsOwn(TorchBackend):
+    def asarray(self, array: Any, like: Any = None) -> Any:
+        made = super().asarray(array, like)
+        return 0 * made if isinstance(array, torch.Tensor) else made
+
+
+class DoublesLists(TorchBackend):
+    def asarray(self, array: Any, like: Any = None) -> Any:
+        made = super().asarray(array, like)
+        return 2 * made if isinstance(array, list) else made
+
+
 class IgnoresLike(TorchBackend):
     def asarray(self, array: Any, like: Any = None) -> Any:
         return super().asarray(array)
@@ -201,6 +219,9 @@ class NetForgetsItsState(TorchBackend):
 
 
 FAULTS = {
+    WidensItsOwn: "check_conversion",
+    ClearsItsOwn: "check_conversion",
+    DoublesLists: "check_conversion",
     ChangesWhatItDifferentiates: "check_purity",
     OwnsNoModels: "check_models",
     OwnsNoGatedModels: "check_models",
@@ -223,12 +244,15 @@ FAULTS = {
 
 
 MESSAGES = {
+    WidensItsOwn: r"^asarray\(asarray\(x\)\) has dtype float64, but should have float32",
+    ClearsItsOwn: r"^asarray\(asarray\(x\)\)\[0, 0\] = 0.0, but should be 0.31",
+    DoublesLists: r"^asarray of nested lists\[0, 0\] = 2.0, but should be 1.0",
     ChangesWhatItDifferentiates: "value_and_grad changed an array that it was given",
     GradientIsFlat: r"value_and_grad\['gradient'\] has \['b', 'c', 'd'\], but should have \['a', ",
     GradientOffByAFactor: r"sum\(w \* \(x \+ y\)\)\['gradient'\]\['x'\]\[0, 0\] = .* should be",
     GradientOfTheBranchNotTaken: r"logaddexp.*\['gradient'\]\['x'\]\[0, 1\] = nan",
     GradientKeepsDependence: r"the gradient of stop_gradient\(x\) \* x\['x'\]\[0, 0\] = 0.62",
-    SharesTheHostsMemory: r"asarray\(x\) shares memory with x",
+    SharesTheHostsMemory: r"^asarray\(x\) shares memory with x",
     OwnsNoModels: "`owns_model` is false of example model 0",
     OwnsNoGatedModels: "`owns_model` is false of the gated example model 0",
     GatedModelReturnsNoArray: "the gated example model 0 returned no array",
@@ -250,6 +274,11 @@ def test_a_fault_fails_at_the_check_that_names_it(fault: type[l0gate.Backend]) -
     assert re.search(MESSAGES.get(fault, ""), named.reason, re.DOTALL), named.reason
     if fault is GradientOfTheBranchNotTaken:
         run_check(l0gate.testing.check_extreme_values, fault()).raise_if_failed()
+
+
+def test_a_wrong_gradient_is_seen_in_the_algorithm_too() -> None:
+    named = run_check(l0gate.testing.check_gradients_of_gating, GradientOffByAFactor())
+    assert re.match(r"the gradient of gating\['\w+'\]\['\w+'\]", named.reason), named.reason
 
 
 def test_models_may_return_nested_arrays() -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import copy
+import gc
 import io
 import pickle
 import warnings
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -639,3 +641,24 @@ def test_what_cannot_be_gated() -> None:
     model.rnn = Mine(6, 8, 2)
     set_gates(gated := l0gate.gate(model, example_inputs=x, strength=1e-3))
     assert type(gated.shrink().rnn) is Mine
+
+
+@pytest.mark.parametrize("equal", [False, True])
+def test_a_small_model_goes_with_its_last_reference(equal: bool) -> None:
+    gated = l0gate.gate(
+        nn.LSTM(3, 6, num_layers=2),
+        example_inputs=torch.zeros(4, 2, 3),
+        strength=0.1,
+        freeze=["h1"],
+    )
+    set_gates(gated)
+    gc.collect()
+    gc.disable()  # nothing may wait for the collector, which knows nothing of a tensor's size
+    try:
+        small = gated.shrink(equal=equal)
+        weights = [weakref.ref(weight) for weight in small.parameters()]
+        del small
+        assert weights
+        assert not any(weight() is not None for weight in weights)
+    finally:
+        gc.enable()
