@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
@@ -120,8 +119,6 @@ def gate_model(
         gated = build(_whole_with(reasons, groups))
     except L0GateError as error:
         raise L0GateError(f"{error}\n{told_whole(reasons)}" if reasons else str(error)) from None
-    # What followed the calls, and the trials, hold copies of the model in cycles.
-    gc.collect()
     if examples is None:
         return gated
     drawn = list(examples.draw(2, examples.device))
@@ -130,7 +127,6 @@ def gate_model(
         reasons = {**reasons, **_tried(gated, drawn)}
         gated = build(_whole_with(reasons, groups))
         failure = _try(gated, drawn)
-    gc.collect()
     if failure is not None:
         raise L0GateError(
             f"tried on random gates, the model cannot be shrunk by its layout: {failure}\nEvery"

@@ -34,10 +34,8 @@ class GatedWeight(Tensor):
         cls, func: Any, types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
-        if func is nn.functional.linear and not isinstance(args[0], cls):
-            x, own, *bias = args
-            if isinstance(own, cls):
-                return func(x * own.gates, own.weight, *bias, **kwargs)
+        if func is nn.functional.linear:
+            args, kwargs = _at_input(*args, **kwargs), {}
         args, kwargs = (_written(value) for value in (args, kwargs))
         return func(*args, **kwargs)
 
@@ -46,6 +44,13 @@ class GatedWeight(Tensor):
             if self.written is None:
                 self.written = self.weight * self.gates
             return self.written
+
+
+def _at_input(input: Any, weight: Any, bias: Any = None) -> tuple[Any, ...]:
+    """The arguments of `linear` with the gates on the input."""
+    if isinstance(weight, GatedWeight):
+        return _written(input) * weight.gates, weight.weight, bias
+    return input, weight, bias
 
 
 def _written(value: Any) -> Any:
