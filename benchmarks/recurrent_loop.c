@@ -1,7 +1,8 @@
 /* One LSTM or GRU layer as a C programmer would write it: weights by rows, all gates of a neuron in
  * one loop, and the rest left to the compiler. Meant for
  *
- *     cc -O3 -march=native -ffast-math -shared -fPIC recurrent_loop.c -o recurrent_loop.so -lm
+ *     cc -O3 -march=native -ffast-math -fPIC -c recurrent_loop.c
+ *     cc -shared recurrent_loop.o -o recurrent_loop.so -lm
  *
  * A layer reads `in` features and has `n` neurons. w (gates * n, in) and u (gates * n, n) are the
  * input and the recurrent matrix, b (gates * n) the bias; gates stand in PyTorch's order.
