@@ -194,25 +194,18 @@ class Runner:
 
     def __init__(self, model: nn.Module, axes: Mapping[str, StateAxes], hint: str = "") -> None:
         self.model = copied(model, share=True).eval()
+        self.axes = axes
         self.hint = hint
-        self.states: dict[str, list[Tensor]] = {}
-        for path, own in axes.items():
-            self.model.get_submodule(path).register_forward_hook(self._collect(own))
-
-    def _collect(self, axes: StateAxes) -> Callable[..., None]:
-        def hook(module: nn.Module, args: Any, out: Any) -> None:
-            for own, part in zip(axes, state_parts(module, out), strict=True):
-                for axis, state in zip(own, part, strict=True):
-                    self.states.setdefault(axis, []).append(state)
-
-        return hook
 
     def __call__(self, given: Mapping[str, Tensor], inputs: Inputs) -> tuple[list[Tensor], Any]:
         """All floating point outputs, and lists of states by axis."""
-        self.states = {}
+        states: dict[str, list[Tensor]] = {}
         dtype = next(t.dtype for t in given.values() if t.is_floating_point())
         # Nothing that one run leaves in buffers, attributes or inputs is there in the next.
         model = copied(self.model, share=True)
+        # On this copy, and without `self`: a cycle would keep the model until it is collected.
+        for path, own in self.axes.items():
+            model.get_submodule(path).register_forward_hook(_collect(states, own))
         buffers = dict(model.named_buffers())
         given = {name: t.clone() if name in buffers else t for name, t in given.items()}
         with undisturbed(dtype), InOneDtype(dtype):
@@ -228,10 +221,21 @@ class Runner:
                     f"the model {type(self.model).__name__} fails in {dtype}{self.hint}:"
                     f" {type(error).__name__}: {error}"
                 ) from error
-        states = {_storage(state) for own in self.states.values() for state in own}
+        found = {_storage(state) for group in states.values() for state in group}
         returned = [_comparable(t, dtype) for t in returned_tensors(out)]
-        outputs = [t for t in returned if _storage(t) not in states] or returned
-        return outputs, self.states
+        outputs = [t for t in returned if _storage(t) not in found] or returned
+        return outputs, states
+
+
+def _collect(states: dict[str, list[Tensor]], axes: StateAxes) -> Callable[..., None]:
+    """A hook that adds the states of a recurrent module, whose axes are given, to `states`."""
+
+    def hook(module: nn.Module, args: Any, out: Any) -> None:
+        for own, part in zip(axes, state_parts(module, out), strict=True):
+            for axis, state in zip(own, part, strict=True):
+                states.setdefault(axis, []).append(state)
+
+    return hook
 
 
 def _comparable(tensor: Tensor, dtype: torch.dtype) -> Tensor:

@@ -22,6 +22,7 @@ from l0gate.backends._torch_examples import (
     observe,
 )
 from l0gate.backends._torch_gate_state import WORD, GateState, warm
+from l0gate.backends._torch_linear import gate_inputs
 from l0gate.backends._torch_shrink import shrink_model
 from l0gate.backends._torch_small import (
     named_tensors,
@@ -121,11 +122,15 @@ class GatedModule(nn.Module):
         return self.gates.read(), {**self._tensors(), **dict(self.model.named_parameters())}
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
-        tensors = self._tensors()
-        folded = fold(self.layout, tensors, self._gates(), self.pruner.backend)
+        tensors, gates = self._tensors(), self._gates()
+        compiling = torch.compiler.is_compiling()
+        through: dict[str, Tensor] = {}
+        if not compiling:
+            through = gate_inputs(self.model, self.layout, tensors, gates, self.pruner.backend)
+        folded = fold(self.layout, tensors, gates, self.pruner.backend, skip=through)
         # What carries no gate stays in place, so that a buffer assigned in `forward` is kept.
         own = {name: folded[name] for name in tensors if folded[name] is not tensors[name]}
-        compiling = torch.compiler.is_compiling()
+        own |= through
         with no_checkpoints() if self.training and not compiling else nullcontext():
             return torch.func.functional_call(self.model, own, args, kwargs)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from itertools import combinations
 
 import numpy as np
@@ -14,11 +14,20 @@ from l0gate._tensor import Array, Backend, Parameters, zeros
 
 
 def fold(
-    layout: Layout, parameters: Parameters, gates: Mapping[str, Array], backend: Backend
+    layout: Layout,
+    parameters: Parameters,
+    gates: Mapping[str, Array],
+    backend: Backend,
+    skip: Container[str] = (),
 ) -> dict[str, Array]:
-    """Multiply every in-side dimension by the gates of its axes: the gated model's parameters."""
+    """Multiply every in-side dimension by the gates of its axes: the gated model's parameters.
+
+    Parameters in `skip` stay as they are.
+    """
 
     def change(name: str, pattern: Pattern, value: Array) -> Array:
+        if name in skip:
+            return value
         for i, dimension in enumerate(pattern.dimensions):
             if dimension.reads and dimension.axes:
                 gate = backend.cast(spread(dimension, gates, backend), backend.dtype(value))

@@ -70,6 +70,21 @@ class Entry:
             )
         return backend
 
+    def contradictions(self, backend: Backend) -> list[str]:
+        """Where the backend is not what its descriptor says."""
+        problems = []
+        if backend.name != self.name:
+            problems.append(
+                f"backend {self.name!r} calls itself {backend.name!r}; the `name` of the class and"
+                " that of its descriptor must be the same"
+            )
+        if self.module not in sys.modules:
+            problems.append(
+                f"backend {self.name!r} was made without importing {self.module!r}, the `module`"
+                " of its descriptor; until something does, no array or model will find it"
+            )
+        return [f"l0gate plugin {self.distribution}: {problem}" for problem in problems]
+
 
 @dataclass
 class Registry:
@@ -142,6 +157,7 @@ class Registry:
         if made is None:
             # Two threads may make it at once; both get the one that was first.
             made = self._made.setdefault(name, entry.make())
+            self._warn(entry.contradictions(made))
         return made
 
     def by_object(self, x: object) -> Backend:

@@ -20,6 +20,10 @@ from l0gate._tensor import Array, Backend, Parameters, zeros
 
 State = dict[str, Any]
 _JITTER = 0.01  # breaks ties between fresh gates; upwards, so that test-time gates start as asked
+_UNBOUND = (
+    "the pruner has met no parameters yet; call `init(parameters)`, or, to go on with a state that"
+    " was saved, `bind(parameters)`"
+)
 _REOPENED = 0.5  # the gate of a neuron that the selection keeps although its gate was closed
 
 
@@ -91,7 +95,8 @@ class Pruner:
     def bind(self, parameters: Parameters) -> None:
         """Check the layout against the model and price it; `init` does so by itself.
 
-        A pruner serves one model: parameters of other sizes raise.
+        Call it where a state comes from a file: a new pruner knows no model yet. A pruner serves
+        one model: parameters of other sizes raise.
         """
         rows = self.layout.slices(parameters)
         if self._backend is None:
@@ -124,13 +129,13 @@ class Pruner:
     @property
     def backend(self) -> Backend:
         """The backend that drives the arrays."""
-        check(self._backend is not None, "the pruner has met no parameters yet; call `init` first")
+        check(self._backend is not None, _UNBOUND)
         return self._backend  # type: ignore[return-value]
 
     @property
     def cost(self) -> Cost:
         """What is limited or penalised, as a function of the numbers of open neurons."""
-        check(self._cost is not None, "the pruner has met no parameters yet; call `init` first")
+        check(self._cost is not None, _UNBOUND)
         return self._cost  # type: ignore[return-value]
 
     @property

@@ -18,11 +18,12 @@ INTERFACE = 1  # raised when a backend written for the old interface would no lo
 class Backend:
     """Drives one framework through its array namespace `xp`. Subclass it to add a framework.
 
-    The algorithm uses arithmetic, basic indexing and, of `xp`: reshape, concat(axis=),
-    stack(axis=), sum(axis=), exp, log, log1p, tanh, logaddexp, clip, where, sqrt, isfinite,
-    ones_like, zeros_like, with Python floats for constants. A namespace that follows NumPy's
-    names therefore needs only `name`, `array_type`, `xp`, and the methods below whose default
-    does not fit.
+    The algorithm uses arithmetic, comparisons and `&` of their results, basic indexing and, of
+    `xp`: reshape, concat(axis=), stack(axis=), sum(axis=), exp, log, log1p, tanh, logaddexp,
+    clip, where, sqrt, isfinite, ones_like, zeros_like, with Python floats for constants; the
+    defaults below also use its asarray and take. A namespace that follows NumPy's names
+    therefore needs only `name`, `array_type`, `xp`, and the methods below whose default does not
+    fit.
 
     Functions are pure: they return new arrays and never change the ones they were given.
 
@@ -54,8 +55,12 @@ class Backend:
         return str(x.dtype).rpartition(".")[2]
 
     def asarray(self, array: Any, like: Array | None = None) -> Array:
-        """A NumPy array (or nested list) as an array on the device of `like`, dtype kept."""
-        return self.xp.asarray(array)
+        """A NumPy array (or nested list) as an array on the device of `like`, dtype kept.
+
+        A later change of the host array must not reach it. The framework's own arrays come here
+        too: they are moved to the device of `like`, and need no copy.
+        """
+        return self.xp.asarray(array if self.owns(array) else np.array(array))
 
     def to_numpy(self, x: Array) -> np.ndarray:
         """The values as a NumPy array, without a derivative and on the host."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from l0gate.reference._cells import gru_scan, gru_scan_backward, lstm_scan, lstm_scan_backward
+from l0gate.reference._chain import set_num_threads
 from l0gate.reference._losses import mean_squared_error, softmax_cross_entropy
 from l0gate.reference._net import Net
 from l0gate.reference._objective import (
@@ -27,5 +28,6 @@ __all__ = [
     "lstm_scan",
     "lstm_scan_backward",
     "mean_squared_error",
+    "set_num_threads",
     "softmax_cross_entropy",
 ]

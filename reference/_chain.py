@@ -96,6 +96,21 @@ def find_scans(engine: str) -> ModuleType:
         ) from error
 
 
+def set_num_threads(threads: int) -> None:
+    """Let compiled nets use up to so many threads, from now on and in the whole process.
+
+    At first it is NUMBA_NUM_THREADS, or the cores there are. Sequences of a batch are shared among
+    threads where that pays; one sequence runs on one. Needs numba.
+
+    >>> set_num_threads(2)
+    >>> set_num_threads(0)
+    Traceback (most recent call last):
+    ...
+    l0gate._errors.L0GateError: `threads` is 0; it must be at least 1
+    """
+    find_scans("numba").set_num_threads(threads)
+
+
 def check_parameters(
     chain: Sequence[Layer], parameters: Parameters
 ) -> tuple[np.dtype[Any], dict[str, int]]:

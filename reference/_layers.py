@@ -56,8 +56,7 @@ class Pass:
     dtype: np.dtype[Any]
     axes: Mapping[str, int]  # their sizes
     scans: ModuleType  # `_cells` or `_jit`
-    # Without a tape: weights by name as the scans have packed them. None for a pass with a tape.
-    packed: dict[str, Any] | None = None
+    keep: bool = True  # a tape for the backward pass
     lengths: Array | None = None
     gates: Mapping[str, Array] = field(default_factory=dict)  # by axis; of all axes or of none
     gradients: Gradients = field(default_factory=Gradients)

@@ -113,10 +113,8 @@ class Recurrent(Layer):
         """What is added to the input product of the whole sequence."""
         raise NotImplementedError
 
-    def _scan(
-        self, run: Pass, end: Direction, gx: Array, initial: Any
-    ) -> tuple[Array, Any, Tape | None]:
-        """y, the last state, and the tape unless the pass goes without one."""
+    def _scan(self, run: Pass, end: Direction, gx: Array, initial: Any) -> tuple[Array, Any, Tape]:
+        """y, the last state and the tape."""
         raise NotImplementedError
 
     def _scan_backward(
@@ -139,16 +137,8 @@ class LSTM(Recurrent):
     def _input_bias(self, parameters: Parameters, end: Direction) -> Array | None:
         return lstm_bias(parameters, end)
 
-    def _scan(
-        self, run: Pass, end: Direction, gx: Array, initial: Any
-    ) -> tuple[Array, Any, Tape | None]:
+    def _scan(self, run: Pass, end: Direction, gx: Array, initial: Any) -> tuple[Array, Any, Tape]:
         weight_hh, options = _read_hidden(run, end)
-        if run.packed is not None and run.scans is not _cells:
-            if end.weight_hh not in run.packed:
-                run.packed[end.weight_hh] = run.scans.pack(weight_hh.T)
-            panels = run.packed[end.weight_hh]
-            y, h, c = run.scans.lstm_inference(gx, panels, *initial, **options)
-            return y, (h, c), None
         y, h, c, tape = run.scans.lstm_scan(gx, weight_hh, *initial, **options)
         return y, (h, c), tape
 
@@ -179,17 +169,10 @@ class GRU(Recurrent):
     def _input_bias(self, parameters: Parameters, end: Direction) -> Array | None:
         return gru_bias(parameters, end, self.reset_after)[0]
 
-    def _scan(
-        self, run: Pass, end: Direction, gx: Array, initial: Any
-    ) -> tuple[Array, Any, Tape | None]:
+    def _scan(self, run: Pass, end: Direction, gx: Array, initial: Any) -> tuple[Array, Any, Tape]:
         weight_hh, options = _read_hidden(run, end)
         _, bias_hn = gru_bias(run.parameters, end, self.reset_after)
         others = bias_hn, initial, self.reset_after
-        if run.packed is not None and run.scans is not _cells:
-            if end.weight_hh not in run.packed:
-                run.packed[end.weight_hh] = run.scans.pack_gru(weight_hh)
-            y, h = run.scans.gru_inference(gx, run.packed[end.weight_hh], *others, **options)
-            return y, h, None
         y, h, tape = run.scans.gru_scan(gx, weight_hh, *others, **options)
         return y, h, tape
 

@@ -1,10 +1,10 @@
-"""One time step of a whole net: layer by layer in NumPy, or as one compiled call."""
+"""How a bound net runs: one step layer by layer in NumPy, or anything as one compiled call."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
-from types import ModuleType
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -46,70 +46,154 @@ def plain_step(chain: Sequence[Layer], parameters: Parameters) -> Step:
     return step
 
 
+_Place = tuple[slice, slice | None, tuple[int, ...]]
+
+
 class Flat(tuple[Any, ...]):
-    """A state whose arrays lie one after the other in `flat`, as the compiled step wants them."""
+    """A state that a compiled net made: `flat` begins with its arrays, one after the other.
 
+    Each net has classes of its own, one for each size of the batch, which say where states belong.
+    """
+
+    net: ClassVar[Compiled]
+    batch: ClassVar[int | None]  # None for a single sequence without this dimension
     flat: Array
-    batch: tuple[int, ...]
-    made_by: Step
-
-    def fits(self, step: Step, batch: tuple[int, ...]) -> bool:
-        """Whether the state comes from the same step, with the same batch."""
-        return self.made_by is step and self.batch == batch
 
     def __reduce__(self) -> tuple[type, tuple[tuple[Any, ...]]]:
         return tuple, (tuple(self),)  # a copy is a plain tuple
 
 
-def compiled_step(chain: Sequence[Layer], parameters: Parameters, scans: ModuleType) -> Step:
-    """A step in one compiled call, from parameters packed here."""
-    tokens = isinstance(chain[0], Embedding)
-    rows = parameters[chain[0].names[0]] if tokens else None
-    kernel = scans.NetStep([_described(layer, parameters) for layer in chain[tokens:]])
-    pairs = [layer.states == 2 for layer in chain if layer.directions]
-    sizes = kernel.state_sizes
+class Compiled:
+    """Sequences and steps of a net as one compiled call each, from parameters packed here."""
 
-    def step(x: Array, state: State) -> tuple[Array, State]:
-        batch = x.shape if tokens else x.shape[:-1]
-        flat = state.flat if type(state) is Flat else flatten(state)
-        y, flat = kernel(x if rows is None else rows.take(x, axis=0), flat)
-        new_state = Flat(entries(flat, batch))
-        new_state.flat, new_state.batch, new_state.made_by = flat, batch, step
-        return y, new_state
+    def __init__(
+        self, chain: Sequence[Layer], parameters: Parameters, program: Any, exact: bool
+    ) -> None:
+        tokens = isinstance(chain[0], Embedding)
+        layers = [_described(layer, parameters) for layer in chain[tokens:]]
+        self._rows = parameters[chain[0].names[0]] if tokens else None
+        self._program = program(layers, exact)
+        self._pairs = [layer.states == 2 for layer in chain for _ in layer.directions]
+        self._kinds: dict[int | None, tuple[type[Flat], list[_Place]]] = {}
+        self._zeros = np.zeros(0, self._program.dtype)
 
-    def flatten(state: State) -> Array:
-        arrays = [
-            part.ravel()
-            for entry, pair in zip(state, pairs, strict=True)
-            for part in (entry if pair else [entry])
-        ]
-        return np.concatenate([np.empty(0, kernel.dtype), *arrays])
+    def __call__(self, x: Array, state: State | None, lengths: Array | None) -> tuple[Array, Flat]:
+        """x (T, B) tokens or (T, B, I), and the state of a batch."""
+        if self._rows is not None:
+            x = self._rows.take(x, axis=0)
+        batch = x.shape[1]
+        flat = self._flat(state, batch)
+        try:
+            y, out = self._program(x, flat, lengths)
+        except TypeError:  # it is not all in order
+            y, out = self._program(np.array(x, order="C"), flat, lengths)
+        return y, self._state(out, batch)
 
-    def entries(flat: Array, batch: tuple[int, ...]) -> list[Any]:
-        arrays, start = [], 0
-        for size in sizes:
-            end = start + size * (batch[0] if batch else 1)
-            part = flat[start:end]
-            arrays.append(part.reshape(*batch, size) if batch else part)
-            start = end
-        rest = iter(arrays)
-        return [(next(rest), next(rest)) if pair else next(rest) for pair in pairs]
+    def step(self, x: Array, state: State | None) -> tuple[Array, Flat]:
+        """x () token or (I,), or with a batch (B,) or (B, I), and a state without or with it."""
+        if x.ndim == (self._rows is None) + 1:
+            y, new_state = self(x[None], state, None)
+            return y[0], new_state
+        if self._rows is not None:
+            x = self._rows[x]
+        flat = self._flat(state, 1)
+        try:
+            out = self._program.step(x, flat)
+        except TypeError:
+            out = self._program.step(np.array(x, order="C"), flat)
+        return out[self._program.state_size :], self._state(out, None)
 
-    return step
+    def next_step(self) -> Callable[[Array, Flat], tuple[Array, Flat]]:
+        """`step` for features (I,) in order and a state without a batch of this net's own.
+
+        It is what a stream calls all the time, so everything that can be is looked up before.
+        """
+        program, (kind, places) = self._program, self.kind(None)
+        run, rest = program.step, slice(program.state_size, None)
+        only = places[0] if len(places) == 1 else None
+
+        def step(x: Array, state: Flat) -> tuple[Array, Flat]:
+            out = run(x, state.flat)
+            if only is None:
+                entries = [out[h] if c is None else (out[h], out[c]) for h, c, _ in places]
+            elif only[1] is None:
+                entries = [out[only[0]]]
+            else:
+                entries = [(out[only[0]], out[only[1]])]
+            new_state = kind(entries)
+            new_state.flat = out
+            return out[rest], new_state
+
+        return step
+
+    def _flat(self, state: State | None, batch: int) -> Array:
+        if isinstance(state, Flat):
+            return state.flat
+        if state is None:
+            zeros, size = self._zeros, batch * self._program.state_size
+            if len(zeros) != size:
+                self._zeros = zeros = np.zeros(size, self._program.dtype)
+            return zeros
+        arrays: list[Array] = []
+        for entry, pair in zip(state, self._pairs, strict=True):
+            arrays += entry if pair else [entry]
+        return np.concatenate([array.ravel() for array in arrays]) if arrays else self._zeros[:0]
+
+    def _state(self, out: Array, batch: int | None) -> Flat:
+        """The state that a program's result begins with, without a batch or with one."""
+        kind, places = self.kind(batch)
+        if batch is None:
+            state = kind([out[h] if c is None else (out[h], out[c]) for h, c, _ in places])
+        else:
+            state = kind(
+                [
+                    out[h].reshape(shape)
+                    if c is None
+                    else (out[h].reshape(shape), out[c].reshape(shape))
+                    for h, c, shape in places
+                ]
+            )
+        state.flat = out
+        return state
+
+    def kind(self, batch: int | None) -> tuple[type[Flat], list[_Place]]:
+        """The class of states with so many sequences, and where their entries are."""
+        found = self._kinds.get(batch)
+        if found is None:
+            kind = type("Flat", (Flat,), {"net": self, "batch": batch})
+            found = self._kinds[batch] = kind, self._find_places(batch)
+        return found
+
+    def _find_places(self, batch: int | None) -> list[_Place]:
+        """Where each entry of the state has its h and c, and their shape."""
+        places: list[_Place] = []
+        start, sizes = 0, iter(self._program.state_sizes)
+        for pair in self._pairs:
+            shape = (next(sizes),) if batch is None else (batch, next(sizes))
+            end = start + math.prod(shape)
+            h, c = slice(start, end), slice(end, 2 * end - start) if pair else None
+            if pair:
+                next(sizes)
+            places.append((h, c, shape))
+            start = h.stop if c is None else c.stop
+        return places
 
 
-def _described(layer: Layer, parameters: Parameters) -> tuple[Any, ...]:
-    """A layer as the compiled step is told of it."""
+def _described(layer: Layer, parameters: Parameters) -> list[tuple[Any, ...]]:
+    """The directions of a layer as the program is told of them."""
     if isinstance(layer, Activation):
-        return (layer.function,)
+        return [(layer.function, False)]
     if isinstance(layer, Linear):
-        return ("linear", *_linear_parameters(layer, parameters))
-    (end,) = layer.directions
-    weights = parameters[end.weight_ih], parameters[end.weight_hh]
-    if isinstance(layer, GRU):
-        biases = gru_bias(parameters, end, layer.reset_after)
-        return ("gru", *weights, *biases, layer.reset_after)
-    return ("lstm", *weights, lstm_bias(parameters, end))
+        return [("linear", False, *_linear_parameters(layer, parameters))]
+    ends: list[tuple[Any, ...]] = []
+    for end in layer.directions:
+        weights = end.reverse, parameters[end.weight_ih], parameters[end.weight_hh]
+        if isinstance(layer, GRU):
+            biases = gru_bias(parameters, end, layer.reset_after)
+            ends.append(("gru", *weights, *biases, layer.reset_after))
+        else:
+            ends.append(("lstm", *weights, lstm_bias(parameters, end)))
+    return ends
 
 
 def _linear_parameters(layer: Layer, parameters: Parameters) -> tuple[Array, Array | None]:

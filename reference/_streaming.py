@@ -12,7 +12,7 @@ from l0gate._errors import L0GateError, check
 from l0gate.reference import _cells, _chain
 from l0gate.reference._cells import Array
 from l0gate.reference._layers import Embedding, Parameters, Pass, State
-from l0gate.reference._steps import Flat, Step, compiled_step, plain_step
+from l0gate.reference._steps import Compiled, Flat, Step, plain_step
 
 if TYPE_CHECKING:
     from l0gate.reference._net import Net
@@ -43,6 +43,7 @@ class StreamingNet:
         input_kept: tuple[Any, int] | None = None,
         kept: Sequence[tuple[Any, int]] | None = None,
         engine: str = "auto",
+        exact: bool = False,
     ) -> None:
         if engine != "auto":  # which looks for numba only when it runs
             _chain.find_scans(engine)
@@ -50,11 +51,15 @@ class StreamingNet:
         self._dtype, self._axes = _chain.check_parameters(self._chain, parameters)
         self.net = net
         self.parameters = {name: parameters[name] for name in net.parameter_names}
-        self.engine = engine
+        self.engine, self.exact = engine, exact
         self._tokens = isinstance(self._chain[0], Embedding)
         self._input_size = _chain.input_size(self._chain, self.parameters)
         self.input_kept = self._check_input_kept(input_kept)
         self.kept = self._check_kept(kept)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        given = self.net, self.parameters, self.input_kept, self.kept, self.engine, self.exact
+        return type(self), given, {"saved": self.saved}  # what is packed is packed anew
 
     @property
     def layers(self) -> list[dict[str, Any]]:
@@ -66,9 +71,18 @@ class StreamingNet:
 
     def __call__(self, x: Any, state: Any = None, lengths: Any = None) -> tuple[Array, State]:
         """Run a sequence: as `Net.apply`, with what `Net.bind` says of dense inputs and states."""
-        x = self._reduce_input(np.asarray(x))
-        state = self._reduce_state(state)
-        return self.net._apply(self._pass, x, state, lengths)
+        x = np.asarray(x)
+        usual = x.shape[2:] == self._plain and x.dtype == self._dtype and lengths is None
+        usual = usual and not self.net.batch_first
+        if usual and (state is None or self._goes_on(state, x.shape[1])):  # and the fastest
+            return self._compiled(x, state, None)  # type: ignore[misc]
+        x = self._reduce_input(x)
+        if self._compiled is None:
+            return self.net._apply(self._pass, x, self._reduce_state(state), lengths)
+        x = self.net._check_sequence(x, self._input_size, self._dtype)
+        state = self._check_state(state, x.shape[1:2])
+        y, new_state = self._compiled(x, state, _chain.check_lengths(lengths, *x.shape[:2]))
+        return self.net._swap(y), new_state
 
     def step(self, x_t: Any, state: Any = None) -> tuple[Array, State]:
         """Run one time step.
@@ -76,8 +90,14 @@ class StreamingNet:
         x_t is a token or (I,) features, giving y_t (O,) and state entries (H,); or a batch, (B,)
         tokens or (B, I) features, giving (B, O) and (B, H). Returns y_t and the new state. A state
         is never changed afterwards, so earlier ones can be kept and continued from. The first
-        step packs the parameters; with numba it may have to compile, once per installation.
+        call packs the parameters; with numba it may have to compile, once per installation.
         """
+        shape, kind, next_step = self._stream
+        if type(state) is kind and type(x_t) is np.ndarray and x_t.shape == shape:
+            try:
+                return next_step(x_t, state)  # type: ignore[no-any-return]
+            except TypeError:  # x is of another dtype, or not in order
+                pass
         x = np.asarray(x_t)
         features = 0 if self._tokens else 1
         if x.ndim not in (features, features + 1):
@@ -86,28 +106,59 @@ class StreamingNet:
         batch = x.shape[: x.ndim - features]
         x = self._reduce_input(x)
         x = _chain.check_input(x, self._tokens, self._input_size, self._dtype)
-        if not (type(state) is Flat and state.fits(self._step, batch)):
-            state = self._reduce_state(state)
-            state = _chain.check_state(state, self._chain, self._axes, batch, self._dtype)
-        return self._step(x, state)
+        return self._step(x, self._check_state(state, batch))
+
+    @cached_property
+    def _compiled(self) -> Compiled | None:
+        """The net as a compiled program, with its parameters packed."""
+        scans = _chain.find_scans(self.engine)
+        # A program for a net without a matrix would have nothing to do.
+        if scans is _cells or not any(layer.names for layer in self._chain[self._tokens :]):
+            return None
+        return Compiled(self._chain, self.parameters, scans.Program, self.exact)
+
+    @cached_property
+    def _plain(self) -> tuple[int | None] | None:
+        """The shape of features, where compiled code takes them as they are given."""
+        changed = self._tokens or self.input_kept is not None
+        return None if changed or self._compiled is None else (self._input_size,)
+
+    def _goes_on(self, state: Any, batch: int | None) -> bool:
+        """Whether a state comes from this net as it is compiled, with the same batch."""
+        own = isinstance(state, Flat) and state.net is self._compiled
+        return own and state.batch == batch
+
+    @cached_property
+    def _stream(self) -> tuple[Any, Any, Any]:
+        """What `step` does all the time: `Compiled.next_step`, and when it can be called."""
+        if self._plain is None or self._compiled is None:
+            return None, None, None
+        return self._plain, self._compiled.kind(None)[0], self._compiled.next_step()
 
     @cached_property
     def _step(self) -> Step:
-        """The step of all layers, which packs their parameters."""
+        """The step of all layers."""
         check(
             all(len(layer.directions) < 2 for layer in self._chain),
             "`step` needs layers of one direction; a reverse layer reads the future",
         )
-        scans = _chain.find_scans(self.engine)
-        # A compiled step of a net without a matrix would have nothing to do.
-        if scans is _cells or not any(layer.names for layer in self._chain[self._tokens :]):
-            return plain_step(self._chain, self.parameters)
-        return compiled_step(self._chain, self.parameters, scans)
+        if self._compiled is not None:
+            return self._compiled.step
+        return plain_step(self._chain, self.parameters)
 
     @cached_property
     def _pass(self) -> Pass:
-        """For sequences; it keeps what their scans have packed."""
-        return self.net._pass(self.parameters, self.engine, packed={})
+        """For sequences in plain NumPy."""
+        return self.net._pass(self.parameters, self.engine, keep=False)
+
+    def _check_state(self, state: Any, batch: tuple[int, ...]) -> Any:
+        """A state as the engine takes it; compiled, None stands for zeros there too."""
+        if self._compiled is not None and (
+            state is None or self._goes_on(state, batch[0] if batch else None)
+        ):
+            return state
+        state = self._reduce_state(state)
+        return _chain.check_state(state, self._chain, self._axes, batch, self._dtype)
 
     def _check_input_kept(self, given: Any) -> tuple[Array, int] | None:
         if given is None:

@@ -67,8 +67,10 @@ def _quick_first(items: list[pytest.Item]) -> None:
     items.sort(key=lambda i: (files[i.path], str(i.path), seconds.get(i.nodeid, 0.0)))
 
 
-if _PROFILE == "mutation":
+if os.environ.get("L0GATE_TESTS_LOAD_AHEAD"):
     _load_ahead()
+
+if _PROFILE == "mutation":
 
     def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         """What is noticed at all is noticed soon."""

@@ -25,6 +25,7 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -42,8 +43,12 @@ DESELECTED = [
     "tests/test_plugins.py::test_a_real_entry_point_is_found",
     "tests/test_plugins.py::test_a_framework_that_asks_for_a_backend_while_it_loads",
 ]
-REFERENCE = "reference_cells reference_objective reference_streaming reference_net reference_torch"
-REFERENCE += " property_gradients jit"
+REFERENCE = {
+    "plain": "reference_cells reference_objective reference_streaming reference_net reference_torch"
+    " property_gradients",
+    "kernels": "program jit reference_streaming",
+}
+KERNELS = tuple(f"{name}.py" for name in ("_compiling", "_jit", "_lanes", "_program", "_threads"))
 
 
 def main() -> int:
@@ -87,6 +92,7 @@ def environment(lab: Path) -> dict[str, str]:
         "OMP_NUM_THREADS": "1",
         "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",  # loading plugins takes longer than most tests
         "PYTHONPATH": str(lab),
+        "L0GATE_TESTS_LOAD_AHEAD": "" if "reference" in lab.parts else "1",
         "PYTHONDONTWRITEBYTECODE": "",  # what is imported anew for every mutant is compiled once
     }
 
@@ -142,32 +148,33 @@ def mutmut_results(lab: Path) -> Iterator[tuple[str, str, str]]:
 
 
 def cosmic(lab: Path) -> None:
-    """Draw the sample once, then run what has no result, kernels last: they compile anew."""
+    """Draw the sample once, then run what has no result: kernels, which compile anew for every
+    mutant, beside the rest."""
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(_cosmic, [lab / name for name in REFERENCE]))
+
+
+def _cosmic(lab: Path) -> None:
+    kernels = lab.name == "kernels"
     if not lab.exists():
         lay_out(lab)
-    tests = " ".join(
-        command("pytest", "-x", "-q", "-p", "no:unraisableexception", *files(REFERENCE))
-    )
-    config = lab / "cosmic-ray.toml"
+    tests = command("pytest", "-x", "-q", "-p", "no:unraisableexception", "-p", "no:cacheprovider")
+    tests += files(REFERENCE[lab.name])
+    config, file = lab / "cosmic-ray.toml", lab / "session.sqlite"
     config.write_text(
-        '[cosmic-ray]\nmodule-path = "l0gate/reference"\ntimeout = 300.0\nexcluded-modules = []\n'
-        f'test-command = "{tests}"\n[cosmic-ray.distributor]\nname = "local"\n'
+        '[cosmic-ray]\nmodule-path = "l0gate/reference"\ntimeout = 600.0\nexcluded-modules = []\n'
+        f'test-command = "{" ".join(tests)}"\n[cosmic-ray.distributor]\nname = "local"\n'
     )
-    for session in ("plain", "kernels"):
-        file = lab / f"{session}.sqlite"
-        if not file.exists():
-            subprocess.run(
-                command("cosmic-ray", "init", config.name, file.name), cwd=lab, check=True
-            )
-            _sample(file, kernels=session == "kernels")
-        # The tests must pass without a mutant; this also compiles the kernels.
-        subprocess.run(tests.split(), cwd=lab, env=environment(lab), check=True)
-        subprocess.run(
-            command("cosmic-ray", "exec", config.name, file.name),
-            cwd=lab,
-            env=environment(lab),
-            check=True,
-        )
+    settings = environment(lab)
+    if kernels:  # they are run little, so that compiling them well would take longer
+        settings["NUMBA_OPT"] = "0"
+    if not file.exists():
+        subprocess.run(command("cosmic-ray", "init", config.name, file.name), cwd=lab, check=True)
+        _sample(file, kernels)
+    # The tests must pass without a mutant; this also compiles what is not mutated.
+    subprocess.run(tests, cwd=lab, env=settings, check=True)
+    run = command("cosmic-ray", "exec", config.name, file.name)
+    subprocess.run(run, cwd=lab, env=settings, check=True)
 
 
 def _sample(file: Path, kernels: bool) -> None:
@@ -179,7 +186,7 @@ def _sample(file: Path, kernels: bool) -> None:
         visible = [r for r in rows if not any(a <= r[4:] < b for a, b in hidden[r[1]])]
         # Job ids and their order are new in every session.
         drawn = random.Random(SEED).sample(sorted(visible, key=lambda row: row[1:]), SAMPLE)
-        left = {row[0] for row in drawn if row[1].endswith("_jit.py") == kernels}
+        left = {row[0] for row in drawn if row[1].endswith(KERNELS) == kernels}
         for table in ("mutation_specs", "work_items"):
             for row in rows:
                 if row[0] not in left:
@@ -203,7 +210,7 @@ def cosmic_results(lab: Path) -> Iterator[tuple[str, str, str]]:
         "select module_path, operator_name, occurrence, start_pos_row, test_outcome"
         " from mutation_specs left join work_results using (job_id)"
     )
-    for file in sorted(lab.glob("*.sqlite")):
+    for file in sorted(lab.glob("*/session.sqlite")):
         with sqlite3.connect(file) as session:
             for module, operator, occurrence, row, outcome in session.execute(query):
                 result = UNSEEN if outcome is None else str(outcome).rpartition(".")[2].lower()

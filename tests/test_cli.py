@@ -272,6 +272,26 @@ def test_backends_list_survives_a_broken_backend(capsys):
         registry.unregister("a-plugin")
 
 
+def test_backends_list_tells_what_a_descriptor_gets_wrong(capsys):
+    from l0gate._plugins import hookimpl, registry
+    from l0gate.backends._numpy import NumpyBackend
+
+    class Plugin:
+        @hookimpl
+        def l0gate_backends(self):
+            return [{"name": "nunpy", "module": "numpy", "factory": NumpyBackend}]
+
+    registry.register(Plugin(), "a-plugin")
+    try:
+        assert run(["backends", "list"]) == 0
+        printed = capsys.readouterr()
+        assert "l0gate plugin a-plugin: backend 'nunpy' calls itself 'numpy'" in printed.out
+        assert not printed.err
+    finally:
+        registry.unregister("a-plugin")
+        registry.problems.clear()
+
+
 def test_importing_the_library_does_not_import_the_command_line():
     code = "import sys, l0gate; print({'l0gate.cli', 'typer', 'rich'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from l0gate import L0GateError
-from l0gate.reference import _cells, _jit
+from l0gate.reference import _cells, _compiling, _jit, _threads
 
 DTYPES = [np.float32, np.float64]
 RESET = [True, False]
@@ -182,23 +182,6 @@ def test_any_shape_equals_the_numpy_scans(shape, seed, dtype):
         assert_close(found, gru(_cells, arrays, options, reset_after), dtype)
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
-def test_inference_equals_the_scan(dtype):
-    arrays, options = make(CASES["reverse lengths"], 4, dtype)
-    gx, weight_hh, h0, c0 = (arrays[name] for name in ("gx", "weight_hh", "h0", "c0"))
-    found = _jit.lstm_inference(gx, _jit.pack(weight_hh.T), h0, c0, **options)
-    for a, b in zip(found, _jit.lstm_scan(gx, weight_hh, h0, c0, **options)[:3], strict=True):
-        np.testing.assert_array_equal(a, b)
-    arrays, options = make(CASES["reverse lengths"], 3, dtype)
-    gx, weight_hh, h0, bias = (arrays[name] for name in ("gx", "weight_hh", "h0", "bias_hn"))
-    for reset_after in RESET:
-        packed = _jit.pack_gru(weight_hh)
-        found = _jit.gru_inference(gx, packed, bias, h0, reset_after, **options)
-        expected = _jit.gru_scan(gx, weight_hh, bias, h0, reset_after, **options)[:2]
-        for a, b in zip(found, expected, strict=True):
-            np.testing.assert_array_equal(a, b)
-
-
 # Every scan, forward and backward, as a function of arrays and options.
 RUNS = {
     "lstm": (4, lambda arrays, options: lstm(_jit, arrays, options)),
@@ -234,9 +217,9 @@ class TestEveryScan:
 
     def test_threads_change_nothing(self, blocks, run, monkeypatch):
         arrays, options = make(CASES["wide"], blocks, np.float32)
-        monkeypatch.setattr(_jit, "_threads", 1)
+        monkeypatch.setattr(_threads, "_threads", 1)
         expected = run(arrays, options)
-        monkeypatch.setattr(_jit, "_LEAST_WORK", 0)
+        monkeypatch.setattr(_threads, "LEAST_WORK", 0)
         for threads in (2, 5, 40):
             _jit.set_num_threads(threads)
             assert_close(run(arrays, options), expected, np.float32)
@@ -271,125 +254,6 @@ class TestEveryScan:
         y, *_, last = run(arrays, options)
         assert np.isfinite(y).all()
         assert np.isfinite(last).all()
-
-
-def chain(dtype, seed=0):
-    """Layers for `NetStep`, and the same chain run over whole sequences by the NumPy scans."""
-    rng = np.random.default_rng(seed)
-
-    def random(*shape):
-        return rng.uniform(-0.5, 0.5, shape).astype(dtype)
-
-    def recurrent(blocks, inputs, hidden):
-        shapes = (inputs,), (hidden,), ()
-        return [random(blocks * hidden, *shape) for shape in shapes]
-
-    layers = [
-        ("lstm", *recurrent(4, 5, 9)),
-        ("tanh",),
-        ("gru", *recurrent(3, 9, 40), random(40), True),
-        ("sigmoid",),
-        ("gru", *recurrent(3, 40, 3), None, False),
-        ("linear", random(6, 3), random(6)),
-        ("relu",),
-        ("sigmoid",),
-        ("linear", random(2, 6), None),
-    ]
-
-    functions = {
-        "tanh": np.tanh,
-        "sigmoid": _cells.sigmoid,
-        "relu": lambda x: np.maximum(x, 0),
-    }
-
-    def run(x, states):
-        for kind, *arrays in layers:
-            if kind == "lstm":
-                gx = x @ arrays[0].T + arrays[2]
-                x = _cells.lstm_scan(gx, arrays[1], next(states), next(states))[0]
-            elif kind == "gru":
-                bias_hn = np.zeros(len(arrays[1]) // 3, dtype) if arrays[3] is None else arrays[3]
-                gx = x @ arrays[0].T + arrays[2]
-                x = _cells.gru_scan(gx, arrays[1], bias_hn, next(states), arrays[4])[0]
-            elif kind == "linear":
-                x = x @ arrays[0].T + (0 if arrays[1] is None else arrays[1])
-            else:
-                x = functions[kind](x)
-        return x
-
-    return layers, run
-
-
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("batch", [0, 1, 2, 13])
-def test_steps_of_a_net_equal_the_whole(batch, dtype):
-    layers, run = chain(dtype)
-    step = _jit.NetStep(layers)
-    assert step.state_sizes == (9, 9, 40, 3)
-    rng = np.random.default_rng(1)
-    x = rng.standard_normal((4, batch, 5)).astype(dtype)
-    initial = [rng.standard_normal((batch, size)).astype(dtype) for size in step.state_sizes]
-    expected = run(x, iter(initial))
-    state = np.concatenate([array.ravel() for array in initial])
-    for x_t, expected_t in zip(x, expected, strict=True):
-        x_t.flags.writeable = state.flags.writeable = False
-        kept = state.copy()
-        y, after = step(x_t, state)
-        assert_close([y], [expected_t], dtype)
-        np.testing.assert_array_equal(state, kept)
-        state = after.copy()
-        after[:] = np.nan  # so that nothing can lean on it
-
-
-def test_one_sequence_needs_no_batch():
-    layers, _ = chain(np.float32)
-    step = _jit.NetStep(layers)
-    x, state = np.ones(10, np.float32)[::2], np.ones(step.state_size, np.float32)
-    y, after = step(x, state)
-    y_batch, after_batch = step(x[None], state)
-    assert (y.shape, y_batch.shape) == ((2,), (1, 2))
-    np.testing.assert_array_equal(y, y_batch[0])
-    np.testing.assert_array_equal(after, after_batch)
-
-
-def test_a_step_keeps_a_nan_in_its_sequence():
-    layers, _ = chain(np.float32)
-    step = _jit.NetStep(layers)
-    x, state = np.ones((2, 5), np.float32), np.ones(2 * step.state_size, np.float32)
-    x[0, 0] = np.nan
-    y, _ = step(x, state)
-    assert np.isnan(y[0]).all()
-    assert np.isfinite(y[1]).all()
-
-
-@pytest.mark.parametrize(
-    ("x", "state"),
-    [
-        (np.zeros(6, np.float32), np.zeros(61, np.float32)),
-        (np.zeros(5, np.float32), np.zeros(60, np.float32)),
-        (np.zeros((2, 5), np.float32), np.zeros(61, np.float32)),
-        (np.zeros(5), np.zeros(61, np.float32)),
-        (np.zeros(5, np.float32), np.zeros(61)),
-        (np.zeros(5, np.float32), np.zeros(122, np.float32)[::2]),
-    ],
-)
-def test_a_step_refuses_what_does_not_fit(x, state):
-    step = _jit.NetStep(chain(np.float32)[0])
-    with pytest.raises(L0GateError, match=r"`x` has shape .* expected x \(5,\) or \(B, 5\)"):
-        step(x, state)
-
-
-@pytest.mark.parametrize(
-    ("layers", "message"),
-    [
-        ([("tanh",)], "`layers` have no weights"),
-        ([("linear", np.zeros((2, 3)), None)] * 2, r"`linear weight` has shape .* \(2, 2\)"),
-        ([("linear", np.zeros((2, 3), np.int64), None)], "`linear weight` has dtype int64"),
-    ],
-)
-def test_layers_that_do_not_fit_are_refused(layers, message):
-    with pytest.raises(L0GateError, match=message):
-        _jit.NetStep(layers)
 
 
 def error_in_units(function, exact, x):
@@ -435,16 +299,6 @@ def test_arrays_that_do_not_fit_are_refused(change, message):
         _jit.lstm_scan(**arrays | change)
 
 
-def test_weights_packed_for_another_size_are_refused():
-    gx, state = np.zeros((2, 3, 8), np.float32), np.zeros((3, 2), np.float32)
-    panels = _jit.pack(np.zeros((3, 12), np.float32))
-    with pytest.raises(L0GateError, match="`panels` has shape"):
-        _jit.lstm_inference(gx, panels, state, state)
-    rz, bias = _jit.pack(np.zeros((2, 4), np.float32)), np.zeros(2, np.float32)
-    with pytest.raises(L0GateError, match="`panels_n` has shape"):
-        _jit.gru_inference(gx[..., :6], (rz, panels), bias, state)
-
-
 def test_the_number_of_threads_is_checked():
     with pytest.raises(L0GateError, match="`threads` is 0"):
         _jit.set_num_threads(0)
@@ -453,8 +307,8 @@ def test_the_number_of_threads_is_checked():
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="processes do not fork here")
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_a_forked_process_makes_its_own_threads(monkeypatch):
-    monkeypatch.setattr(_jit, "_LEAST_WORK", 0)
-    monkeypatch.setattr(_jit, "_threads", 2)
+    monkeypatch.setattr(_threads, "LEAST_WORK", 0)
+    monkeypatch.setattr(_threads, "_threads", 2)
     arrays, options = make(CASES["wide"], 4, np.float32)
     expected = lstm(_jit, arrays, options)
     child = os.fork()
@@ -472,7 +326,7 @@ def test_a_forked_process_makes_its_own_threads(monkeypatch):
 def test_compiles_where_nothing_can_be_cached():
     scope: dict[str, Any] = {}
     exec("def double(x):\n    return 2 * x", scope)  # without a file there is no cache
-    assert _jit._compiled(scope["double"])(21) == 42
+    assert _compiling.compiled(scope["double"])(21) == 42
 
 
 def triple(x):
@@ -484,4 +338,13 @@ def test_a_full_disk_is_no_error(monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(numba.core.caching.IndexDataCacheFile, "save", full)
-    assert _jit._compiled(triple)(14) == 42
+    assert _compiling.compiled(triple)(14) == 42
+
+
+def test_a_kernel_is_compiled_anew_when_any_kernel_file_changes(monkeypatch):
+    kernel = _compiling.compiled(triple)
+    codegen = kernel.targetctx.codegen()
+    key = kernel._cache._index_key((numba.int64,), codegen)
+    assert kernel._cache._index_key((numba.int64,), codegen) == key
+    monkeypatch.setattr(_compiling, "_sources", lambda: "changed")
+    assert kernel._cache._index_key((numba.int64,), codegen) != key

@@ -42,7 +42,8 @@ def plugin(*descriptors: Any, hook: str = "l0gate_backends") -> types.ModuleType
 
 
 def descriptor(name: str = "box", **changes: Any) -> dict[str, Any]:
-    return {"name": name, "module": __name__, "factory": BoxBackend, **changes}
+    factory = type("NamedBackend", (BoxBackend,), {"name": name})
+    return {"name": name, "module": __name__, "factory": factory, **changes}
 
 
 @pytest.fixture(autouse=True)
@@ -108,7 +109,7 @@ def test_a_broken_plugin_is_named_and_hurts_no_other(
     assert any(message in problem for problem in registry.problems)
     assert all("bad-dist" in problem for problem in registry.problems)
     registry.register(plugin(descriptor("fine")), "fine-dist")
-    assert registry.by_name("fine").name == "box"
+    assert registry.by_name("fine").name == "fine"
     assert registry.by_name("numpy").name == "numpy"
 
 
@@ -242,6 +243,33 @@ def test_the_environment_limits_which_plugins_load(
     assert Registry().names() == ["numpy", "torch"]
 
 
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"factory": BoxBackend, "name": "bocks"},
+            "backend 'bocks' calls itself 'box'; the `name` of the class",
+        ),
+        (
+            {"module": "bocks"},
+            "backend 'box' was made without importing 'bocks', the `module` of its descriptor",
+        ),
+    ],
+)
+def test_a_backend_that_differs_from_its_descriptor(
+    registry: Registry, changes: dict[str, Any], message: str
+) -> None:
+    given = descriptor(**changes)
+    registry.register(plugin(given), "odd-dist")
+    assert registry.problems == []
+    with pytest.warns(UserWarning, match=f"l0gate plugin odd-dist: {message}"):
+        registry.by_name(given["name"])
+    assert len(registry.problems) == 1
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # said once
+        registry.by_name(given["name"])
+
+
 def test_entry_points_are_read_only_on_a_miss(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(group: str) -> Any:
         raise AssertionError("entry points were read")
@@ -293,7 +321,7 @@ def test_threads_register_and_look_up_at_once(
             start.wait()
             for part in range(3):
                 registry.register(plugin(descriptor(f"box{i}.{part}")), f"dist{i}.{part}")
-                assert registry.by_name(f"box{i}.{part}").name == "box"
+                assert registry.by_name(f"box{i}.{part}").name == f"box{i}.{part}"
                 assert isinstance(registry.by_object(Box()), BoxBackend)
                 assert registry.by_object(np.zeros(1)) is registry.by_name("numpy")
             done.wait()

@@ -371,7 +371,11 @@ BAD = [
     (lambda: Pruner(LAYOUT, 0.1), "`budget` is 0.1; it must be a Budget"),
     (lambda: Pruner(LAYOUT, Budget(parameters=0.1), 1.0), "not both"),
     (lambda: Pruner(LAYOUT, strength=-1), "`strength` is -1"),
-    (lambda: Pruner(LAYOUT).cost, "call `init` first"),
+    (lambda: Pruner(LAYOUT).cost, "a state that was saved, `bind(parameters)`"),
+    (
+        lambda: Pruner(LAYOUT).kept(fresh()[2]),
+        "the pruner has met no parameters yet; call `init(parameters)`, or",
+    ),
     (lambda: Pruner(LAYOUT, gates=5), "`gates` is 5"),
     (lambda: Pruner(LAYOUT, freeze="h0"), "`freeze` is ['h0']"),
     (lambda: Pruner(LAYOUT).init({}), "names the parameter 'embedding.weight', which the model"),

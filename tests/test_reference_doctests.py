@@ -19,6 +19,8 @@ MODULES = (
     "_losses",
     "_net",
     "_objective",
+    "_program",
+    "_jit",
     "_recurrent",
     "_streaming",
 )

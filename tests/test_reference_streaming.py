@@ -273,3 +273,20 @@ def test_a_reverse_layer_cannot_step() -> None:
     assert bound(np.ones((4, 1, 2)))[0].shape == (4, 1, 6)
     with pytest.raises(L0GateError, match="a reverse layer reads the future"):
         bound.step(np.ones(2))
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda net: pickle.loads(pickle.dumps(net))])
+def test_a_bound_net_can_be_copied_after_use(engine: str, copied: Any) -> None:
+    net = Net([{"type": "lstm", "name": "rnn"}])
+    parameters = net.init(np.random.default_rng(0), input_size=2, sizes={"rnn": 3})
+    bound = net.bind(parameters, input_kept=([0, 2], 4), engine=engine)
+    bound.saved = "what it was loaded from"
+    x = np.random.default_rng(1).standard_normal((2, 1, 4)).astype(np.float32)
+    expected = bound(x)
+    _, state = bound.step(x[0, 0])
+    other = copied(bound)
+    parameters["rnn.weight_hh_l0"][:] = np.nan
+    assert_close(other(x), expected, np.float32)
+    assert_close(other.step(x[1, 0], state)[0], expected[0][1, 0], np.float32)
+    assert (other.engine, other.saved) == (engine, bound.saved)

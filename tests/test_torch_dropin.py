@@ -19,11 +19,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
-from torch_models import Language, assert_close, set_gates, tokens
+from torch_models import Language, assert_close, autocast, set_gates, tokens
 
 import l0gate
 from l0gate import Budget, HardConcrete, L0GateError, Layout
+from l0gate._fold import fold
 from l0gate.backends import _torch_gated
+from l0gate.backends._torch_linear import GatedWeight, gate_inputs
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:the gates stalled:UserWarning"),
@@ -331,7 +333,7 @@ def test_mixed_precision_with_a_scaler() -> None:
     scaler = torch.amp.GradScaler("cpu", init_scale=2.0**20)
     first, before = None, gated.log_alpha["h0"].detach().clone()
     for k in range(30):
-        with torch.autocast("cpu", dtype=torch.bfloat16):
+        with autocast():
             y = gated(tokens())[0]
             task = y.float().square().mean()
             penalty = gated.penalty(k / 30)
@@ -664,7 +666,7 @@ def test_the_teacher_goes_where_the_model_goes() -> None:
     assert half(x)[0].dtype == torch.bfloat16
     # Eight bits of mantissa, in the outputs of both.
     torch.testing.assert_close(half.distill(x), expected, rtol=0.1, atol=0)
-    with torch.autocast("cpu", dtype=torch.bfloat16):
+    with autocast():
         loss = gated.distill(x)
     assert loss.dtype == torch.float32
     torch.testing.assert_close(loss, expected, rtol=0.1, atol=0)
@@ -788,3 +790,49 @@ def test_what_cannot_be_distilled() -> None:
         L0GateError, match="compares floating point outputs; the model returns none"
     ):
         gated.distill(x, x)
+
+
+def test_a_linear_reader_is_gated_at_its_input() -> None:
+    """The same as a product of weight and gates, whoever reads the weight."""
+    linear, x = nn.Linear(4, 3).double(), torch.randn(2, 4, dtype=torch.float64)
+    gates = torch.rand(4, dtype=torch.float64, requires_grad=True)
+
+    def gradients(weight: torch.Tensor, read: Any) -> Any:
+        y = read(weight)
+        return y, *torch.autograd.grad(y.square().sum(), (linear.weight, gates))
+
+    for read in (
+        lambda weight: torch.func.functional_call(linear, {"weight": weight}, (x,)),
+        lambda weight: nn.functional.linear(x, weight),
+        lambda weight: nn.functional.linear(input=x, weight=weight),
+        lambda weight: nn.functional.linear(weight, torch.ones(1, 4, dtype=torch.float64)),
+        lambda weight: x @ weight.T + weight.sum() + torch.stack([weight[0], weight[1]]).sum(),
+        lambda weight: torch.cat([weight, weight]).detach() + weight.new_ones(6, 4) * weight.mean(),
+    ):
+        expected = gradients(linear.weight * gates, read)
+        assert_close(gradients(GatedWeight(linear.weight, gates), read), expected)
+    weight = GatedWeight(linear.weight, gates)
+    assert (weight.shape, weight.dtype, weight.requires_grad) == ((3, 4), torch.float64, True)
+
+
+def test_only_stock_linear_layers_are_gated_at_their_input() -> None:
+    class Own(nn.Linear):
+        pass
+
+    model = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 4), Own(4, 2), nn.Linear(2, 2))
+    layout = Layout(
+        {
+            "0.weight": "a <- _",
+            "1.weight": "b <- a",
+            "2.weight": "c <- b",
+            "3.weight": "_ <- c",
+        }
+    )
+    backend = l0gate.get_backend("torch")
+    tensors = {name: model.get_parameter(name) for name in layout.patterns}
+    gates = {"a": torch.rand(4), "b": torch.rand(4), "c": torch.rand(2)}
+    found = gate_inputs(model, layout, tensors, gates, backend)
+    assert sorted(found) == ["1.weight", "3.weight"]
+    folded = fold(layout, tensors, gates, backend)
+    for name, weight in found.items():
+        torch.testing.assert_close(weight + 0, folded[name])

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import copy
+import gc
 import io
 import pickle
 import warnings
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,7 @@ from torch_models import (
     Chained,
     Language,
     assert_close,
+    autocast,
     inputs_of,
     prunable,
     set_gates,
@@ -373,7 +376,7 @@ def test_the_penalty_is_float32_under_autocast() -> None:
     gated = gated_language(Budget(parameters=0.5))
     gated.penalty(0.4)
     expected = gated.penalty(0.4)
-    with torch.autocast("cpu", dtype=torch.bfloat16):
+    with autocast():
         assert gated(tokens())[0].dtype == torch.bfloat16
         assert torch.equal(gated.penalty(0.4), expected)
     assert expected.dtype == torch.float32
@@ -638,3 +641,24 @@ def test_what_cannot_be_gated() -> None:
     model.rnn = Mine(6, 8, 2)
     set_gates(gated := l0gate.gate(model, example_inputs=x, strength=1e-3))
     assert type(gated.shrink().rnn) is Mine
+
+
+@pytest.mark.parametrize("equal", [False, True])
+def test_a_small_model_goes_with_its_last_reference(equal: bool) -> None:
+    gated = l0gate.gate(
+        nn.LSTM(3, 6, num_layers=2),
+        example_inputs=torch.zeros(4, 2, 3),
+        strength=0.1,
+        freeze=["h1"],
+    )
+    set_gates(gated)
+    gc.collect()
+    gc.disable()  # nothing may wait for the collector, which knows nothing of a tensor's size
+    try:
+        small = gated.shrink(equal=equal)
+        weights = [weakref.ref(weight) for weight in small.parameters()]
+        del small
+        assert weights
+        assert not any(weight() is not None for weight in weights)
+    finally:
+        gc.enable()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,15 @@ from l0gate._chain import Chain
 
 torch.set_num_threads(1)  # the models are tiny, and test processes share the cores
 FLOAT64 = {"rtol": 1e-10, "atol": 1e-12}
+
+
+@contextlib.contextmanager
+def autocast() -> Iterator[None]:
+    """bfloat16 autocast. On some processors oneDNN's LSTM cannot run so, gated or not; there torch
+    is left to its own kernels."""
+    able = torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    with torch.backends.mkldnn.flags(enabled=able), torch.autocast("cpu", dtype=torch.bfloat16):
+        yield
 
 
 class Chained(nn.Module):

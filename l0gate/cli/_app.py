@@ -240,13 +240,20 @@ def list_backends(
 @backends.command("check")
 def check_backend(
     name: Annotated[str, typer.Argument(help="As in `l0gate backends list`.")],
+    only: Annotated[
+        list[str] | None,
+        typer.Option(metavar="CHECK", help="Run this check; give it more than once for several."),
+    ] = None,
+    traceback: Annotated[
+        bool, typer.Option("--traceback", help="Show where a check failed, not only why.")
+    ] = False,
 ) -> None:
     """Run the conformance kit on a backend: what it keeps of its promises, and what it does not."""
     # Only here: the kit is not needed to train.
     from l0gate.testing import run_checks
     from l0gate.testing.__main__ import summary
 
-    outcomes = run_checks(l0gate.get_backend(name))
+    outcomes = run_checks(l0gate.get_backend(name), only or ())
     table = Table("check", "result", "what broke which promise")
     for outcome in outcomes:
         reason = f"{outcome.promise}\n{outcome.reason}" if outcome.result == "failed" else ""
@@ -254,6 +261,8 @@ def check_backend(
         table.add_row(outcome.name, Text(outcome.result, style=style), Text(reason))
     console = Console()
     console.print(table)
+    for outcome in outcomes if traceback else ():
+        print(outcome.traceback(), end="")
     console.print(summary(outcomes), highlight=False)
     if any(outcome.result == "failed" for outcome in outcomes):
         raise typer.Exit(1)
@@ -312,27 +321,27 @@ def _backends() -> tuple[list[dict[str, Any]], list[str]]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # they are listed below
         names = registry.names()
-    rows = []
-    for name in names:
-        entry = registry.entries[name]
-        installed = importlib.util.find_spec(entry.module) is not None
-        capabilities: list[str] = []
-        problem = None if installed else f"{entry.module} is not installed"
-        if installed:
-            try:
-                capabilities = sorted(registry.by_name(name).capabilities)
-            except L0GateError as error:
-                problem = str(error)
-        rows.append(
-            {
-                "name": name,
-                "framework": entry.module,
-                "installed": installed,
-                "distribution": entry.distribution,
-                "capabilities": capabilities,
-                "problem": problem,
-            }
-        )
+        rows = []
+        for name in names:
+            entry = registry.entries[name]
+            installed = importlib.util.find_spec(entry.module) is not None
+            capabilities: list[str] = []
+            problem = None if installed else f"{entry.module} is not installed"
+            if installed:
+                try:
+                    capabilities = sorted(registry.by_name(name).capabilities)
+                except L0GateError as error:
+                    problem = str(error)
+            rows.append(
+                {
+                    "name": name,
+                    "framework": entry.module,
+                    "installed": installed,
+                    "distribution": entry.distribution,
+                    "capabilities": capabilities,
+                    "problem": problem,
+                }
+            )
     return rows, registry.problems
 
 

@@ -9,15 +9,16 @@ backend's own tests:
     def test_backend(check):
         l0gate.testing.run_check(check, l0gate.get_backend("jax")).raise_if_failed()
 
-Every check is a plain function of the backend. Its docstring says what it promises; it raises
-`AssertionError` with the reason where the promise is broken, and `NotClaimed` where it is about a
-capability that the backend does not declare.
+Every check is a plain function of the backend. The first line of its docstring says what it
+promises; it raises `AssertionError` with the reason where the promise is broken, and `NotClaimed`
+where it is about a capability that the backend does not declare.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
+from traceback import format_exception
 
 from l0gate._errors import L0GateError
 from l0gate._tensor import Backend
@@ -96,17 +97,25 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Outcome:
-    """How one check ended: `result` is "passed", "failed" or "not claimed"."""
+    """How one check ended: `result` is "passed", "failed" or "not claimed".
+
+    `error` is what a failed check raised, with its traceback.
+    """
 
     name: str
     promise: str
     result: str
     reason: str = ""
+    error: Exception | None = field(default=None, repr=False, compare=False)
 
     def raise_if_failed(self) -> None:
         """Raise `AssertionError` with the promise and the reason, if the check failed."""
         if self.result == "failed":
-            raise AssertionError(f"{self.name}: {self.promise}\n{self.reason}")
+            raise AssertionError(f"{self.name}: {self.promise}\n{self.reason}") from self.error
+
+    def traceback(self) -> str:
+        """Where a failed check raised its error, as text."""
+        return "".join(format_exception(self.error)) if self.error is not None else ""
 
 
 def backend_checks() -> list[Check]:
@@ -152,25 +161,29 @@ def run_check(check: Check, backend: Backend) -> Outcome:
     >>> run_check(check_take, l0gate.get_backend("numpy")).result
     'passed'
     """
-    name, promise = check.__name__, (check.__doc__ or "").strip()
+    name, promise = check.__name__, (check.__doc__ or "").partition("\n")[0]
     try:
         check(backend)
     except NotClaimed as error:
         return Outcome(name, promise, "not claimed", f"the backend does not offer {error}")
     except AssertionError as error:
-        return Outcome(name, promise, "failed", str(error))
+        return Outcome(name, promise, "failed", str(error), error)
     except Exception as error:  # a backend under test may fail in any way
-        return Outcome(name, promise, "failed", f"{type(error).__name__}: {error}")
+        return Outcome(name, promise, "failed", f"{type(error).__name__}: {error}", error)
     return Outcome(name, promise, "passed")
 
 
-def run_checks(backend: Backend) -> list[Outcome]:
-    """Run every check.
+def run_checks(backend: Backend, only: Collection[str] = ()) -> list[Outcome]:
+    """Run every check, or those whose names are in `only`.
 
     >>> import l0gate
-    >>> {o.name: o.result for o in run_checks(l0gate.get_backend("numpy"))}["check_gradients"]
-    'not claimed'
+    >>> [o.result for o in run_checks(l0gate.get_backend("numpy"), only=["check_gradients"])]
+    ['not claimed']
     """
     if not isinstance(backend, Backend):
         raise L0GateError(f"`backend` is {backend!r}; it must be a l0gate.Backend")
-    return [run_check(check, backend) for check in backend_checks()]
+    checks = {check.__name__: check for check in backend_checks()}
+    for name in only:
+        if name not in checks:
+            raise L0GateError(f"`only` names {name!r}; the checks are {', '.join(checks)}")
+    return [run_check(check, backend) for name, check in checks.items() if not only or name in only]

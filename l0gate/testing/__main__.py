@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
 from collections.abc import Sequence
 
@@ -10,14 +11,15 @@ from l0gate._plugins import get_backend
 from l0gate.testing import Outcome, run_checks
 
 
-def table(outcomes: Sequence[Outcome]) -> str:
-    """The outcomes as text, a line each, the reasons below what failed."""
+def table(outcomes: Sequence[Outcome], traceback: bool = False) -> str:
+    """The outcomes as text, a line each, the reasons or tracebacks below what failed."""
     width = max(len(outcome.name) for outcome in outcomes)
     lines = []
     for outcome in outcomes:
         lines.append(f"{outcome.name:{width}}  {outcome.result:11}  {outcome.promise}")
         if outcome.result == "failed":
-            lines += [f"{'':{width}}  {line}" for line in outcome.reason.splitlines()]
+            told = outcome.traceback() if traceback else outcome.reason
+            lines += [f"{'':{width}}  {line}" for line in told.splitlines()]
     return "\n".join([*lines, summary(outcomes)])
 
 
@@ -33,16 +35,19 @@ def summary(outcomes: Sequence[Outcome]) -> str:
 
 def main(arguments: Sequence[str]) -> int:
     """Print the table; 0 if nothing failed, 1 if something did, 2 if there is no such backend."""
-    if len(arguments) != 1 or arguments[0].startswith("-"):
-        print("usage: python -m l0gate.testing NAME", file=sys.stderr)
-        return 2
+    parser = argparse.ArgumentParser("python -m l0gate.testing", description=main.__doc__)
+    parser.add_argument("name", metavar="NAME", help="as in `l0gate backends list`")
+    parser.add_argument(
+        "--only", metavar="CHECK", action="append", default=[], help="run this check (repeatable)"
+    )
+    parser.add_argument("--traceback", action="store_true", help="show where a check failed")
+    given = parser.parse_args(arguments)
     try:
-        backend = get_backend(arguments[0])
+        outcomes = run_checks(get_backend(given.name), given.only)
     except L0GateError as error:
         print(error, file=sys.stderr)
         return 2
-    outcomes = run_checks(backend)
-    print(table(outcomes))
+    print(table(outcomes, given.traceback))
     return int(any(outcome.result == "failed" for outcome in outcomes))
 
 

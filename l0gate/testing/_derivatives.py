@@ -7,10 +7,14 @@ from typing import Any
 import numpy as np
 
 from l0gate._tensor import Backend
-from l0gate.testing._compare import claim, expect, gate_dtypes, give
+from l0gate.testing._compare import claim, expect, gate_dtypes, give, give_all
 from l0gate.testing._operations import OPERATIONS, X, Y
 
+_TREE = {"a": {"b": X, "c": Y}, "d": X[0]}
+_SCALE, _SHIFT = 3.0, 1.0
+_SLOPES = {"a": {"b": 2.0 * _SCALE * X, "c": np.zeros_like(Y)}, "d": np.zeros_like(X[0])}
 # Central differences in float64 are right to about 1e-9; float32 rounds at 1e-7.
+_STEP = 1e-6
 _TOLERANCE = {"float64": (1e-7, 1e-8), "float32": (1e-4, 1e-5)}
 
 
@@ -26,43 +30,28 @@ def check_gradients(backend: Backend) -> None:
         def host(x: Any, y: Any, o: Any = operation, w: Any = weight) -> float:
             return float(np.sum(o.compute(np, x, y) * w))
 
-        wanted = {"x": _difference(host, X, Y, 0), "y": _difference(host, X, Y, 1)}
+        gradient = {which: _difference(host, which) for which in ("x", "y")}
+        wanted = {"value": host(X, Y), "gradient": gradient}
         for dtype in gate_dtypes(backend):
             with backend.precision(dtype):
                 w = give(backend, weight, dtype)
                 value, slope = backend.value_and_grad(
-                    lambda p, o=operation, w=w: backend.xp.sum(
-                        o.compute(backend.xp, p["x"], p["y"]) * w
-                    )
-                )({"x": give(backend, X, dtype), "y": give(backend, Y, dtype)})
-                expect(
-                    backend,
-                    value,
-                    host(X, Y),
-                    f"the value of sum(w * ({text}))",
-                    dtype,
-                    _TOLERANCE[dtype],
-                )
-                expect(
-                    backend,
-                    slope,
-                    wanted,
-                    f"the gradient of sum(w * ({text}))",
-                    dtype,
-                    _TOLERANCE[dtype],
-                )
+                    lambda p, o=operation, w=w: backend.xp.sum(o.compute(backend.xp, **p) * w)
+                )(give_all(backend, {"x": X, "y": Y}, dtype))
+                found = {"value": value, "gradient": slope}
+                expect(backend, found, wanted, f"sum(w * ({text}))", dtype, _TOLERANCE[dtype])
 
 
-def _difference(function: Any, x: np.ndarray, y: np.ndarray, which: int) -> np.ndarray:
-    step = 1e-6
-    slope = np.zeros_like(x)
-    for index in np.ndindex(x.shape):
+def _difference(function: Any, which: str) -> np.ndarray:
+    """d function(x, y) at X, Y in one of the two, by central differences."""
+    slope = np.zeros_like(X)
+    for index in np.ndindex(X.shape):
         moved = []
-        for sign in (1, -1):
-            arrays = [x.copy(), y.copy()]
-            arrays[which][index] += sign * step
-            moved.append(function(*arrays))
-        slope[index] = (moved[0] - moved[1]) / (2 * step)
+        for step in (_STEP, -_STEP):
+            arrays = {"x": X.copy(), "y": Y.copy()}
+            arrays[which][index] += step
+            moved.append(function(**arrays))
+        slope[index] = (moved[0] - moved[1]) / (2 * _STEP)
     return slope
 
 
@@ -71,18 +60,15 @@ def check_gradient_structure(backend: Backend) -> None:
     claim(backend, "autodiff")
     for dtype in gate_dtypes(backend):
         with backend.precision(dtype):
-            given = {
-                "a": {"b": give(backend, X, dtype), "c": give(backend, Y, dtype)},
-                "d": give(backend, X[0], dtype),
-            }
 
             def function(p: Any, scale: float, *, shift: float) -> Any:
                 return backend.xp.sum(scale * p["a"]["b"] ** 2 + shift)
 
-            value, slope = backend.value_and_grad(function)(given, 3.0, shift=1.0)
-            expect(backend, value, np.sum(3.0 * X**2 + 1.0), "the value", dtype)
-            wanted = {"a": {"b": 6.0 * X, "c": 0.0 * Y}, "d": 0.0 * X[0]}
-            expect(backend, slope, wanted, "the gradient", dtype)
+            given = give_all(backend, _TREE, dtype)
+            value, gradient = backend.value_and_grad(function)(given, _SCALE, shift=_SHIFT)
+            found = {"value": value, "gradient": gradient}
+            wanted = {"value": np.sum(_SCALE * X**2 + _SHIFT), "gradient": _SLOPES}
+            expect(backend, found, wanted, "value_and_grad", dtype)
 
 
 def check_stop_gradient(backend: Backend) -> None:
@@ -90,9 +76,10 @@ def check_stop_gradient(backend: Backend) -> None:
     for dtype in gate_dtypes(backend):
         with backend.precision(dtype):
             x = give(backend, X, dtype)
-            expect(backend, backend.stop_gradient(x), X, "stop_gradient(x)", dtype)
+            what = "stop_gradient(x)"
+            expect(backend, backend.stop_gradient(x), X, what, dtype)
             if "autodiff" in backend.capabilities:
                 _, slope = backend.value_and_grad(
                     lambda p: backend.xp.sum(backend.stop_gradient(p["x"]) * p["x"])
                 )({"x": x})
-                expect(backend, slope, {"x": X}, "the gradient of stop_gradient(x) * x", dtype)
+                expect(backend, slope, {"x": X}, f"the gradient of {what} * x", dtype)

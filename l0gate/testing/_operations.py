@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,6 +41,7 @@ OPERATIONS: Mapping[str, Operation] = {
     "tanh(x)": Operation(lambda xp, x, y: xp.tanh(x)),
     "sqrt(x)": Operation(lambda xp, x, y: xp.sqrt(x)),
     "exp(-logaddexp(0.0 * x, -x))": Operation(lambda xp, x, y: xp.exp(-xp.logaddexp(0.0 * x, -x))),
+    "logaddexp(x, y)": Operation(lambda xp, x, y: xp.logaddexp(x, y)),
     "logaddexp(100.0 * x, -100.0 * y)": Operation(
         lambda xp, x, y: xp.logaddexp(100.0 * x, -100.0 * y)
     ),
@@ -55,6 +56,7 @@ OPERATIONS: Mapping[str, Operation] = {
     "concat([x, y], axis=0)": Operation(lambda xp, x, y: xp.concat([x, y], axis=0)),
     "concat([x, y], axis=1)": Operation(lambda xp, x, y: xp.concat([x, y], axis=1)),
     "stack([x, y], axis=0)": Operation(lambda xp, x, y: xp.stack([x, y], axis=0)),
+    "stack([x[0], y[0]], axis=1)": Operation(lambda xp, x, y: xp.stack([x[0], y[0]], axis=1)),
     "sum(x)": Operation(lambda xp, x, y: xp.sum(x)),
     "sum(x, axis=0)": Operation(lambda xp, x, y: xp.sum(x, axis=0)),
     "sum(x, axis=1)": Operation(lambda xp, x, y: xp.sum(x, axis=1)),
@@ -67,3 +69,22 @@ OPERATIONS: Mapping[str, Operation] = {
 }
 BROADCASTING = ("x[0] * y", "reshape(x[:, 0], (2, 1)) * y", "sum(x) * y")
 SCALARS = ("x + 2.0", "1.0 - x", "0.5 * x", "x / 3.0", "x < 0.5", "sum(x)", "x[0, 2]")
+
+_INFINITE = np.array([-np.inf, -800.0, 0.0, 800.0, np.inf, np.nan])
+_LARGE = np.array([-800.0, 0.0, 800.0])
+# log(1 - x), rounded in between, has lost most digits of these.
+_TINY_AND_HUGE = np.array([1e-3, -1e-3, 1e-5, -1e-5, -1e-6, -1e-8, -1e-30, -1e30, 1.0])
+# exp of these is infinite or 0; the logarithm of the sum is neither.
+_FAR, _APART = np.array([[800.0, 0.0, -800.0, 800.0, -1e30], [0.0, 800.0, -801.0, 799.0, 5.0]])
+
+# Where a formula that is right in the middle goes wrong: an operation, x and y.
+EXTREMES: Sequence[tuple[Any, ...]] = (
+    ("clip(x, 0.2, 0.7)", _INFINITE, _INFINITE),
+    ("isfinite(x)", _INFINITE, _INFINITE),
+    ("tanh(x)", _INFINITE, _INFINITE),
+    ("x < 0.5", _INFINITE, _INFINITE),
+    ("exp(x)", _INFINITE, _INFINITE),
+    ("log1p(-x)", _TINY_AND_HUGE, _TINY_AND_HUGE),
+    ("logaddexp(x, y)", _FAR, _APART),
+    ("exp(-logaddexp(0.0 * x, -x))", _LARGE, _LARGE),
+)

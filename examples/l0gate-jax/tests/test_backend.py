@@ -14,7 +14,7 @@ import pytest
 
 import l0gate
 from l0gate import Budget, L0GateError, Layout, Pruner
-from l0gate.testing import NotClaimed, backend_checks
+from l0gate.testing import NotClaimed, backend_checks, check_device
 
 JAX = l0gate.get_backend("jax")
 NUMPY = l0gate.get_backend("numpy")
@@ -183,6 +183,7 @@ def test_arrays_go_where_a_bound_array_is() -> None:
     last = jax.devices()[-1]
     like = jax.device_put(jnp.zeros(2), last)
     assert len(jax.devices()) > 1
+    check_device(JAX, jax.device_put(jnp.zeros((2, 3)), last))
     for made in (JAX.asarray(np.ones(3), like), JAX.uniform(JAX.rng(0), (3,), like)[0]):
         assert made.devices() == {last}
         assert (made + like[0]).devices() == {last}

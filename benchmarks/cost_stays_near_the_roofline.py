@@ -1,0 +1,251 @@
+"""Claim: with 128 neurons or more, sequences run at half or more of what the processor allows.
+
+One layer on one thread, over hidden size, batch and length. The roofline is the least time that a
+sequence can take: its arithmetic at the peak of fused multiply-adds, or reading the recurrent
+matrix once a time step and the input matrix once, whichever is longer. Peak and bandwidth are
+measured in turns with the net, by loops compiled with numba: multiply-adds in registers, and a sum
+over as many bytes as the recurrent matrix has, so that the same cache holds them. Activations are
+not counted, which favours nobody but the roofline. The triad a = b + s c over 240 MB is the usual
+figure for the memory behind the caches.
+
+The part of the roofline that is reached is a median over rounds; the claim is its geometric mean
+over all nets with 128 neurons or more and sequences of 10 steps or more.
+
+    python benchmarks/cost_stays_near_the_roofline.py [--quick] [--seconds 1] [--json FILE]
+        [--plot FILE]
+
+Takes about two minutes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import _measure
+from _measure import Limit, Report, Results, Table, mean
+
+# name: what changes, and (input, hidden, batch, length) at each point
+SWEEPS: dict[str, list[tuple[int, int, int, int]]] = {
+    "hidden": [(h, h, 1, 100) for h in (8, 16, 32, 64, 128, 256, 512, 1024, 1500)],
+    "hidden in batches": [(h, h, 16, 50) for h in (8, 16, 32, 64, 128, 256, 512, 1024)],
+    "batch": [(256, 256, b, 50) for b in (1, 2, 3, 4, 6, 8, 10, 16, 24, 32, 48, 64)],
+    "length": [(64, 64, 1, t) for t in (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)],
+}
+POINT = ("input", "hidden", "batch", "length")
+CELLS = ("lstm", "gru")
+KEYS = ("sweep", "cell", "input", "hidden", "batch", "length", "threads")
+# Accumulators of the peak: in 8 registers, as two units take 4 cycles for a multiply-add.
+LANES = 128 if _measure.machine()["isa"] == "AVX-512" else 64
+
+
+def loops() -> tuple[Any, Any, Any]:
+    """multiply-adds in registers, reading, and the triad."""
+    from numba import njit
+
+    @njit(fastmath=True)  # type: ignore[untyped-decorator]
+    def multiply_adds(times: int, a: Any, b: Any, c: Any) -> None:
+        for _ in range(times):
+            for lane in range(LANES):
+                a[lane] = a[lane] * b + c
+
+    @njit(fastmath=True)  # type: ignore[untyped-decorator]
+    def read(times: int, x: Any, scale: Any) -> None:
+        quarter = x.size // 4
+        for _ in range(times):
+            a, b, c, d = x[0], x[0], x[0], x[0]
+            for k in range(quarter):
+                a += x[k]
+                b += x[k + quarter]
+                c += x[k + 2 * quarter]
+                d += x[k + 3 * quarter]
+            x[0] = (a + b + c + d) * scale  # so that every pass is needed by the next
+
+    @njit(fastmath=True)  # type: ignore[untyped-decorator]
+    def triad(a: Any, b: Any, c: Any, s: Any) -> None:
+        for k in range(a.size):
+            a[k] = b[k] + s * c[k]
+
+    return multiply_adds, read, triad
+
+
+class Machine:
+    """Calls that measure what this processor can do."""
+
+    TIMES = 20_000
+
+    def __init__(self) -> None:
+        import numpy as np
+
+        self.multiply_adds, self.read, triad = loops()
+        half, lanes = np.float32(0.5), np.ones(LANES, np.float32)
+        self.peak: Callable[[], Any] = lambda: self.multiply_adds(self.TIMES, lanes, half, half)
+        a, b, c = (np.ones(20_000_000, np.float32) for _ in range(3))
+        times = _measure.in_turns({"triad": lambda: triad(a, b, c, half)}, seconds=0.5)["triad"]
+        self.triad = 3 * a.nbytes / statistics.median(times)  # bytes per second
+
+    def peak_flops(self, seconds: float) -> float:
+        return 2 * LANES * self.TIMES / seconds
+
+    def reading(self, size: int) -> tuple[Callable[[], Any], int]:
+        """A call that reads so many bytes again and again, and how many it reads in all."""
+        import numpy as np
+
+        x = np.ones(max(size // 4, 64), np.float32)
+        times = max(1, 2_000_000 // x.size)
+        scale = np.float32(1 / x.size)  # keeps the sum finite
+        return (lambda: self.read(times, x, scale)), times * x.nbytes
+
+
+def measure(results: Results, threads: int, options: argparse.Namespace) -> None:
+    from _rivals import BLOCKS, L0gate, Spec
+
+    if threads != 1:
+        raise SystemExit("peak and bandwidth are measured on one thread: --threads 1")
+    machine = Machine()
+    for sweep, points in SWEEPS.items():
+        for cell in CELLS:
+            for inputs, hidden, batch, length in points[:: 4 if options.quick else 1]:
+                key = {"sweep": sweep, "cell": cell, "input": inputs, "hidden": hidden}
+                key |= {"batch": batch, "length": length, "threads": threads}
+                if results.has(**key):
+                    continue
+                spec = Spec(cell, inputs, (hidden,))
+                recurrent = 4 * BLOCKS[cell] * hidden * hidden
+                read, bytes_read = machine.reading(recurrent)
+                call = L0gate(spec, spec.parameters()).sequence(spec.x(length, batch))
+                times = _measure.in_turns(
+                    {"net": call, "peak": machine.peak, "read": read}, seconds=options.seconds
+                )
+                flops = 2 * spec.multiply_adds * batch * length
+                traffic = length * recurrent + 4 * BLOCKS[cell] * hidden * inputs
+                bounds = [
+                    (flops / machine.peak_flops(peak), traffic * reading / bytes_read)
+                    for peak, reading in zip(times["peak"], times["read"], strict=True)
+                ]
+                row = key | figures(times, bounds, flops)
+                row["peak_gflops"] = _measure.digits(
+                    machine.peak_flops(statistics.median(times["peak"])) / 1e9
+                )
+                row["read_gb"] = _measure.digits(
+                    bytes_read / statistics.median(times["read"]) / 1e9
+                )
+                row["triad_gb"] = _measure.digits(machine.triad / 1e9)
+                results.add(row)
+                print(
+                    f"{cell:4} {inputs:4} -> {hidden:4}, {batch:2} x {length:4}: {row['us']:10.1f}"
+                    f" us, {row['gflops']:6.1f} GFLOP/s, {row['part']:.2f} of the roofline"
+                    f" ({row['bound']})",
+                    flush=True,
+                )
+
+
+def figures(
+    times: dict[str, list[float]], bounds: list[tuple[float, float]], flops: float
+) -> dict[str, Any]:
+    """What a row says of the net, from the seconds that arithmetic and memory take at least."""
+    net = statistics.median(times["net"])
+    roof = [max(pair) for pair in bounds]
+    arithmetic, memory = (statistics.median(values) for values in zip(*bounds, strict=True))
+    ratios = [least / own for least, own in zip(roof, times["net"], strict=True)]
+    return {
+        "us": _measure.digits(1e6 * net),
+        "roof_us": _measure.digits(1e6 * statistics.median(roof)),
+        "gflops": _measure.digits(flops / net / 1e9),
+        "part": _measure.digits(statistics.median(ratios)),
+        "bound": "arithmetic" if arithmetic > memory else "memory",
+    }
+
+
+def tables(report: Report) -> list[Table]:
+    rows = report["rows"]
+    columns = ("cell", "input", "hidden", "batch", "length", "us", "roofline, us", "GFLOP/s")
+    columns += ("part of the roofline", "bound by")
+    names = (
+        "cell",
+        "input",
+        "hidden",
+        "batch",
+        "length",
+        "us",
+        "roof_us",
+        "gflops",
+        "part",
+        "bound",
+    )
+    made = [
+        Table(
+            f"Cost over {axis(sweep)} ({fixed(sweep)})",
+            columns,
+            [[row[name] for name in names] for row in rows if row["sweep"] == sweep],
+        )
+        for sweep in SWEEPS
+    ]
+    sizes = sorted({row["hidden"] for row in rows if row["cell"] == "lstm"})
+    body: list[list[Any]] = []
+    for hidden in sizes:
+        same = [row for row in rows if (row["cell"], row["hidden"]) == ("lstm", hidden)]
+        kilobytes = 16 * hidden * hidden // 1024
+        body.append([f"reading {kilobytes:,} kB", mean(row["read_gb"] for row in same), "GB/s"])
+    body.append(["triad over 240 MB", mean(row["triad_gb"] for row in rows), "GB/s"])
+    body.append(["fused multiply-adds", mean(row["peak_gflops"] for row in rows), "GFLOP/s"])
+    made.append(Table("What one core of the machine can do", ("", "measured", "unit"), body))
+    return made
+
+
+def limits(report: Report) -> list[Limit]:
+    parts = [r["part"] for r in report["rows"] if r["hidden"] >= 128 and r["length"] >= 10]
+    return [Limit("hidden >= 128, part of the roofline", mean(parts), at_least=0.5)]
+
+
+def axis(sweep: str) -> str:
+    """What a sweep runs over.
+
+    >>> axis("hidden in batches")
+    'hidden'
+    """
+    return sweep.split()[0]
+
+
+def fixed(sweep: str) -> str:
+    """What stays the same in a sweep.
+
+    >>> fixed("batch")
+    'hidden 256, 50 steps'
+    """
+    _, hidden, batch, length = SWEEPS[sweep][0]
+    texts = {"hidden": f"hidden {hidden}", "batch": f"batch {batch}", "length": f"{length} steps"}
+    return ", ".join(text for name, text in texts.items() if name != axis(sweep))
+
+
+def plot(path: Path, report: Report) -> None:
+    """Time beside the roofline, a panel per sweep."""
+    made, axes = _measure.figure(len(SWEEPS), width=4.0)
+    for panel, (sweep, points) in zip(axes, SWEEPS.items(), strict=True):
+        name = axis(sweep)
+        for number, cell in enumerate(CELLS):
+            rows = [r for r in report["rows"] if (r["sweep"], r["cell"]) == (sweep, cell)]
+            at = [row[name] for row in rows]
+            panel.plot(at, [r["us"] for r in rows], "o-", color=f"C{number}", label=cell.upper())
+            roof = [row["roof_us"] for row in rows]
+            panel.plot(at, roof, "--", color=f"C{number}", label=f"{cell.upper()}, roofline")
+        ticks = [point[POINT.index(name)] for point in points]
+        _measure.log_axes(
+            panel, x=ticks[:: 1 + (len(ticks) > 8)], y=[10.0**n for n in range(-1, 7)]
+        )
+        panel.set(title=fixed(sweep), xlabel=name)
+    axes[0].set(ylabel="microseconds")
+    axes[0].legend(frameon=False)
+    _measure.save(made, path)
+
+
+def main() -> None:
+    _measure.run(sys.modules[__name__], _measure.parser(__doc__).parse_args())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,221 @@
+"""Claim: from Python, one step at a time, l0gate is about as fast as a plain C loop.
+
+One layer at batch 1 on one thread: a step a call through the public `step`, with the state carried
+on, beside ONNX Runtime's `run`, `torch.nn.LSTM`/`GRU`, and the loop in `recurrent_loop.c`, compiled
+here with -O3 -march=native -ffast-math. C's steps are repeated inside C, so that its figure holds
+no call from Python: it is the limit. Two more are listed: ONNX Runtime with buffers bound
+beforehand ("bound"), so that a step only copies its input in, and torch's single cells. Beside
+that, whole chunks of 200 steps.
+
+A step is at least 4 times as fast as ONNX Runtime's and 20 times as fast as torch's with up to 64
+neurons; from 128 on at least as fast as the faster of ONNX Runtime and C. A chunk takes at most 1.3
+times as long as in C with up to 64 neurons; with more it is at least as fast.
+
+    python benchmarks/streaming_keeps_up_with_a_c_loop.py [--quick] [--seconds 1] [--json FILE]
+        [--plot FILE]
+
+Takes about a minute. It needs a C compiler: `cc`, or what CC names.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import _measure
+from _measure import Limit, Report, Results, Row, Table
+
+SIZES = ((8, 8), (20, 20), (64, 64), (128, 128), (300, 260), (512, 512))  # input, hidden
+QUICK = SIZES[1:4:2]
+CHUNK = 200
+FLAGS = ("-O3", "-march=native", "-ffast-math", "-shared", "-fPIC")
+KEYS = ("cell", "input", "hidden", "steps", "threads")
+SIDES = {"c": "C loop", "l0gate": "l0gate", "onnxruntime": "ONNX Runtime", "torch": "torch"}
+
+
+def compiled(folder: str) -> ctypes.CDLL:
+    """`recurrent_loop.c` for this processor."""
+    source = Path(__file__).with_name("recurrent_loop.c")
+    library = Path(folder) / "recurrent_loop.so"
+    compiler = os.environ.get("CC", "cc")
+    subprocess.run([compiler, *FLAGS, str(source), "-o", str(library), "-lm"], check=True)
+    return ctypes.CDLL(str(library))
+
+
+class CLoop:
+    """The net in C; `calls` gives one call that runs the steps of x (T, I) in C."""
+
+    def __init__(self, library: ctypes.CDLL, spec: Any, parameters: dict[str, Any]) -> None:
+        import numpy as np
+
+        (self.hidden,) = spec.hidden
+        w, u, b, c = (parameters[name] for name in spec.names(0))
+        new = slice(2 * self.hidden, None)
+        if spec.cell == "lstm":
+            self.weights = [w, u, b + c]
+        else:  # the reset gate multiplies the bias of its product too
+            bias, recurrent = b + c, c[new].copy()
+            bias[new] = b[new]
+            self.weights = [w, u, bias, recurrent]
+        self.function = getattr(library, spec.cell)
+        self.states = [np.zeros(self.hidden, np.float32) for _ in range(1 + (spec.cell == "lstm"))]
+        self.scratch = np.zeros(4 * self.hidden, np.float32)
+
+    def run(self, steps: int, x: Any, y: Any) -> Callable[[], Any]:
+        """`steps` steps from the state that the last call left; x and y (T, ...) or (1, ...)."""
+        stride = int(len(x) > 1)
+        arrays = [*self.weights, x, *self.states, self.scratch, y]
+        self.held = getattr(self, "held", []) + arrays  # as C only borrows them
+        sizes = (steps, stride, x.shape[-1], self.hidden)
+        arguments = [ctypes.c_int(size) for size in sizes]
+        pointers = [ctypes.c_void_p(array.ctypes.data) for array in arrays]
+
+        def call() -> Any:
+            self.function(*arguments, *pointers)
+            return y
+
+        return call
+
+    def reset(self) -> None:
+        for state in self.states:
+            state.fill(0)
+
+
+def measure(results: Results, threads: int, options: argparse.Namespace) -> None:
+    from _rivals import Spec, Torch, inference, runtimes
+
+    if threads != 1:
+        raise SystemExit("a stream of single steps is measured on one thread: --threads 1")
+    sizes = QUICK if options.quick else SIZES
+    with tempfile.TemporaryDirectory() as folder, inference():
+        library = compiled(folder)
+        for cell in ("lstm", "gru"):
+            for inputs, hidden in sizes:
+                spec = Spec(cell, inputs, (hidden,))
+                sides = runtimes(spec, threads)
+                parameters = spec.parameters()
+                cells = Torch(spec, parameters, cells=True)
+                loop = CLoop(library, spec, parameters)
+                for steps, calls in (
+                    (1, lambda: _single(spec, sides | {"torch_cell": cells}, loop, options)),  # noqa: B023
+                    (CHUNK, lambda: _chunks(spec, sides, loop, options)),  # noqa: B023
+                ):
+                    key = {"cell": cell, "input": inputs, "hidden": hidden, "steps": steps}
+                    if results.has(**key, threads=threads):
+                        continue
+                    row = key | {"threads": threads} | calls()
+                    results.add(row)
+                    figures = ", ".join(f"{name} {value:.2f}" for name, value in row["us"].items())
+                    print(
+                        f"{cell:4} {inputs:3} -> {hidden:3} x {steps:3}: us {figures}", flush=True
+                    )
+
+
+def _single(spec: Any, sides: dict[str, Any], loop: CLoop, options: Any) -> Row:
+    """Single steps; C's are repeated inside C."""
+    import numpy as np
+    from _rivals import agreeing
+
+    x = spec.x(1, 1)[0]
+    y = np.zeros((1, loop.hidden), np.float32)
+    calls = {name: side.stream(x[0]) for name, side in sides.items()}
+    loop.reset()
+    agreeing({**calls, "c": loop.run(1, x, y)}, steps=3)
+    repeats = 1000
+    times = _measure.in_turns({**calls, "c": loop.run(repeats, x, y)}, seconds=options.seconds)
+    times["c"] = [seconds / repeats for seconds in times["c"]]
+    return _summary(times)
+
+
+def _chunks(spec: Any, sides: dict[str, Any], loop: CLoop, options: Any) -> Row:
+    """Whole sequences; C goes on from its last state, which saves it a reset."""
+    import numpy as np
+    from _rivals import agreeing
+
+    x = spec.x(CHUNK, 1)
+    y = np.zeros((CHUNK, loop.hidden), np.float32)
+    calls = {name: side.sequence(x) for name, side in sides.items()}
+    calls["c"] = loop.run(CHUNK, x[:, 0], y)
+    loop.reset()
+    agreeing(calls)
+    return _summary(_measure.in_turns(calls, seconds=options.seconds))
+
+
+def _summary(times: dict[str, list[float]]) -> Row:
+    row = _measure.summary(times, "l0gate")
+    best = [min(pair) for pair in zip(times["onnxruntime"], times["c"], strict=True)]
+    row["faster"]["best"] = _measure.times_faster({**times, "best": best}, "l0gate", "best")
+    return row
+
+
+def tables(report: Report) -> list[Table]:
+    made = []
+    for steps, title in (
+        (1, "A step, in microseconds"),
+        (CHUNK, f"{CHUNK} steps, in microseconds"),
+    ):
+        rows = [row for row in report["rows"] if row["steps"] == steps]
+        sides = {**SIDES, "bound": "bound"}
+        if steps == 1:
+            sides["torch_cell"] = "torch cell"
+        columns = ("cell", "input", "hidden", *sides.values())
+        columns += tuple(f"than {name}" for side, name in sides.items() if side != "l0gate")
+        body = [
+            [row["cell"], row["input"], row["hidden"]]
+            + [row["us"][side] for side in sides]
+            + [row["faster"][side] for side in sides if side != "l0gate"]
+            for row in rows
+        ]
+        made.append(Table(f"{title}, and how many times faster l0gate is", columns, body))
+    return made
+
+
+def limits(report: Report) -> list[Limit]:
+    def least(side: str, steps: int, small: bool) -> float:
+        ratios = [
+            row["faster"][side]
+            for row in report["rows"]
+            if row["steps"] == steps and (row["hidden"] <= 64) is small
+        ]
+        return min(ratios, default=float("nan"))
+
+    return [
+        Limit("step, hidden <= 64, beside ONNX Runtime", least("onnxruntime", 1, True), 4.0),
+        Limit("step, hidden <= 64, beside torch", least("torch", 1, True), 20.0),
+        Limit("step, hidden >= 128, beside the faster of both", least("best", 1, False), 1.0),
+        Limit("chunk, hidden <= 64, beside C", least("c", CHUNK, True), 1 / 1.3),
+        Limit("chunk, hidden >= 128, beside C", least("c", CHUNK, False), 1.0),
+    ]
+
+
+def plot(path: Path, report: Report) -> None:
+    """Microseconds a step over hidden size, single and in chunks."""
+    made, axes = _measure.figure(4, width=3.6)
+    panels = [(cell, steps) for cell in ("lstm", "gru") for steps in (1, CHUNK)]
+    for axis, (cell, steps) in zip(axes, panels, strict=True):
+        rows = [row for row in report["rows"] if (row["cell"], row["steps"]) == (cell, steps)]
+        for side, name in SIDES.items():
+            style = "k--" if side == "c" else "o-"
+            us = [row["us"][side] / steps for row in rows]
+            axis.plot([row["hidden"] for row in rows], us, style, label=name)
+        _measure.log_axes(axis, x=[size for _, size in SIZES], y=(0.1, 0.3, 1, 3, 10, 30, 100, 300))
+        title = "one step a call" if steps == 1 else f"chunks of {steps}"
+        axis.set(title=f"{cell.upper()}, {title}", xlabel="hidden size")
+    axes[0].set(ylabel="microseconds a step")
+    axes[0].legend(frameon=False)
+    _measure.save(made, path)
+
+
+def main() -> None:
+    _measure.run(sys.modules[__name__], _measure.parser(__doc__).parse_args())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,86 @@
+# mypy: disable-error-code="untyped-decorator,no-untyped-call"
+"""How kernels are compiled: once for each dtype, kept on disk, anew when their source changes."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numba import njit, types
+
+_KERNELS = ("_compiling", "_jit", "_lanes", "_program")  # the files, which call each other
+
+
+@functools.cache
+def _sources() -> str:
+    """A digest of all files that hold kernels."""
+    digest = hashlib.sha256()
+    with contextlib.suppress(OSError):  # nothing to read where the package is not made of files
+        for name in _KERNELS:
+            digest.update(Path(__file__).with_name(f"{name}.py").read_bytes())
+    return digest.hexdigest()
+
+
+# The one liberty given to the compiler is `contract` (fused multiply-add). `nnan` and `ninf` would
+# let it lose a NaN, which must reach the loss; `reassoc` would undo the argument reduction of
+# expm1. `error_model="numpy"`: tests for a division by zero would keep loops scalar.
+_OPTIONS: dict[str, Any] = {"nogil": True, "fastmath": {"contract"}, "error_model": "numpy"}
+
+
+def inlined(function: Callable[..., Any]) -> Any:
+    """Compile a part of a kernel, which is kept on disk with the kernel."""
+    return njit(**_OPTIONS)(function)
+
+
+def compiled(function: Callable[..., Any]) -> Any:
+    """Compile lazily and keep the result on disk; where nothing can be kept, compile each time."""
+    try:
+        dispatcher = njit(cache=True, **_OPTIONS)(function)
+    except RuntimeError:  # there is no place to write to
+        return njit(**_OPTIONS)(function)
+    cache = dispatcher._cache
+    save, key = cache.save_overload, cache._index_key
+
+    def save_if_possible(*arguments: Any) -> None:
+        with contextlib.suppress(OSError):  # no space left, or no longer writable
+            save(*arguments)
+
+    cache.save_overload = save_if_possible
+    cache._index_key = lambda *arguments: (*key(*arguments), _sources())
+    return dispatcher
+
+
+def kernel(signature: str) -> Callable[[Callable[..., Any]], Callable[[np.dtype[Any]], Any]]:
+    """Compile for one signature per dtype, on first use: kernel(dtype)(*arguments).
+
+    `signature` has a code for each argument: i integer, b bool, l integer array (1-d), L (2-d), and
+    arrays of the dtype with n dimensions: rn, which may be read-only, and wn, which are written to.
+    One signature takes both kinds of array; without it, numba would compile for each combination.
+    After an arrow stands what is returned, if anything is.
+    """
+
+    def decorate(function: Callable[..., Any]) -> Callable[[np.dtype[Any]], Any]:
+        @functools.cache
+        def build(dtype: np.dtype[Any]) -> Any:
+            number = types.float64 if dtype == np.float64 else types.float32
+            codes: dict[str, Any] = {"i": types.int64, "b": types.boolean}
+            codes |= {"l": types.Array(types.int64, 1, "C", readonly=True)}
+            codes |= {"L": types.Array(types.int64, 2, "C", readonly=True)}
+            for n in (1, 2, 3):
+                codes[f"r{n}"] = types.Array(number, n, "C", readonly=True)
+                codes[f"w{n}"] = types.Array(number, n, "C")
+            given, _, result = signature.partition("->")
+            returned = codes[result.strip()] if result else types.void
+            dispatcher = compiled(function)
+            dispatcher.compile(returned(*(codes[code] for code in given.split())))
+            dispatcher.disable_compile()
+            return dispatcher
+
+        return build
+
+    return decorate

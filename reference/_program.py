@@ -1,0 +1,547 @@
+# mypy: disable-error-code="untyped-decorator,no-untyped-def,no-untyped-call"
+"""Whole nets as one compiled call, for inference on sequences and one step at a time.
+
+Weights are packed once into *blocks*, one for as many neurons as a vector register holds: all gates
+of these neurons side by side. A tile of products then leaves all that is needed to update them in
+registers, and nothing is written but the states. Per layer and chunk of time steps, the input
+product comes first, for all steps at once; then step by step the recurrent one.
+
+Threads share a call by sequences: each takes its rows through all layers and time steps, so that
+nothing waits inside the loop over time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from l0gate._errors import L0GateError, check
+from l0gate.reference._cells import Array
+from l0gate.reference._compiling import inlined, kernel
+from l0gate.reference._lanes import (
+    address,
+    aligned,
+    clear,
+    copy,
+    exact_gru_block,
+    exact_gru_gates_block,
+    exact_gru_update_block,
+    exact_lstm_block,
+    exact_sigmoid_of,
+    exact_tanh_of,
+    gru_block,
+    gru_gates_block,
+    gru_update_block,
+    integer_at,
+    keep,
+    lanes_in,
+    lanes_of,
+    lstm_block,
+    number_at,
+    product_1,
+    product_2,
+    product_3,
+    product_4,
+    relu_of,
+    set_number,
+    sigmoid_of,
+    strip_of,
+    tanh_of,
+    type_of,
+)
+from l0gate.reference._threads import LEAST_WORK, STEP_WORK, check_arrays, share
+
+_LSTM, _GRU, _GRU_RESET_BEFORE, _LINEAR, _TANH, _SIGMOID, _RELU = range(7)
+# The columns of a row of the table, one row for each layer and direction: its kind, how many
+# features it reads and writes, where its parameters begin, whether it runs backward in time, where
+# its outputs begin among all those of its layer, how many these are, whether it is the last
+# direction, and whether its layer is the last.
+_KIND, _INPUTS, _OUTPUTS, _START, _REVERSE, _COLUMN, _WIDTH, _LAST, _FINAL = range(9)
+_COLUMNS = 9
+_TOGETHER = 32  # rows times blocks whose products come before their activations
+_CHUNK = 96  # rows of an input product, so that weights are read seldom and results stay in cache
+
+
+@inlined
+def _blocks(count, like):
+    lanes = lanes_in(like)
+    return (count + lanes - 1) // lanes
+
+
+# A signal is (address, distance between time steps, distance between sequences).
+
+
+@inlined
+def _set_input_product(like, kind, t, steps, b, x, inputs, panels, blocks, gates, gx):
+    """gx (steps * b, blocks, gates, lanes) = bias + x[t : t + steps] @ matrix."""
+    x, x_t, x_b = x
+    lanes = lanes_in(like)
+    size = gates * lanes
+    matrix = panels + blocks * size
+    rows, runs = b, steps
+    if x_t == b * x_b or b == 1:  # all rows are equally far from each other
+        rows, runs = b * steps, 1
+        if b == 1:
+            x_b = x_t
+    for q in range(blocks):
+        bias, panel = panels + q * size, matrix + q * size * inputs
+        for run in range(runs):
+            source, out = x + (t + run) * x_t, gx + (run * rows * blocks + q) * size
+            if gates == 4:
+                product_4(like, rows, source, x_b, panel, inputs, bias, 0, out, blocks * size)
+            else:
+                product_3(like, rows, source, x_b, panel, inputs, bias, 0, out, blocks * size)
+
+
+# In a step all products of some blocks come before their activations, which then do not wait for
+# each other: of few blocks where there are many rows, so that the sums stay in the cache. Every
+# other step goes through the blocks backwards: what the step before read last is still cached.
+
+
+@inlined
+def _lstm_step(like, exact, flip, low, high, gx, panels, H, blocks, h, new_h, c, new_c):
+    lanes = lanes_in(like)
+    size, wide, rows = 4 * lanes, blocks * lanes, high - low
+    gx, h, new_h, c, new_c = (
+        gx + low * blocks * size, h + low * wide, new_h + low * wide, c + low * wide,
+        new_c + low * wide,
+    )  # fmt: skip
+    together = max(1, _TOGETHER // max(1, rows))
+    for begin in range(0, blocks, together):
+        end = min(blocks, begin + together)
+        for n in range(begin, end):
+            q = blocks - 1 - n if flip else n
+            a, step = gx + q * size, blocks * size
+            product_4(like, rows, h, wide, panels + q * size * H, H, a, step, a, step)
+        for row in range(rows):
+            for n in range(begin, end):
+                q = blocks - 1 - n if flip else n
+                a, at = gx + (row * blocks + q) * size, row * wide + q * lanes
+                where = a, a + lanes, a + 2 * lanes, a + 3 * lanes, c + at, new_c + at, new_h + at
+                if exact:
+                    exact_lstm_block(like, where)
+                else:
+                    lstm_block(like, where)
+
+
+@inlined
+def _gru_step(like, exact, flip, low, high, gx, panels, H, blocks, h, new_h, sums):
+    lanes = lanes_in(like)
+    size, wide, rows = 3 * lanes, blocks * lanes, high - low
+    gx, h, new_h = gx + low * blocks * size, h + low * wide, new_h + low * wide
+    matrix = panels + blocks * size
+    together = max(1, _TOGETHER // max(1, rows))
+    step = together * size
+    for begin in range(0, blocks, together):
+        end = min(blocks, begin + together)
+        for n in range(begin, end):
+            q = blocks - 1 - n if flip else n
+            bias, panel, out = panels + q * size, matrix + q * size * H, sums + (n - begin) * size
+            product_3(like, rows, h, wide, panel, H, bias, 0, out, step)
+        for row in range(rows):
+            for n in range(begin, end):
+                q = blocks - 1 - n if flip else n
+                x, a = gx + (row * blocks + q) * size, sums + row * step + (n - begin) * size
+                at = row * wide + q * lanes
+                where = (
+                    x, x + lanes, x + 2 * lanes, a, a + lanes, a + 2 * lanes, h + at, new_h + at
+                )  # fmt: skip
+                if exact:
+                    exact_gru_block(like, where)
+                else:
+                    gru_block(like, where)
+
+
+@inlined
+def _gru_reset_before_step(like, exact, low, high, gx, panels, H, blocks, h, new_h, read, sums):
+    """read: room for r h and for z, as wide as two states."""
+    lanes = lanes_in(like)
+    size, wide, rows = 3 * lanes, blocks * lanes, high - low
+    gx, h, new_h = gx + low * blocks * size, h + low * wide, new_h + low * wide
+    z, step = read + rows * wide, blocks * size
+    for q in range(blocks):
+        panel = panels + 2 * q * lanes * H
+        product_2(like, rows, h, wide, panel, H, gx + q * size, step, sums, size)
+        for row in range(rows):
+            a, at = sums + row * size, row * wide + q * lanes
+            gated = a, a + lanes, h + at, read + at, z + at
+            if exact:
+                exact_gru_gates_block(like, gated)
+            else:
+                gru_gates_block(like, gated)
+    panels += 2 * wide * H
+    for q in range(blocks):
+        start = gx + q * size + 2 * lanes
+        product_1(like, rows, read, wide, panels + q * lanes * H, H, start, step, sums, size)
+        for row in range(rows):
+            at = row * wide + q * lanes
+            where = sums + row * size, z + at, h + at, new_h + at
+            if exact:
+                exact_gru_update_block(like, where)
+            else:
+                gru_update_block(like, where)
+
+
+@inlined
+def at_work(t, lengths, rows):
+    """The range of rows that take step t; between its ends some may not."""
+    low, high = 0, rows
+    while low < high and t >= integer_at(lengths + low):
+        low += 1
+    while low < high and t >= integer_at(lengths + high - 1):
+        high -= 1
+    return low, high
+
+
+@inlined
+def _run_recurrent(
+    like, exact, kind, T, b, x, inputs, panels, H, reverse, lengths, states, last, room, y
+):
+    """One layer in one direction. `states` and `last`: addresses of h and c, before and after."""
+    lanes = lanes_in(like)
+    gates, count = (4, 2) if kind == _LSTM else (3, 1)
+    blocks = _blocks(H, like)
+    wide = blocks * lanes
+    size = b * wide
+    recurrent = panels + blocks * gates * lanes * (1 + inputs)
+    sums = room
+    old = sums + max(_TOGETHER, b) * 4 * lanes
+    new = old + 2 * size
+    read = new + 2 * size
+    gx = read + 2 * size
+    for n in range(count):
+        for row in range(b):
+            clear(like, old + n * size + row * wide, wide)
+            copy(like, old + n * size + row * wide, states[n] + row * H, H)
+    chunk = max(1, _CHUNK // b)
+    done = 0
+    while done < T:
+        steps = min(chunk, T - done)
+        begin = T - done - steps if reverse else done
+        _set_input_product(like, kind, begin, steps, b, x, inputs, panels, blocks, gates, gx)
+        for step in range(steps):
+            t = begin + steps - 1 - step if reverse else begin + step
+            low, high = at_work(t, lengths, b) if lengths else (0, b)
+            flip = step % 2 == 1
+            own = gx + (t - begin) * b * blocks * gates * lanes
+            if kind == _LSTM:
+                _lstm_step(
+                    like, exact, flip, low, high, own, recurrent, H, blocks, old, new, old + size,
+                    new + size,
+                )  # fmt: skip
+            elif kind == _GRU:
+                _gru_step(like, exact, flip, low, high, own, recurrent, H, blocks, old, new, sums)
+            else:
+                _gru_reset_before_step(
+                    like, exact, low, high, own, recurrent, H, blocks, old, new, read, sums
+                )
+            for row in range(b):
+                out = y[0] + t * y[1] + row * y[2]
+                if lengths and t >= integer_at(lengths + row):  # the state waits
+                    for n in range(count):
+                        at = n * size + row * wide
+                        copy(like, new + at, old + at, wide)
+                    clear(like, out, H)
+                else:
+                    copy(like, out, new + row * wide, H)
+            old, new = new, old
+        done += steps
+    for n in range(count):
+        for row in range(b):
+            copy(like, last[n] + row * H, old + n * size + row * wide, H)
+
+
+@inlined
+def _run_linear(like, T, b, x, inputs, panels, outputs, room, y):
+    lanes = lanes_in(like)
+    size = 2 * lanes
+    blocks = (outputs + size - 1) // size
+    x, x_t, x_b = x
+    y, y_t, y_b = y
+    if x_t == b * x_b and y_t == b * y_b:
+        T, b = 1, T * b
+    matrix = panels + blocks * size
+    for q in range(blocks):
+        columns = min(size, outputs - q * size)
+        bias, panel = panels + q * size, matrix + q * size * inputs
+        for t in range(T):
+            source, out = x + t * x_t, y + t * y_t + q * size
+            if columns == size:
+                product_2(like, b, source, x_b, panel, inputs, bias, 0, out, y_b)
+                continue
+            for row in range(0, b, _TOGETHER):
+                rows = min(_TOGETHER, b - row)
+                product_2(like, rows, source + row * x_b, x_b, panel, inputs, bias, 0, room, size)
+                for r in range(rows):
+                    copy(like, out + (row + r) * y_b, room + r * size, columns)
+
+
+@inlined
+def _run_activation(like, exact, kind, T, b, x, width, y):
+    for t in range(T):
+        for row in range(b):
+            source, out = x[0] + t * x[1] + row * x[2], y[0] + t * y[1] + row * y[2]
+            for j in range(width):
+                number = number_at(like, source + j)
+                if kind == _TANH:
+                    number = exact_tanh_of(number) if exact else tanh_of(number)
+                elif kind == _SIGMOID:
+                    number = exact_sigmoid_of(number) if exact else sigmoid_of(number)
+                else:
+                    number = relu_of(number)
+                set_number(number, out + j)
+
+
+@inlined
+def _room(like, table, rows, b):
+    """The numbers that a layer needs for itself, at most."""
+    most = 0
+    for row in range(rows):
+        if integer_at(table + _COLUMNS * row + _KIND) <= _GRU_RESET_BEFORE:
+            wide = _blocks(integer_at(table + _COLUMNS * row + _OUTPUTS), like) * lanes_in(like)
+            most = max(most, (6 * b + 4 * max(_CHUNK, b)) * wide)
+    return most + max(_TOGETHER, b) * 4 * lanes_in(like)
+
+
+@inlined
+def _run(like, first, last, T, B, plan, lengths, x, state, out, y_all):
+    """Take the sequences first..last-1 through all layers; all arguments are addresses.
+
+    plan: of `Program._plan`. lengths: of the numbers of steps, or 0. x (T, B, I), y_all (T, B, O).
+    state and out begin with the arrays (B, H) of the state, one after the other.
+    """
+    rows, widest, exact = integer_at(plan), integer_at(plan + 1), integer_at(plan + 2) == 1
+    parameters, table = integer_at(plan + 3), plan + 4
+    b = last - first
+    if lengths:
+        lengths += first
+    passed = T * b * widest
+    memory = np.empty(2 * passed + _room(like, table, rows, b), type_of(like))
+    buffer = address(memory)
+    room = buffer + 2 * passed
+    before, after = state, out
+    width = integer_at(table + _INPUTS)
+    signal = x + first * width, B * width, width
+    which = 0
+    for _ in range(rows):
+        kind, inputs = integer_at(table + _KIND), integer_at(table + _INPUTS)
+        outputs, width = integer_at(table + _OUTPUTS), integer_at(table + _WIDTH)
+        own = parameters + integer_at(table + _START)
+        if integer_at(table + _FINAL):
+            y = y_all + first * width, B * width, width
+        else:
+            y = buffer + which * passed, b * width, width
+        part = y[0] + integer_at(table + _COLUMN), y[1], y[2]
+        if kind <= _GRU_RESET_BEFORE:
+            reverse, count, skip = integer_at(table + _REVERSE) == 1, B * outputs, first * outputs
+            _run_recurrent(
+                like, exact, kind, T, b, signal, inputs, own, outputs, reverse, lengths,
+                (before + skip, before + count + skip), (after + skip, after + count + skip),
+                room, part,
+            )  # fmt: skip
+            count *= 2 if kind == _LSTM else 1
+            before, after = before + count, after + count
+        elif kind == _LINEAR:
+            _run_linear(like, T, b, signal, inputs, own, outputs, room, part)
+        else:
+            _run_activation(like, exact, kind, T, b, signal, inputs, part)
+        if integer_at(table + _LAST):
+            signal, which = y, 1 - which
+        table += _COLUMNS
+    keep(memory)
+
+
+@kernel("i i i i i i r3 r1 w1 w3 -> b")
+def _run_sequences(first, last, T, B, plan, lengths, x, state, out, y):
+    """Returns whether the arrays are aligned; otherwise nothing was done."""
+    if not (aligned(x) and aligned(state)):
+        return False
+    like = out.dtype.type(0)
+    places = address(x), address(state), address(out), address(y)
+    _run(like, first, last, T, B, plan, lengths, *places)
+    return True
+
+
+@kernel("i r1 r1 w1 i -> b")
+def _run_step(plan, x, state, out, size):
+    """One step of one sequence; y follows the state in out. Returns as `_run_sequences`."""
+    if not (aligned(x) and aligned(state)):
+        return False
+    like = out.dtype.type(0)
+    _run(like, 0, 1, 1, 1, plan, 0, address(x), address(state), address(out), address(out) + size)
+    return True
+
+
+def _blocked(matrix: Array, gates: int) -> Array:
+    """The rows of a matrix (gates * H, K) as blocks of panels, padded with zeros.
+
+    A panel (K, gates, lanes) is cut into strips of gates: see `_lanes.strip_of`.
+    """
+    lanes = lanes_of(matrix.dtype)
+    rows, depth = matrix.shape
+    H = rows // gates
+    blocks = -(-H // lanes)
+    padded = np.zeros((gates, blocks * lanes, depth), matrix.dtype)
+    padded[:, :H] = matrix.reshape(gates, H, depth)
+    strip = strip_of(gates)
+    strips = padded.reshape(gates // strip, strip, blocks, lanes, depth)
+    blocked: Array = strips.transpose(2, 0, 4, 1, 3).ravel()
+    return blocked
+
+
+def _blocked_bias(bias: Array | None, matrix: Array, gates: int) -> Array:
+    return _blocked((np.zeros(len(matrix), matrix.dtype) if bias is None else bias)[:, None], gates)
+
+
+# What the packers return: the kind of a layer, the sizes of its state, and its parameters.
+_Packed = tuple[int, tuple[int, ...], list[Array]]
+
+
+def _pack_lstm(weight_ih: Array, weight_hh: Array, bias: Array | None) -> _Packed:
+    H = weight_hh.shape[1]
+    parts = [_blocked_bias(bias, weight_hh, 4), _blocked(weight_ih, 4), _blocked(weight_hh, 4)]
+    return _LSTM, (H, H), parts
+
+
+def _pack_gru(
+    weight_ih: Array,
+    weight_hh: Array,
+    bias: Array | None,
+    bias_hn: Array | None,
+    reset_after: bool,
+) -> _Packed:
+    H = weight_hh.shape[1]
+    parts = [_blocked_bias(bias, weight_hh, 3), _blocked(weight_ih, 3)]
+    if not reset_after:
+        parts += [_blocked(weight_hh[: 2 * H], 2), _blocked(weight_hh[2 * H :], 1)]
+        return _GRU_RESET_BEFORE, (H,), parts
+    recurrent = np.zeros(3 * H, weight_hh.dtype)
+    if bias_hn is not None:
+        recurrent[2 * H :] = bias_hn
+    parts += [_blocked_bias(recurrent, weight_hh, 3), _blocked(weight_hh, 3)]
+    return _GRU, (H,), parts
+
+
+def _pack_linear(weight: Array, bias: Array | None) -> _Packed:
+    """Blocks of two vectors."""
+    width = 2 * lanes_of(weight.dtype)
+    padded = np.zeros((-(-len(weight) // width) * width, weight.shape[1] + 1), weight.dtype)
+    padded[: len(weight), 1:] = weight
+    if bias is not None:
+        padded[: len(weight), 0] = bias
+    blocks = padded.reshape(-1, width, padded.shape[1]).transpose(0, 2, 1)
+    return _LINEAR, (), [blocks[:, 0].ravel(), blocks[:, 1:].ravel()]
+
+
+_PACKERS: dict[str, Callable[..., _Packed]] = {
+    "lstm": _pack_lstm,
+    "gru": _pack_gru,
+    "linear": _pack_linear,
+}
+_ACTIVATIONS = {"tanh": _TANH, "sigmoid": _SIGMOID, "relu": _RELU}
+
+
+class Program:
+    """A chain of layers that runs as one compiled call.
+
+    `layers` lists them in order. A layer is a list of its directions, each with its parameters,
+    all of one dtype, which are packed here:
+
+        ("lstm", reverse, weight_ih, weight_hh, bias)     bias (4H,): the sum of both biases
+        ("gru", reverse, weight_ih, weight_hh, bias, bias_hn, reset_after)     as in `gru_scan`
+        ("linear", False, weight, bias)
+        ("tanh", False), ("sigmoid", False), ("relu", False)
+
+    A bias may be None. A call takes x (T, B, I), the state, and the sequences' numbers of steps
+    (B,) or None; it returns y (T, B, O) and the new state, in memory of their own. A state is a
+    flat array that begins with the arrays (B, H) whose H stand in `state_sizes` (for each recurrent
+    layer and direction h, and c of an LSTM), one after the other. Arrays of another dtype, not in
+    order (C) or not aligned raise a TypeError.
+
+    With `exact`, float32 activations come from the library's float64 functions; without, they are
+    within 4 units in the last place.
+
+    >>> rng = np.random.default_rng(0)
+    >>> weight_ih, weight_hh = rng.standard_normal((2, 8, 2))
+    >>> lstm = "lstm", False, weight_ih, weight_hh, None
+    >>> program = Program([[lstm], [("linear", False, np.ones((1, 2)), None)]])
+    >>> y, state = program(np.ones((3, 1, 2)), np.zeros(program.state_size))
+    >>> h, c = np.split(state, 2)
+    >>> program.state_sizes, bool(np.isclose(y[-1, 0, 0], h.sum()))
+    ((2, 2), True)
+    """
+
+    def __init__(self, layers: Sequence[Sequence[tuple[Any, ...]]], exact: bool = False) -> None:
+        weights = [end[2] for layer in layers for end in layer if len(end) > 2]
+        check(weights, "`layers` have no weights; at least one layer must have some")
+        self.dtype: np.dtype[Any] = weights[0].dtype
+        self.input_size = width = int(weights[0].shape[1])
+        self.state_sizes: tuple[int, ...] = ()
+        table, packed, start, widest = [], [], 0, 0
+        for depth, layer in enumerate(layers):
+            final, column, rows = depth == len(layers) - 1, 0, []
+            for kind, reverse, *given in layer:
+                parts: list[Array] = []
+                if kind in _PACKERS:
+                    check_arrays(**{f"{kind} weight": (given[0], (len(given[0]), width))})
+                    code, sizes, parts = _PACKERS[kind](*given)
+                    outputs = sizes[0] if sizes else len(given[0])
+                else:
+                    code, sizes, outputs = _ACTIVATIONS[kind], (), width
+                rows.append([code, width, outputs, start, reverse, column, 0, 0, final])
+                start += sum(part.size for part in parts)
+                packed += parts
+                self.state_sizes += sizes
+                column += outputs
+            rows[-1][_LAST] = 1
+            for row in rows:
+                row[_WIDTH] = column
+            table += rows
+            width = column
+            widest = max(widest, 0 if final else width)
+        self.output_size = width
+        self.state_size = sum(self.state_sizes)
+        self._parameters = np.concatenate(packed)
+        start = self._parameters.ctypes.data // self._parameters.itemsize
+        head = [len(table), widest, exact, start]
+        self._plan = np.concatenate([np.array(head), np.ravel(table)]).astype(np.int64)
+        self._single = LEAST_WORK // (self._parameters.size + STEP_WORK)
+        self._address = self._plan.ctypes.data // self._plan.itemsize
+        self._run, self._run_step = _run_sequences(self.dtype), _run_step(self.dtype)
+        self._step_size = self.state_size + self.output_size
+
+    def __reduce__(self) -> Any:
+        raise TypeError("a program cannot be copied: it holds addresses of its memory")
+
+    def __call__(self, x: Array, state: Array, lengths: Array | None = None) -> tuple[Array, Array]:
+        T, B, inputs = x.shape
+        if inputs != self.input_size or len(state) < B * self.state_size:
+            raise self._mismatch(x, state)
+        y = np.empty((T, B, self.output_size), self.dtype)
+        out = np.empty(B * self.state_size, self.dtype)
+        where = 0 if lengths is None else lengths.ctypes.data // lengths.itemsize
+        arguments = T, B, self._address, where, x, state, out, y
+        if self._single > T * B:
+            done = self._run(0, B, *arguments)
+        else:
+            done = share(self._run, T, B, self._parameters.size, *arguments)
+        if not done:
+            raise TypeError("`x` or `state` is not aligned")
+        return y, out
+
+    def step(self, x: Array, state: Array) -> Array:
+        """One step of one sequence x (I,): the new state and y in one array."""
+        if len(x) != self.input_size or len(state) < self.state_size:
+            raise self._mismatch(x, state)
+        out = np.empty(self._step_size, self.dtype)
+        if not self._run_step(self._address, x, state, out, self.state_size):
+            raise TypeError("`x` or `state` is not aligned")
+        return out
+
+    def _mismatch(self, x: Array, state: Array) -> L0GateError:
+        return L0GateError(
+            f"`x` has shape {x.shape} and `state` {state.shape}; expected {self.input_size} "
+            f"features and for each sequence {self.state_size} numbers"
+        )
