@@ -46,7 +46,7 @@ def corpus(tmp_path: Path) -> Corpus:
 @pytest.fixture
 def seen(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     """What goes to the parts tested elsewhere: checkpoints, speed, report; and a clock."""
-    seen = SimpleNamespace(checkpoints=[], speed=None, report=None, ticks=itertools.count())
+    seen = SimpleNamespace(checkpoints=[], speed=None, report=None, ticks=itertools.count(100))
     write = _checkpoint.write
 
     def checkpoint(folder: Path, job: Any, phases: Any, backend: Any) -> None:

@@ -195,6 +195,31 @@ def test_a_step_is_what_it_says(gated: bool) -> None:
     assert training.step == 30
 
 
+@pytest.mark.parametrize(
+    ("tokens", "steps"), [(17, 0), (18, 1), (33, 1), (34, 2), (35, 2), (50, 3)]
+)
+def test_an_epoch_has_a_next_token_for_every_one(tokens: int, steps: int) -> None:
+    assert steps_per_epoch(tokens, 2, 8) == steps
+    inputs = [x for x, _ in chunks(streams(np.arange(tokens), 2), 8) if len(x) == 8]
+    assert len(inputs) == steps
+
+
+def test_the_selection_knows_the_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    task = make_task()
+    assert task.pruner is not None
+    given: list[Any] = []
+    select = task.pruner.select
+
+    def watch(gates: Any, parameters: Any) -> Any:
+        given.append(parameters)
+        return select(gates, parameters)
+
+    monkeypatch.setattr(task.pruner, "select", watch)
+    training = run_all(task, start(task))
+    assert len(given) == 1
+    assert given[0] is training.parameters
+
+
 def test_large_gradients_are_clipped_to_one() -> None:
     task = make_task(gated=False, steps=1)
     seen = {}
@@ -250,6 +275,8 @@ def test_evaluation_averages_over_every_token() -> None:
     # Too short for so many streams: fewer are used.
     alone = evaluate(task.net, parameters, TOKENS[:15], 50, 7)
     assert alone == pytest.approx(evaluate(task.net, parameters, TOKENS[:15], 1, 7), rel=1e-12)
+    two = evaluate(task.net, parameters, TOKENS[:16], 50, 7)
+    assert two == pytest.approx(evaluate(task.net, parameters, TOKENS[:16], 2, 7), rel=1e-12)
     with pytest.raises(L0GateError, match=r"^a text of one token has nothing to predict$"):
         evaluate(task.net, parameters, TOKENS[:1], 1, 7)
 

@@ -13,7 +13,7 @@ from strategies import examples, layouts, pattern_texts
 
 import l0gate
 from l0gate import L0GateError, Layout
-from l0gate._fold import fold, gather, group_norms, keep, spread
+from l0gate._fold import fold, gate_gradients, gather, group_norms, keep, spread
 from l0gate._notation import parse_pattern
 
 NUMPY = l0gate.get_backend("numpy")
@@ -303,3 +303,17 @@ def test_a_list_of_slices_has_at_least_one() -> None:
     with pytest.raises(L0GateError) as error:
         Layout({"w": []})
     assert "`pattern` is []; it must be a string or a list of strings" in str(error.value)
+
+
+def test_gate_gradients_of_a_parameter_with_two_gated_inputs() -> None:
+    layout = Layout({"w": "_ <- (2 x) y"})
+    rng = np.random.default_rng(0)
+    w, slope = rng.normal(size=(2, 3, 6, 4))
+    gates = {"x": np.array([0.5, 1.0, 0.25]), "y": np.array([1.0, 0.5, 0.0, 2.0])}
+    found = gate_gradients(layout, {"w": w}, gates, {"w": slope}, NUMPY)
+    by_block = (slope * w).reshape(3, 2, 3, 4)
+    np.testing.assert_allclose(found["x"], np.einsum("ibxy,y->x", by_block, gates["y"]))
+    np.testing.assert_allclose(found["y"], np.einsum("ibxy,x->y", by_block, gates["x"]))
+    with pytest.raises(L0GateError) as error:
+        gate_gradients(layout, {"w": w}, gates, {"w": slope[:, :, :2]}, NUMPY)
+    assert str(error.value) == "the gradient of 'w' has shape (3, 6, 2), the parameter (3, 6, 4)"

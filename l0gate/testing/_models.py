@@ -13,7 +13,7 @@ import numpy as np
 from l0gate._archive import read, save
 from l0gate._budget import Budget
 from l0gate._plugins import get_backend
-from l0gate._tensor import Array, Backend
+from l0gate._tensor import Backend
 from l0gate.testing._compare import TOLERANCE, claim, expect
 
 _NETS: dict[str, list[dict[str, Any]]] = {
@@ -64,16 +64,12 @@ def _run(net: Any, layers: list[dict[str, Any]]) -> dict[str, Any]:
     return {
         "initial parameters": parameters,
         "y": y,
-        "state": _flat(state),
-        "state beside gradients": _flat(reached),
+        "state": state,
+        "state beside gradients": reached,
         "losses": [float(first), float(second)],
         "gradients": gradients,
         "gradients from a state": further,
     }
-
-
-def _flat(state: Any) -> list[Array]:
-    return [part for entry in state for part in (entry if isinstance(entry, tuple) else (entry,))]
 
 
 def check_models(backend: Backend) -> None:
