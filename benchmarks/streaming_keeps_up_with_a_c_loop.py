@@ -49,7 +49,10 @@ def compiled(folder: str) -> ctypes.CDLL:
     source = Path(__file__).with_name("recurrent_loop.c")
     objects, library = Path(folder) / "recurrent_loop.o", Path(folder) / "recurrent_loop.so"
     compiler = os.environ.get("CC", "cc")
-    for command in ([*FLAGS, "-c", source, "-o", objects], ["-shared", objects, "-o", library, "-lm"]):
+    for command in (
+        [*FLAGS, "-c", source, "-o", objects],
+        ["-shared", objects, "-o", library, "-lm"],
+    ):
         subprocess.run([compiler, *map(str, command)], check=True)
     return ctypes.CDLL(str(library))
 
