@@ -10,7 +10,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -140,11 +140,12 @@ def load(path: str | os.PathLike[str], *, into: Any = None, engine: str = "numpy
 def read(path: str | os.PathLike[str]) -> SavedModel:
     """The content of a file, checked."""
     try:
-        content = _path(path).read_bytes()
+        file = _path(path).open("rb")
     except OSError as error:
         raise L0GateError(f"`path` {os.fspath(path)!r} cannot be read: {error.strerror}") from None
     try:
-        return _decode(content)
+        with file:
+            return _decode(file)
     except L0GateError as error:
         raise L0GateError(f"`path` {os.fspath(path)!r} {error}") from None
 
@@ -206,20 +207,22 @@ def pack(arrays: Mapping[str, np.ndarray], manifest: Mapping[str, Any]) -> bytes
     return buffer.getvalue()
 
 
-def unpack(content: bytes) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+def unpack(file: BinaryIO) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """The arrays and the manifest of `pack`; damage of any kind raises `L0GateError`."""
     import json
     import zipfile
 
+    if not file.seekable():  # a pipe
+        file = io.BytesIO(file.read())
     try:
-        with np.load(io.BytesIO(content), allow_pickle=False) as file:
-            check(_MANIFEST in file.files, "is no l0gate file: it holds no manifest")
-            arrays = {name: file[name] for name in file.files}
+        with np.load(file, allow_pickle=False) as content:
+            check(_MANIFEST in content.files, "is no l0gate file: it holds no manifest")
+            arrays = {name: content[name] for name in content.files}
         manifest = json.loads(arrays.pop(_MANIFEST).tobytes().decode())
     except L0GateError:
         raise
     except Exception as error:  # zip, npy and JSON each raise their own kinds on damaged bytes
-        if not zipfile.is_zipfile(io.BytesIO(content)):
+        if not zipfile.is_zipfile(file):
             raise L0GateError("is no l0gate file, or is truncated") from None
         raise L0GateError(f"is truncated or damaged: {type(error).__name__}: {error}") from None
     check(isinstance(manifest, dict), "is no l0gate file: its manifest is no JSON object")
@@ -236,8 +239,9 @@ def unpack(content: bytes) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
 def _digest(array: np.ndarray) -> str:
     import hashlib
 
-    head = f"{array.dtype.str}{array.shape}".encode()
-    return hashlib.sha256(head + np.ascontiguousarray(array).tobytes()).hexdigest()
+    digest = hashlib.sha256(f"{array.dtype.str}{array.shape}".encode())
+    digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8))
+    return digest.hexdigest()
 
 
 def _encode(saved: SavedModel) -> bytes:
@@ -283,8 +287,8 @@ _CERTIFIED = (
 )
 
 
-def _decode(content: bytes) -> SavedModel:
-    arrays, manifest = unpack(content)
+def _decode(file: BinaryIO) -> SavedModel:
+    arrays, manifest = unpack(file)
     check(manifest.get("format") == "l0gate", "is no l0gate model")
     version = manifest.get("format_version")
     check(

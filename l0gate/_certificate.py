@@ -232,7 +232,9 @@ def check_kept(kept: Mapping[str, np.ndarray], open_now: Mapping[str, np.ndarray
             and index[-1] < len(is_open),
             f"`kept[{axis!r}]` must be sorted indices of the axis's {len(is_open)} neurons",
         )
-        missing = np.setdiff1d(np.flatnonzero(is_open), index)
+        left_out = np.array(is_open, dtype=bool)  # not setdiff1d, which imports numpy.ma
+        left_out[index] = False
+        missing = np.flatnonzero(left_out)
         check(
             len(missing) == 0,
             f"`kept[{axis!r}]` leaves out neurons whose gates are open: {missing.tolist()}",

@@ -18,7 +18,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -30,8 +30,7 @@ Parameters = Mapping[str, Array]
 State = tuple[Any, ...]  # per layer and direction: (h, c) for an LSTM, h for a GRU
 
 
-@dataclass(frozen=True)
-class Gathered:
+class Gathered(NamedTuple):
     """The activations table[index] (T, B, features), not yet written out."""
 
     table: Array
@@ -81,8 +80,7 @@ class Pass:
             self.gate_gradients.add(axis, part)
 
 
-@dataclass(frozen=True)
-class Direction:
+class Direction(NamedTuple):
     """One direction of a recurrent layer: the names of its parameters and of its neurons."""
 
     weight_ih: str

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -27,8 +27,7 @@ from l0gate.reference._streaming import StreamingNet
 LOSSES = {"cross_entropy": softmax_cross_entropy, "mse": mean_squared_error}
 
 
-@dataclass(frozen=True)
-class Tape:
+class Tape(NamedTuple):
     """What `Net.backward` needs from `Net.forward`."""
 
     run: Pass

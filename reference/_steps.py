@@ -228,7 +228,10 @@ def _lstm_step(layer: Layer, parameters: Parameters) -> Step:
     hidden, dtype = weight_hh.shape[1], weight_hh.dtype
     scale = np.repeat(np.array([0.5, 0.5, 1, 0.5], dtype), hidden)
     shift = np.repeat(np.array([0.5, 0.5, 0, 0.5], dtype), hidden)
-    weight = np.ascontiguousarray(np.concatenate((weight_ih, weight_hh), axis=1).T * scale)
+    inputs = weight_ih.shape[1]
+    weight = np.empty((inputs + hidden, 4 * hidden), dtype)
+    np.multiply(weight_ih.T, scale, out=weight[:inputs])
+    np.multiply(weight_hh.T, scale, out=weight[inputs:])
     bias = lstm_bias(parameters, end)
     bias = np.zeros(4 * hidden, dtype) if bias is None else bias * scale
 

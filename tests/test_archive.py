@@ -197,10 +197,10 @@ def test_the_same_bytes_under_another_dtype_or_shape_are_noticed() -> None:
         buffer = io.BytesIO()
         np.savez(buffer, manifest=manifest, w=other)
         if other is w:
-            assert unpack(buffer.getvalue())[0]["w"].tolist() == [0, 1, 2, 3, 4, 5]
+            assert unpack(io.BytesIO(buffer.getvalue()))[0]["w"].tolist() == [0, 1, 2, 3, 4, 5]
             continue
         with pytest.raises(L0GateError, match="is damaged: array 'w' was altered"):
-            unpack(buffer.getvalue())
+            unpack(io.BytesIO(buffer.getvalue()))
 
 
 def test_writing_is_atomic(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -284,7 +284,7 @@ def test_names_that_a_file_cannot_hold(name: str) -> None:
 def test_a_manifest_that_lies(tmp_path: Path, changes: dict, message: str) -> None:
     saved, _, _ = pruned()
     l0gate.save(tmp_path / "net.npz", saved)
-    arrays, manifest = unpack((tmp_path / "net.npz").read_bytes())
+    arrays, manifest = unpack(io.BytesIO((tmp_path / "net.npz").read_bytes()))
     for axis, index in changes.pop("kept", {}).items():
         arrays[f"kept/{axis}"] = np.array(index)
     (tmp_path / "net.npz").write_bytes(pack(arrays, {**manifest, **changes}))
@@ -325,7 +325,7 @@ def test_things_that_cannot_be_saved(tmp_path: Path) -> None:
 
 
 def test_unpack_notices_missing_arrays() -> None:
-    arrays, manifest = unpack(pack({"a": np.arange(3)}, {"k": 1}))
+    arrays, manifest = unpack(io.BytesIO(pack({"a": np.arange(3)}, {"k": 1})))
     assert arrays["a"].tolist() == [0, 1, 2]
     assert manifest["k"] == 1
 
@@ -336,7 +336,7 @@ def test_unpack_notices_missing_arrays() -> None:
 def test_what_a_file_says_of_its_model(tmp_path: Path) -> None:
     saved, small, _ = pruned(batch_first=True)
     l0gate.save(tmp_path / "net.npz", saved)
-    arrays, manifest = unpack((tmp_path / "net.npz").read_bytes())
+    arrays, manifest = unpack(io.BytesIO((tmp_path / "net.npz").read_bytes()))
     assert set(arrays) == {
         *(f"parameters/{name}" for name in small),
         *(f"kept/{axis}" for axis in ("x", "h0", "h1")),
@@ -372,7 +372,7 @@ def test_what_a_file_says_of_its_model(tmp_path: Path) -> None:
         dense_sizes={"f": np.int64(5), "b": 5},  # type: ignore[dict-item]
     )
     l0gate.save(tmp_path / "bare.npz", bare)
-    arrays, manifest = unpack((tmp_path / "bare.npz").read_bytes())
+    arrays, manifest = unpack(io.BytesIO((tmp_path / "bare.npz").read_bytes()))
     assert list(arrays) == ["parameters/w[0]", "parameters/w[1]", "kept/f", "kept/b"]
     assert (manifest["chain"], manifest["certificate"], manifest["metadata"]) == (None, None, {})
     assert (manifest["slices"], manifest["sizes"]) == ({"w": 2}, {"f": 2})
@@ -496,7 +496,7 @@ def test_all_numbers_can_be_packed() -> None:
         "f": np.ones((2, 3), order="F"),
         "x" * 999: np.array(1.5),
     }
-    arrays, _ = unpack(pack(kinds, {}))
+    arrays, _ = unpack(io.BytesIO(pack(kinds, {})))
     assert list(arrays) == list(kinds)
     for name, array in kinds.items():
         np.testing.assert_array_equal(arrays[name], array)

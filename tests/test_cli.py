@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shlex
 import subprocess
@@ -470,6 +471,6 @@ def test_a_loss_that_is_not_finite_stops_with_a_good_checkpoint(text, tmp_path, 
     error = capsys.readouterr().err
     assert "the loss is nan" in error
     assert "smaller `--lr`" in error
-    arrays, _ = unpack((out / "checkpoint.npz").read_bytes())
+    arrays, _ = unpack(io.BytesIO((out / "checkpoint.npz").read_bytes()))
     assert arrays["gated/losses"].size > 0
     assert all(np.isfinite(array).all() for array in arrays.values())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import shutil
 import tempfile
 from dataclasses import replace
@@ -325,7 +326,9 @@ def test_packing_is_unpacked_to_the_same_arrays() -> None:
         "strided": np.arange(10, dtype=np.uint16)[::-3],
         "big-endian": np.arange(3, dtype=">f4"),
     }
-    found, manifest = unpack(pack(freeze(arrays), {"text": "é\n", "none": None, "x": [0.1]}))
+    found, manifest = unpack(
+        io.BytesIO(pack(freeze(arrays), {"text": "é\n", "none": None, "x": [0.1]}))
+    )
     assert list(found) == list(arrays)
     for name, array in arrays.items():
         assert found[name].dtype == array.dtype

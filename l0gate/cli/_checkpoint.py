@@ -34,7 +34,8 @@ def read(folder: Path, job: Mapping[str, Any], backend: Backend) -> dict[str, Tr
     """The phases of the job in the folder; a checkpoint of any other job raises."""
     path = folder / FILE
     try:
-        arrays, manifest = unpack(path.read_bytes())
+        with path.open("rb") as file:
+            arrays, manifest = unpack(file)
         check(manifest.get("format") == _FORMAT, f"is no {_FORMAT}")
     except OSError as error:
         raise L0GateError(f"`--resume`: '{path}' cannot be read: {error.strerror}") from None
