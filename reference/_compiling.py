@@ -55,6 +55,17 @@ def compiled(function: Callable[..., Any]) -> Any:
     return dispatcher
 
 
+def entry(dispatcher: Any) -> Callable[..., Any]:
+    """A kernel's only compiled function, without the search for a signature that fits.
+
+    That search takes as long as a small step. Without it item sizes are checked and nothing else:
+    the caller must see to the dtypes, and the kernel to the order in memory.
+    """
+    (overload,) = dispatcher.overloads.values()
+    function: Callable[..., Any] = overload.entry_point
+    return function
+
+
 def kernel(signature: str) -> Callable[[Callable[..., Any]], Callable[[np.dtype[Any]], Any]]:
     """Compile for one signature per dtype, on first use: kernel(dtype)(*arguments).
 

@@ -19,7 +19,7 @@ import numpy as np
 
 from l0gate._errors import L0GateError, check
 from l0gate.reference._cells import Array
-from l0gate.reference._compiling import inlined, kernel
+from l0gate.reference._compiling import entry, inlined, kernel
 from l0gate.reference._lanes import (
     address,
     aligned,
@@ -364,10 +364,13 @@ def _run_sequences(first, last, T, B, plan, lengths, x, state, out, y):
     return True
 
 
-@kernel("i r1 r1 w1 i -> b")
-def _run_step(plan, x, state, out, size):
-    """One step of one sequence; y follows the state in out. Returns as `_run_sequences`."""
-    if not (aligned(x) and aligned(state)):
+@kernel("i i r1 r1 w1 -> b")
+def _run_step(size, plan, x, state, out):
+    """One step of one sequence; y follows the state in out. Returns as `_run_sequences`.
+
+    It is called past the check of what order x is in, see `entry`.
+    """
+    if not (aligned(x) and aligned(state)) or (len(x) > 1 and x.strides[0] != x.itemsize):
         return False
     like = out.dtype.type(0)
     _run(like, 0, 1, 1, 1, plan, 0, address(x), address(state), address(out), address(out) + size)
@@ -510,7 +513,7 @@ class Program:
         self._single = LEAST_WORK // (self._parameters.size + STEP_WORK)
         self._address = self._plan.ctypes.data // self._plan.itemsize
         self._run, self._run_step = _run_sequences(self.dtype), _run_step(self.dtype)
-        self._step_size = self.state_size + self.output_size
+        self.step_size = self.state_size + self.output_size
 
     def __reduce__(self) -> Any:
         raise TypeError("a program cannot be copied: it holds addresses of its memory")
@@ -535,10 +538,19 @@ class Program:
         """One step of one sequence x (I,): the new state and y in one array."""
         if len(x) != self.input_size or len(state) < self.state_size:
             raise self._mismatch(x, state)
-        out = np.empty(self._step_size, self.dtype)
-        if not self._run_step(self._address, x, state, out, self.state_size):
+        out = np.empty(self.step_size, self.dtype)
+        if not self._run_step(self.state_size, self._address, x, state, out):
             raise TypeError("`x` or `state` is not aligned")
         return out
+
+    def bare_step(self) -> tuple[Callable[..., bool], int, int]:
+        """A function and two arguments that come before (x, state, out): `step`, with fewer checks.
+
+        The three are arrays of the program's dtype, of one dimension and of the right sizes; out
+        holds the new state and y. It returns whether it was done: not if x is not in order or
+        aligned. The addresses are those of the program's memory, so it must be kept.
+        """
+        return entry(self._run_step), self.state_size, self._address
 
     def _mismatch(self, x: Array, state: Array) -> L0GateError:
         return L0GateError(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -50,17 +50,27 @@ _Place = tuple[slice, slice | None, tuple[int, ...]]
 
 
 class Flat(tuple[Any, ...]):
-    """A state that a compiled net made: `flat` begins with its arrays, one after the other.
+    """A state that a compiled net made, whose entries lie one after the other in one array.
 
     Each net has classes of its own, one for each size of the batch, which say where states belong.
+    Whoever calls one, to make a state like another, gets a plain tuple, and so does a copy.
     """
 
     net: ClassVar[Compiled]
     batch: ClassVar[int | None]  # None for a single sequence without this dimension
-    flat: Array
 
-    def __reduce__(self) -> tuple[type, tuple[tuple[Any, ...]]]:
-        return tuple, (tuple(self),)  # a copy is a plain tuple
+    def __new__(cls, entries: Iterable[Any] = ()) -> Any:
+        return tuple(entries)
+
+    @property
+    def flat(self) -> Array:
+        """The array that begins with the entries."""
+        h = self[0] if isinstance(self[0], np.ndarray) else self[0][0]
+        array: Array = h.base
+        return array
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return tuple, (tuple(self),)
 
 
 class Compiled:
@@ -103,31 +113,39 @@ class Compiled:
             out = self._program.step(np.array(x, order="C"), flat)
         return out[self._program.state_size :], self._state(out, None)
 
-    def next_step(self) -> Callable[[Array, Flat], tuple[Array, Flat]]:
-        """`step` for features (I,) in order and a state without a batch of this net's own.
+    def next_step(self) -> Callable[[Any, Any], tuple[Array, Flat] | None]:
+        """`step` for what a stream gives it all the time, or None for anything else.
 
-        It is what a stream calls all the time, so everything that can be is looked up before.
+        That is features (I,) and a state without a batch of this net's own. Everything that can be
+        is looked up before.
         """
         program, (kind, places) = self._program, self.kind(None)
-        run, rest = program.step, slice(program.state_size, None)
-        only = places[0] if len(places) == 1 else None
+        if self._rows is not None or not places:
+            return lambda x, state: None
+        (run, split, address), size = program.bare_step(), program.step_size
+        dtype = np.dtype(program.dtype.type)  # the object that arrays share
+        shape, y = (program.input_size,), slice(program.state_size, None)
+        (first, cell, _), *others = places
+        ndarray, empty, make = np.ndarray, np.empty, tuple.__new__
 
-        def step(x: Array, state: Flat) -> tuple[Array, Flat]:
-            out = run(x, state.flat)
-            if only is None:
-                entries = [out[h] if c is None else (out[h], out[c]) for h, c, _ in places]
-            elif only[1] is None:
-                entries = [out[only[0]]]
-            else:
-                entries = [(out[only[0]], out[only[1]])]
-            new_state = kind(entries)
-            new_state.flat = out
-            return out[rest], new_state
+        def step(x: Any, state: Any) -> tuple[Array, Flat] | None:
+            if type(state) is not kind or type(x) is not ndarray:
+                return None
+            if x.dtype is not dtype or x.shape != shape:
+                return None
+            out = empty(size, dtype)
+            if not run(split, address, x, (state[0] if cell is None else state[0][0]).base, out):
+                return None
+            entry = out[first] if cell is None else (out[first], out[cell])
+            if others:
+                rest = [out[h] if c is None else (out[h], out[c]) for h, c, _ in others]
+                return out[y], make(kind, (entry, *rest))
+            return out[y], make(kind, (entry,))
 
         return step
 
     def _flat(self, state: State | None, batch: int) -> Array:
-        if isinstance(state, Flat):
+        if isinstance(state, Flat) and state:
             return state.flat
         if state is None:
             zeros, size = self._zeros, batch * self._program.state_size
@@ -142,19 +160,11 @@ class Compiled:
     def _state(self, out: Array, batch: int | None) -> Flat:
         """The state that a program's result begins with, without a batch or with one."""
         kind, places = self.kind(batch)
-        if batch is None:
-            state = kind([out[h] if c is None else (out[h], out[c]) for h, c, _ in places])
-        else:
-            state = kind(
-                [
-                    out[h].reshape(shape)
-                    if c is None
-                    else (out[h].reshape(shape), out[c].reshape(shape))
-                    for h, c, shape in places
-                ]
-            )
-        state.flat = out
-        return state
+        entries = [
+            out[h].reshape(shape) if c is None else (out[h].reshape(shape), out[c].reshape(shape))
+            for h, c, shape in places
+        ]
+        return tuple.__new__(kind, entries)
 
     def kind(self, batch: int | None) -> tuple[type[Flat], list[_Place]]:
         """The class of states with so many sequences, and where their entries are."""

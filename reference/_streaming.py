@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -92,12 +92,9 @@ class StreamingNet:
         is never changed afterwards, so earlier ones can be kept and continued from. The first
         call packs the parameters; with numba it may have to compile, once per installation.
         """
-        shape, kind, next_step = self._stream
-        if type(state) is kind and type(x_t) is np.ndarray and x_t.shape == shape:
-            try:
-                return next_step(x_t, state)  # type: ignore[no-any-return]
-            except TypeError:  # x is of another dtype, or not in order
-                pass
+        done = self._next_step(x_t, state)
+        if done is not None:
+            return done
         x = np.asarray(x_t)
         features = 0 if self._tokens else 1
         if x.ndim not in (features, features + 1):
@@ -129,11 +126,11 @@ class StreamingNet:
         return own and state.batch == batch
 
     @cached_property
-    def _stream(self) -> tuple[Any, Any, Any]:
-        """What `step` does all the time: `Compiled.next_step`, and when it can be called."""
+    def _next_step(self) -> Callable[[Any, Any], tuple[Array, State] | None]:
+        """What `step` does all the time, see `Compiled.next_step`."""
         if self._plain is None or self._compiled is None:
-            return None, None, None
-        return self._plain, self._compiled.kind(None)[0], self._compiled.next_step()
+            return lambda x, state: None
+        return self._compiled.next_step()
 
     @cached_property
     def _step(self) -> Step:

@@ -258,6 +258,49 @@ def test_a_bound_net_takes_arrays_in_any_order(batch_first):
     close(bound.step(unaligned[0, 0])[0], plain.step(x[0, 0, :6])[0], np.float32)
 
 
+@pytest.mark.parametrize("layers", [["lstm"], ["gru"], ["lstm", "gru"], ["gru", "lstm", "linear"]])
+def test_a_stream_takes_whatever_comes_between(layers):
+    """A step after the first goes the short way, which must know what it cannot take."""
+    net = Net([{"type": kind, "name": f"{kind}{i}"} for i, kind in enumerate(layers)])
+    sizes = {f"{kind}{i}": 5 for i, kind in enumerate(layers) if kind != "linear"}
+    if layers[-1] == "linear":
+        sizes["linear2"] = 3
+    parameters = net.init(np.random.default_rng(0), input_size=6, sizes=sizes)
+    bound, plain = (net.bind(parameters, engine=engine) for engine in ("numba", "numpy"))
+    x = np.random.default_rng(1).standard_normal(12).astype(np.float32)
+    fixed = x[:6].copy()
+    fixed.setflags(write=False)
+    shifted = np.frombuffer(b"\0" + x[:6].tobytes(), np.uint8)[1:].view(np.float32)
+    same = {"list": lambda s: list(s), "copy": copy.deepcopy, "like it": lambda s: type(s)(s)}
+    same |= {"pickled": lambda s: pickle.loads(pickle.dumps(s)), "itself": lambda s: s}
+    wide = {"other": lambda s: type(s)(_like(entry, 2.0) for entry in s)}
+    _, state = bound.step(x[:6])
+    _, expected = plain.step(x[:6])
+    inputs = [x[:6], x[::2], x[5::-1], fixed, shifted, x[:6].tolist()]
+    inputs += [x[:6].astype(dtype) for dtype in (">f4", np.float64)]
+    for given in inputs:
+        for copied in (same | wide).values():
+            y, new = bound.step(given, copied(state))
+            y_plain, new_plain = plain.step(np.array(given, np.float32), copied(expected))
+            close(y, y_plain, np.float32)
+            for ours, theirs in zip(_arrays(new), _arrays(new_plain), strict=True):
+                close(ours, theirs, np.float32)
+    for wrong, message in ((x[:5], "the 6 input features"), (x[:6].view("i4"), "dtype int32")):
+        with pytest.raises(L0GateError, match=message):
+            bound.step(wrong, state)
+
+
+def _arrays(state):
+    return [a for entry in state for a in (entry if isinstance(entry, tuple) else [entry])]
+
+
+def _like(entry, factor):
+    """An entry of a state whose arrays lie in the middle of others."""
+    if isinstance(entry, tuple):
+        return tuple(_like(part, factor) for part in entry)
+    return np.stack([entry * 0, entry * factor, entry])[1]
+
+
 def test_exact_activations_are_closer_to_float64():
     net = Net([{"type": "lstm", "name": "rnn"}])
     parameters = net.init(np.random.default_rng(0), input_size=1, sizes={"rnn": 1})
