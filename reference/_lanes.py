@@ -35,6 +35,7 @@ intrinsic: Any = typed_intrinsic  # its type counts the typing context as an arg
 
 _FEATURES = cpu_target.target_context.codegen().magic_tuple()[2]  # what numba compiles for
 BYTES = 64 if "+avx512f" in _FEATURES else 32 if "+avx" in _FEATURES else 16  # a vector register
+LINE, _AHEAD = 64, 1024  # bytes: a line of the cache, and how far ahead weights are fetched
 # AVX-512 and NEON have 32 registers, the others 16; some hold the operands of a product.
 _SUMS = 24 if BYTES == 64 or "+neon" in _FEATURES else 12
 
@@ -249,6 +250,17 @@ class _Memory:
         pointer = self.pointer(where, x.value.type)
         self.builder.store(x.value, pointer, align=self.size)
 
+    def prefetch(self, pointer: Any, lines: int) -> None:
+        """Ask for so many lines of the cache, from `_AHEAD` bytes after a pointer on."""
+        byte, flag = ir.IntType(8).as_pointer(), ir.IntType(32)
+        kind = ir.FunctionType(ir.VoidType(), [byte, flag, flag, flag])
+        function = self.builder.module.declare_intrinsic("llvm.prefetch", [byte], kind)
+        options = [ir.Constant(flag, option) for option in (0, 3, 1)]  # read, all caches, data
+        pointer = self.builder.bitcast(pointer, byte)
+        for line in range(lines):
+            place = self.builder.gep(pointer, [self.integer(_AHEAD + line * LINE)])
+            self.builder.call(function, [place, *options])
+
     def everywhere(self, x: Any) -> Lanes:
         """A number in all lanes of a vector."""
         lanes = ir.Constant(self.vector, ir.Undefined)
@@ -454,6 +466,13 @@ def _tile(rows: int, vectors: int) -> Any:
                 }
                 strips = {v: memory.pointer(where, memory.vector) for v, where in strips.items()}
 
+                def prefetch(k, unroll=unroll, strips=strips, columns=columns):
+                    """What the strips hold later: one row uses weights faster than they come."""
+                    lines = max(1, unroll * strip * BYTES // LINE)
+                    for v in sorted({v - v % strip for v in columns}):
+                        line = builder.mul(k, memory.integer(strip))
+                        memory.prefetch(builder.gep(strips[v], [line]), lines)
+
                 def add_products(part, k, strips=strips, columns=columns):
                     line = builder.mul(k, memory.integer(strip))
                     places = [
@@ -473,6 +492,8 @@ def _tile(rows: int, vectors: int) -> Any:
                 with cgutils.for_range_slice(
                     builder, memory.integer(0), even, memory.integer(unroll)
                 ) as (k, _):
+                    if rows == 1:
+                        prefetch(k)
                     for u in range(unroll):
                         add_products(sums[u], builder.add(k, memory.integer(u)))
                 if unroll > 1:

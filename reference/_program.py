@@ -21,6 +21,7 @@ from l0gate._errors import L0GateError, check
 from l0gate.reference._cells import Array
 from l0gate.reference._compiling import entry, inlined, kernel
 from l0gate.reference._lanes import (
+    LINE,
     address,
     aligned,
     clear,
@@ -61,7 +62,6 @@ _LSTM, _GRU, _GRU_RESET_BEFORE, _LINEAR, _TANH, _SIGMOID, _RELU = range(7)
 _KIND, _INPUTS, _OUTPUTS, _START, _REVERSE, _COLUMN, _WIDTH, _LAST, _FINAL = range(9)
 _COLUMNS = 9
 _TOGETHER = 32  # rows times blocks whose products come before their activations
-_LINE = 64  # bytes in a line of the cache
 _CHUNK = 96  # rows of an input product, so that weights are read seldom and results stay in cache
 
 
@@ -402,8 +402,8 @@ def _in_lines(parts: Sequence[Array]) -> Array:
     weights from the second or third cache would take a quarter longer.
     """
     size, item = sum(part.size for part in parts), parts[0].itemsize
-    memory = np.empty(size + _LINE // item, parts[0].dtype)
-    before = -memory.ctypes.data % _LINE // item
+    memory = np.empty(size + LINE // item, parts[0].dtype)
+    before = -memory.ctypes.data % LINE // item
     joined: Array = memory[before : before + size]
     np.concatenate(parts, out=joined)
     return joined
