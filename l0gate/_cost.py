@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -160,27 +161,32 @@ def _times(a: Mapping[Monomial, Any], b: Mapping[Monomial, Any]) -> dict[Monomia
     return product
 
 
-def _cumulant_polynomials(highest: int) -> list[np.ndarray]:
-    """Coefficients in p (constant first) of the cumulants of one gate, k[n+1] = p(1-p) dk[n]/dp."""
-    polynomials = [np.array([0.0, 1.0])]
-    for _ in range(1, highest):
-        slope = np.polynomial.polynomial.polyder(polynomials[-1])
-        polynomials.append(np.polynomial.polynomial.polymul([0.0, 1.0, -1.0], slope))
-    return polynomials[:highest]
+_Polynomial = list[float]  # coefficients, constant first
 
 
-def _polynomial(backend: Backend, coefficients: np.ndarray, p: Array) -> Array:
-    value = 0.0 * p + float(coefficients[-1])
+@functools.cache
+def _cumulant_polynomials(highest: int) -> tuple[list[_Polynomial], list[_Polynomial]]:
+    """The cumulants of one gate in p, k[n+1] = p(1-p) dk[n]/dp, and their slopes dk[n]/dp."""
+    cumulant, cumulants, slopes = np.array([0.0, 1.0]), [], []
+    for _ in range(highest):
+        slope = np.polynomial.polynomial.polyder(cumulant)
+        cumulants.append(cumulant.tolist())
+        slopes.append(slope.tolist())
+        cumulant = np.polynomial.polynomial.polymul([0.0, 1.0, -1.0], slope)
+    return cumulants, slopes
+
+
+def _polynomial(coefficients: _Polynomial, p: Array) -> Array:
+    value = 0.0 * p + coefficients[-1]
     for coefficient in coefficients[-2::-1]:
-        value = value * p + float(coefficient)
+        value = value * p + coefficient
     return value
 
 
 def _moments(backend: Backend, p: Array, highest: int) -> list[Any]:
     """E[n^k] of the number n of open gates, k = 0 to `highest`, from its cumulants."""
-    cumulants = [
-        backend.xp.sum(_polynomial(backend, c, p), axis=0) for c in _cumulant_polynomials(highest)
-    ]
+    polynomials, _ = _cumulant_polynomials(highest)
+    cumulants = [backend.xp.sum(_polynomial(c, p), axis=0) for c in polynomials]
     moments: list[Any] = [1.0]
     for n in range(1, highest + 1):
         moments.append(
@@ -193,11 +199,9 @@ def _moments(backend: Backend, p: Array, highest: int) -> list[Any]:
 
 def _moment_slopes(backend: Backend, p: Array, highest: int, moments: list[Any]) -> list[Any]:
     """d E[n^k] / d p for every gate, by the product rule on the recursion in `_moments`."""
-    polynomials = _cumulant_polynomials(highest)
-    cumulants = [backend.xp.sum(_polynomial(backend, c, p), axis=0) for c in polynomials]
-    cumulant_slopes = [
-        _polynomial(backend, np.polynomial.polynomial.polyder(c), p) for c in polynomials
-    ]
+    polynomials, slope_polynomials = _cumulant_polynomials(highest)
+    cumulants = [backend.xp.sum(_polynomial(c, p), axis=0) for c in polynomials]
+    cumulant_slopes = [_polynomial(c, p) for c in slope_polynomials]
     slopes: list[Any] = [0.0]
     for n in range(1, highest + 1):
         slopes.append(
