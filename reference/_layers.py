@@ -31,10 +31,10 @@ State = tuple[Any, ...]  # per layer and direction: (h, c) for an LSTM, h for a 
 
 
 class Gathered(NamedTuple):
-    """The activations table[index] (T, B, features), not yet written out."""
+    """The activations table[tokens] (T, B, features), not yet written out."""
 
     table: Array
-    index: Array
+    tokens: Array
 
 
 Input = Array | Gathered
@@ -260,14 +260,14 @@ def product(x: Input, weight: Array, bias: Array | None, z: Array | None) -> Arr
     if bias is not None:
         y += bias
     if isinstance(x, Gathered):
-        return y.take(x.index, axis=0)
+        return y.take(x.tokens, axis=0)
     return y.reshape(*x.shape[:-1], len(weight))
 
 
 def summed(x: Input, dy: Array) -> tuple[Array, Array]:
     """Rows of x and of dy whose products sum to the sum over all positions of dy^T x."""
     if isinstance(x, Gathered):
-        return x.table, _scatter(x.index.ravel(), rows(dy), len(x.table))
+        return x.table, _scatter(x.tokens.ravel(), rows(dy), len(x.table))
     return rows(x), rows(dy)
 
 
