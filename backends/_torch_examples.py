@@ -43,8 +43,9 @@ class Examples:
     def draw(self, count: int, device: torch.device, seed: int = 0) -> Iterator[Inputs]:
         """The example itself, then random ones: tokens uniform, floats from the example's own.
 
-        Other integers (lengths, masks) stay as they are. A constant example says nothing of the
-        range of its floats, which are standard normal then. What was on the model's device
+        Other integers (lengths, masks) stay as they are, and so do floats with infinities, such as
+        a mask of zeros and -inf, or with NaN for what is missing. A constant example says nothing
+        of the range of its floats, which are standard normal then. What was on the model's device
         follows it to `device`.
         """
         for inputs in self._draw(count, seed):
@@ -71,6 +72,8 @@ class Examples:
             drawn = torch.randint(self.tokens[index], shape, generator=generator)
         elif tensor.is_floating_point() and tensor.numel():
             host = tensor.detach().cpu().flatten()
+            if not bool(host.isfinite().all()):
+                return tensor  # a mask to be added: all of a row must not be -inf
             if bool((host == host[0]).all()):
                 drawn = torch.randn(shape, generator=generator)
             else:

@@ -247,6 +247,12 @@ def _tried(gated: GatedModule, inputs: Sequence[Inputs]) -> dict[str, str]:
 
 def _check_model(model: nn.Module) -> None:
     check(not isinstance(model, GatedModule), "`model` is gated already")
+    parallel = (nn.DataParallel, nn.parallel.DistributedDataParallel)
+    check(
+        not isinstance(model, parallel),
+        f"`model` is wrapped in {type(model).__name__}; gate the module inside, `model.module`, and"
+        " wrap what that gives, in DistributedDataParallel",
+    )
     check(
         not isinstance(model, torch.jit.ScriptModule),
         "`model` is a TorchScript module, whose code cannot be followed; gate the module that it"

@@ -261,7 +261,8 @@ class GatedModule(nn.Module):
                 "the certificate needs to run the model: give `shrink(example_inputs=...)`, a tuple"
                 " of what the model is called with"
             )
-        with torch.no_grad():
+        # Tensors made in inference mode could never be trained.
+        with torch.inference_mode(False), torch.no_grad():
             state = self.pruner.settle(self.gates.read(), self._tensors())
             return shrink_model(
                 self.model,
@@ -286,6 +287,12 @@ class GatedModule(nn.Module):
         if self._teacher is not None:
             self._teacher.apply(fn)
         return self
+
+    def _replicate_for_data_parallel(self) -> GatedModule:
+        raise L0GateError(
+            "a gated model cannot be copied to several devices in every call, as nn.DataParallel"
+            " does; use DistributedDataParallel"
+        )
 
     def _tensors(self) -> dict[str, Tensor]:
         """The tensors that the layout names."""

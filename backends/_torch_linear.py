@@ -1,4 +1,4 @@
-"""Gates that reach a linear layer through its input, so that its weight need not be copied."""
+"""Gates that reach a linear layer through its input, where that is smaller than its weight."""
 
 from __future__ import annotations
 
@@ -15,8 +15,10 @@ from l0gate._tensor import Backend
 
 
 class GatedWeight(Tensor):
-    """The product weight * gates, (O, I) by (I,), written out only where something else than
-    `linear` reads it: for that, gating the input is the same and needs no copy of the weight."""
+    """The product weight * gates, (O, I) by (I,), written out only where something needs it.
+
+    For `linear` gating the input is the same, and needs no copy of the weight.
+    """
 
     weight: Tensor
     gates: Tensor
@@ -47,9 +49,14 @@ class GatedWeight(Tensor):
 
 
 def _at_input(input: Any, weight: Any, bias: Any = None) -> tuple[Any, ...]:
-    """The arguments of `linear` with the gates on the input."""
+    """The arguments of `linear` with the gates on its input, where that is the smaller of the two.
+
+    Either way a copy is kept for the gradients: of the input, or of the weight.
+    """
     if isinstance(weight, GatedWeight):
-        return _written(input) * weight.gates, weight.weight, bias
+        input = _written(input)
+        if input.numel() < weight.weight.numel():
+            return input * weight.gates, weight.weight, bias
     return input, weight, bias
 
 

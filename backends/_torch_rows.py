@@ -5,6 +5,7 @@ A row labels `call.out` and returns None, or returns why it cannot, to follow "r
 
 from __future__ import annotations
 
+from itertools import accumulate
 from typing import Any
 
 import torch
@@ -131,6 +132,13 @@ def _reshaped(trace: Trace, call: Call) -> str | None:
         if out[dim] == size and out[dim:].numel() == behind:
             trace.label(call.out, Features(dim, features.parts))
             return None
+    # (..., n h) to (..., n, h), such as the two directions.
+    for dim in range(-1, -len(out), -1):
+        if out[dim - 1] * out[dim] == size and out[dim - 1 :].numel() == behind:
+            pieces = _pieces(trace, features, out[dim - 1])
+            if pieces is not None:
+                trace.label(call.out, Features(dim, pieces[0]))
+                return None
     # (..., n, h) to (..., n h): the neurons n times, side by side.
     before = [shape[i:].numel() for i in range(len(shape) + features.dim)]
     for dim in range(-1, -len(out) - 1, -1):
@@ -185,11 +193,15 @@ def _indexed(trace: Trace, call: Call) -> str | None:
         span = 0 if item is None else item.dim() if _is_mask(item) else 1
         if at <= dim < at + span:
             rest = items[k + 1 :]
-            whole = isinstance(item, slice) and item == slice(None)
-            if not whole or not all(i is None or isinstance(i, (int, slice)) for i in rest):
+            parts = None
+            if isinstance(item, slice) and all(
+                i is None or isinstance(i, (int, slice)) for i in rest
+            ):
+                parts = _taken(trace, label, item)
+            if parts is None:
                 return "an index that takes some of its neurons, or moves them"
             behind = sum(not isinstance(i, int) for i in rest)
-            trace.label(call.out, Features(-1 - behind, label.parts))
+            trace.label(call.out, Features(-1 - behind, parts))
             return None
         at += span
     raise AssertionError("an index reaches every dimension")
@@ -229,17 +241,67 @@ def _chunked(trace: Trace, call: Call) -> str | None:
     dim, count = call.argument(2, "dim", 0), call.given[0].dim()
     if label is None or dim % count - count != label.dim or not isinstance(call.out, tuple):
         return _along(2, default=0)(trace, call)
-    each = len(label.parts) // len(call.out)
-    groups = [label.parts[i : i + each] for i in range(0, len(label.parts), each or 1)]
-    sizes = {tuple(size for _, size in group) for group in groups}
-    if each == 0 or len(groups) != len(call.out) or len(sizes) > 1:
+    pieces = _pieces(trace, label, len(call.out))
+    if pieces is None:
         return f"{call.name} along the neurons' own dimension"
-    reason = f"{trace.where()} reads it in {call.name} along the neurons' own dimension"
+    for out, piece in zip(call.out, pieces, strict=True):
+        trace.label(out, Features(label.dim, piece))
+    return None
+
+
+def _taken(trace: Trace, label: Features, cut: slice) -> Parts | None:
+    """What a slice takes, if that is one piece: all neurons, those of a direction, or the features
+    before or behind them.
+
+    Where it cuts between axes of one size they become one, so that code which knows their size
+    finds the place in the small model too.
+    """
+    parts = label.parts
+    bounds = list(accumulate((size for _, size in parts), initial=0))
+    start, stop, step = cut.indices(bounds[-1])
+    if step != 1 or start not in bounds or stop not in bounds:
+        return None
+    first, last = bounds.index(start), bounds.index(stop)
+    fixed = [axis is None for axis, _ in parts]
+    if all(fixed[:first]) and (last == len(parts) or all(fixed[:last])):
+        return parts[first:last]
+    each = last - first
+    if each < 1 or first % each or len(parts) % each:
+        return None
+    pieces = _pieces(trace, label, len(parts) // each)
+    return None if pieces is None else pieces[first // each]
+
+
+def _pieces(trace: Trace, label: Features, count: int) -> list[Parts] | None:
+    """The neurons in that many pieces, if these are alike, such as the two directions.
+
+    They become the same neurons then.
+    """
+    each, over = divmod(len(label.parts), count)
+    groups = [label.parts[i : i + each] for i in range(0, len(label.parts), each or 1)]
+    if over or not each or len({tuple(size for _, size in group) for group in groups}) > 1:
+        return None
+    reason = f"{trace.where()} takes the neurons in pieces"
     met: Parts | None = groups[0]
     for group in groups[1:]:
         met = met if met is None else trace.meet(met, group, reason)
-    for out in call.out:
-        trace.label(out, Features(label.dim, met or ()))
+    return [met or ()] * len(groups)
+
+
+def _narrowed(trace: Trace, call: Call) -> str | None:
+    """`narrow`: a slice in one dimension."""
+    label, (dim, start, length) = (
+        call.features,
+        (call.argument(i, name) for i, name in enumerate(("dim", "start", "length"), start=1)),
+    )
+    count = call.given[0].dim()
+    numbers = all(isinstance(number, int) for number in (dim, start, length))
+    if label is None or not numbers or dim % count - count != label.dim:
+        return _along(1)(trace, call)
+    parts = _taken(trace, label, slice(start, start + length))
+    if parts is None:
+        return "narrow along the neurons' own dimension"
+    trace.label(call.out, Features(label.dim, parts))
     return None
 
 
@@ -538,13 +600,13 @@ FOLLOWED: dict[str, Row] = {
     "new_tensor": _new_tensor,
     **dict.fromkeys(
         (
-            *("narrow", "gather", "take_along_dim"),
+            *("gather", "take_along_dim"),
             *("cumsum", "cumprod", "logcumsumexp", "softmax", "log_softmax", "softmin"),
         ),
         _along(1),
     ),
-    **dict.fromkeys(("chunk", "tensor_split"), _chunked),
-    "split": _along(2, default=0),
+    "narrow": _flat(_narrowed),
+    **dict.fromkeys(("chunk", "tensor_split", "split"), _chunked),
     "repeat_interleave": _along(2),
     **dict.fromkeys(_REDUCED.split(), _flat(_reduced)),
     **dict.fromkeys(_POOLED.split(), _flat(_pooled)),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import random
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
 from functools import cache, wraps
@@ -60,18 +60,32 @@ def returned_tensors(out: Any, seen: frozenset[int] = frozenset()) -> Iterator[T
 
 
 def map_tensors(change: Callable[[Tensor], Tensor], tree: Any) -> Any:
-    """The same nested tuples, lists and dicts with `change(tensor)` in place of every tensor."""
+    """The same tree with `change(tensor)` in place of every tensor.
+
+    Tuples, lists, mappings and dataclasses keep their classes.
+    """
     if isinstance(tree, Tensor):
         return change(tree)
     if isinstance(tree, PackedSequence):
         # Its other fields are indices, and belong to this one batch.
         return tree._replace(data=change(tree.data))
     if isinstance(tree, Mapping):
-        return {key: map_tensors(change, value) for key, value in tree.items()}
+        changed = {key: map_tensors(change, value) for key, value in tree.items()}
+        if type(tree) is dict or not isinstance(tree, MutableMapping):
+            return changed
+        mapping = copy.copy(tree)  # of its own class, such as a batch of a tokenizer
+        mapping.update(changed)
+        return mapping
     if isinstance(tree, tuple) and hasattr(tree, "_fields"):
         return type(tree)(*(map_tensors(change, value) for value in tree))
     if isinstance(tree, (tuple, list)):
         return type(tree)(map_tensors(change, value) for value in tree)
+    if is_dataclass(tree) and not isinstance(tree, type):
+        record = copy.copy(tree)
+        for field in fields(tree):
+            value = map_tensors(change, getattr(tree, field.name))
+            object.__setattr__(record, field.name, value)  # a frozen one has none of its own
+        return record
     return tree
 
 

@@ -815,6 +815,15 @@ def test_a_linear_reader_is_gated_at_its_input() -> None:
     assert (weight.shape, weight.dtype, weight.requires_grad) == ((3, 4), torch.float64, True)
 
 
+@pytest.mark.parametrize("rows", [2, 3, 50])
+def test_the_smaller_of_input_and_weight_is_gated(rows: int) -> None:
+    linear, x = nn.Linear(4, 3).double(), torch.randn(rows, 4, dtype=torch.float64)
+    weight = GatedWeight(linear.weight, gates := torch.rand(4, dtype=torch.float64))
+    expected = nn.functional.linear(x * gates, linear.weight, linear.bias)
+    assert_close(nn.functional.linear(x, weight, linear.bias), expected)
+    assert (weight.written is None) == (rows < 3)
+
+
 def test_only_stock_linear_layers_are_gated_at_their_input() -> None:
     class Own(nn.Linear):
         pass

@@ -112,6 +112,24 @@ def weighted_by_bmm(m: Any, x: Tensor) -> Any:
     return m.out(torch.bmm(weights.transpose(1, 2), y).squeeze(1))
 
 
+def ends_of_both_ways(m: Any, x: Tensor) -> Tensor:
+    y = hidden(m, x)
+    half = y.shape[-1] // 2
+    return m.out(torch.cat([y[-1, :, :half], y[0, ..., half:]], dim=-1))
+
+
+def pieces_of_both_ways(m: Any, x: Tensor) -> Tensor:
+    y, size = hidden(m, x), m.rnn.hidden_size
+    one, other = y.split(size, dim=-1)
+    product = y.narrow(-1, 0, size) * y.narrow(2, size, size)
+    return m.out(torch.cat([one + other[:], product], dim=-1))
+
+
+def beside_features(m: Any, x: Tensor) -> Tensor:
+    wide = torch.cat([torch.ones(STEPS, BATCH, 3, dtype=torch.float64), hidden(m, x)], dim=-1)
+    return wide[..., 3:] + wide[..., :3].sum(-1, keepdim=True)
+
+
 def heads(m: Any, x: Tensor) -> Any:
     """Several weightings of the same neurons at once."""
     y = hidden(m, x)
@@ -442,6 +460,29 @@ SHAPES: dict[str, tuple[Callable[[], nn.Module], tuple[Any, ...], set[str]]] = {
             lambda m, x: m.out(sum(hidden(m, x).chunk(2, dim=-1))),
             nn.LSTM(X, H, 2, bidirectional=True),
         ),
+        (X_IN,),
+        set(),
+    ),
+    "both ways taken by hand": (
+        lambda: shape(ends_of_both_ways, nn.LSTM(X, H, 2, bidirectional=True), 2 * H),
+        (X_IN,),
+        set(),
+    ),
+    "both ways by their size": (
+        lambda: shape(pieces_of_both_ways, nn.GRU(X, H, bidirectional=True), 2 * H),
+        (X_IN,),
+        set(),
+    ),
+    "both ways in a dimension": (
+        lambda: shape(
+            lambda m, x: m.out(hidden(m, x).view(STEPS, BATCH, 2, -1).sum(2)),
+            nn.LSTM(X, H, 2, bidirectional=True),
+        ),
+        (X_IN,),
+        set(),
+    ),
+    "beside features": (
+        lambda: shape(lambda m, x: m.out(beside_features(m, x)), nn.GRU(X, H)),
         (X_IN,),
         set(),
     ),

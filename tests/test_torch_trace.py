@@ -177,6 +177,31 @@ def test_concatenation_puts_axes_side_by_side() -> None:
     assert gated.shrink().certificate.max_abs_difference < 1e-12
 
 
+def test_directions_taken_apart_keep_the_same_neurons() -> None:
+    def halves(m: Any, x: Tensor) -> Tensor:
+        y = hidden(m, x)
+        size = y.shape[-1] // 2
+        return m.out(torch.cat([y[-1, :, size:], y[0, :, :size]], -1))
+
+    model = Model(halves, num_layers=1, bidirectional=True)
+    gated = l0gate.gate(model, example_inputs=tokens(), strength=1e-3)
+    assert gated.layout.to_dict()["out.weight"] == "_ <- (2 f0)"
+    assert set(gated.layout.axes) == {"x", "f0"}
+    assert not gated.frozen
+
+
+@pytest.mark.parametrize(
+    "take",
+    [lambda y: y[..., 8:] + 0, lambda y: y.narrow(-1, 8, 8), lambda y: y.view(5, 3, 2, 8)[:, :, 1]],
+)
+def test_directions_by_a_size_in_the_code_stay_whole(take: Callable[[Tensor], Tensor]) -> None:
+    model = Model(lambda m, x: m.single(take(hidden(m, x))), num_layers=1, bidirectional=True)
+    model.single = nn.Linear(8, 3)
+    with pytest.warns(UserWarning, match="axis 'f0': tried on random gates, it cannot be shrunk"):
+        gated = l0gate.gate(model, example_inputs=tokens(), strength=1e-3)
+    assert set(gated.frozen) == {"f0"}
+
+
 def test_a_linear_layer_between_recurrent_ones_writes_their_inputs() -> None:
     class Select(nn.Module):
         def forward(self, result: Any) -> Tensor:
@@ -283,6 +308,12 @@ REFUSED: dict[str, tuple[Callable[..., Any], str, str]] = {
         "h1",
         "merges or splits",
     ),
+    "quarters": (
+        lambda m, x: m.out(torch.cat(hidden(m, x).split([4, 4], -1), -1)),
+        "h1",
+        "split along the neurons' own",
+    ),
+    "every other": (lambda m, x: m.out(hidden(m, x)[..., ::2].repeat(1, 1, 2)), "h1", "some of"),
     "some neurons": (lambda m, x: m.out(F.pad(hidden(m, x)[..., :4], (0, 4))), "h1", "some of its"),
     "along": (lambda m, x: m.out(hidden(m, x).flip(0, -1)), "h1", "flip along the neurons' own"),
     "narrowed": (

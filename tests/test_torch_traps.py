@@ -5,7 +5,9 @@ from __future__ import annotations
 import copy
 import math
 import random
+from collections import UserDict
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -357,3 +359,71 @@ def test_weights_tied_within_a_module_leave_it_whole() -> None:
         gated = gated_of(Tied())
     assert set(gated.layout.axes) - set(gated.frozen) == {"h0", "h1"}
     assert_close(gated.shrink()(WORDS), gated(WORDS))
+
+
+# Inputs as people have them --------------------------------------------------------------------
+
+
+class Batch(UserDict[str, Tensor]):
+    """As tokenizers return them: a mapping with attributes."""
+
+    def __getattr__(self, name: str) -> Tensor:
+        try:
+            return self.__dict__["data"][name]
+        except KeyError:
+            raise AttributeError(name) from None
+
+
+@dataclass(frozen=True)
+class Record:
+    words: Tensor
+    extra: Tensor | None = None
+
+
+class Wrapped(Base):
+    def forward(self, batch: Any) -> Any:
+        return self.out(self.hidden(batch.words))
+
+
+@pytest.mark.parametrize("inputs", [Batch({"words": WORDS}), Record(WORDS)])
+def test_inputs_keep_their_classes(inputs: Any) -> None:
+    gated = gated_of(Wrapped(), (inputs,))
+    small = gated.shrink()
+    assert_close(small(inputs), gated(inputs))
+    assert len(gated._examples.tokens) == 1
+    drawn = [one[0][0].words for one in gated._examples.draw(3, WORDS.device)]
+    assert torch.equal(drawn[0], WORDS)
+    assert not torch.equal(drawn[1], WORDS)
+    assert inputs.words is WORDS
+
+
+class Masked(Base):
+    """Attention over time with a mask that is added."""
+
+    def forward(self, x: Tensor, mask: Tensor) -> Any:
+        y = self.hidden(x)
+        weights = torch.softmax(self.out(y)[..., 0] + mask, dim=0)
+        return self.out((weights[..., None] * y).sum(0))
+
+
+def test_masks_that_are_added_stay_as_they_are() -> None:
+    mask = torch.zeros(WORDS.shape).masked_fill(torch.arange(5)[:, None] > 2, -math.inf)
+    gated = gated_of(Masked(), (WORDS, mask))
+    drawn = [one[0] for one in gated._examples.draw(20, WORDS.device)]
+    assert all(torch.equal(found, mask) for _, found in drawn)
+    assert gated.shrink().certificate.max_abs_difference < 1e-12
+
+
+def test_a_small_model_made_in_inference_mode_can_be_trained() -> None:
+    gated = gated_of(Base())
+    with torch.inference_mode():
+        small = gated.shrink()
+    small(WORDS).sum().backward()
+    assert all(p.grad is not None for p in small.parameters())
+
+
+def test_data_parallel_is_refused() -> None:
+    with pytest.raises(L0GateError, match=r"wrapped in DataParallel; gate .* `model.module`"):
+        gated_of(nn.DataParallel(Base()))
+    with pytest.raises(L0GateError, match="use DistributedDataParallel"):
+        gated_of(Base())._replicate_for_data_parallel()
