@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from l0gate.backends._torch_ragged import RaggedRNN
 from l0gate.backends._torch_tree import Inputs, returned_tensors, tensors
 
 COMPUTED = "is computed, as by weight_norm or a parametrization, so gates cannot be folded into it"
@@ -196,8 +197,9 @@ class Trace(TorchFunctionMode):
 
     def _leave(self, module: nn.Module, args: Any, out: Any) -> None:
         self.path.pop()
-        if isinstance(module, nn.RNNCellBase):
-            self.states |= {id(tensor): tensor for tensor in tensors(out)}
+        if isinstance(module, (nn.RNNCellBase, RaggedRNN)):
+            states = out if isinstance(module, nn.RNNCellBase) else out[1]
+            self.states |= {id(tensor): tensor for tensor in tensors(states)}
 
     def __torch_function__(
         self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None

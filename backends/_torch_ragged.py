@@ -96,14 +96,14 @@ class RaggedRNN(nn.Module):
                     options["proj_size"] = proj_sizes[i]
                 self.cells.append(CELLS[mode](width, self.hidden_sizes[i], **options))
             width = sum(self.output_sizes[i] for i in own)
-        self.reduce = None
+        self.reduce: list[ReduceStates] = []  # one for every time that neurons went
         if kept is not None:
-            self.reduce = ReduceStates(kept, kept if kept_cells is None else kept_cells)
+            self.reduce.append(ReduceStates(kept, kept if kept_cells is None else kept_cells))
 
     @property
     def hidden_size(self) -> int | tuple[int, ...]:
         """The dense hidden size, which initial states may have; without one, the sizes."""
-        return self.hidden_sizes if self.reduce is None else self.reduce.kept[-1][0][1]
+        return self.reduce[0].kept[-1][0][1] if self.reduce else self.hidden_sizes
 
     def extra_repr(self) -> str:
         options = f"{self.mode}, {self.input_size}, {list(self.hidden_sizes)}"
@@ -122,6 +122,14 @@ class RaggedRNN(nn.Module):
         """As the stock modules' method: weights in one chunk of memory, where that is faster."""
         for cell in self.cells:
             cell.flatten_parameters()  # type: ignore[operator]
+
+    def lose(self, kept: Kept, kept_cells: Kept) -> None:
+        """Take note that the cells have become smaller: of h, and of c, what has stayed."""
+        cells: list[Any] = list(self.cells)
+        self.input_size = cells[0].input_size
+        self.hidden_sizes = tuple(cell.hidden_size for cell in cells)
+        self.output_sizes = tuple(cell.proj_size or cell.hidden_size for cell in cells)
+        self.reduce.append(ReduceStates(kept, kept_cells))
 
     def stock_names(self) -> dict[str, str]:
         """Own parameter names by the names that the stock module would have.
@@ -166,8 +174,8 @@ class RaggedRNN(nn.Module):
         """Per cell, the state in the shape that its stock module takes."""
         if hx is None:
             return [None] * len(self.cells)
-        if self.reduce is not None:
-            hx = self.reduce.states(hx, self.mode, self._state_sizes)
+        for reduce in self.reduce:
+            hx = reduce.states(hx, self.mode, self._state_sizes)
         parts = hx if self.mode == "LSTM" else (hx,)
         check(
             len(parts) == (2 if self.mode == "LSTM" else 1)
@@ -191,9 +199,9 @@ class RaggedRNN(nn.Module):
         return self.output_sizes, self.hidden_sizes
 
     def _dense_hint(self, kind: int) -> str:
-        if self.reduce is None:
+        if not self.reduce:
             return ""
-        return f" (or {self.reduce.kept[kind][0][1]}, the dense size)"
+        return f" (or {self.reduce[0].kept[kind][0][1]}, the dense size)"
 
     def _reversed(self, sequence: Any) -> Any:
         """Every sequence from its own last step to its first; its own inverse."""
@@ -297,10 +305,14 @@ def state_parts(module: nn.Module, out: Any) -> tuple[Sequence[Tensor], ...]:
     return tuple(last) if lstm else (last,)
 
 
-def stock_names(module: nn.Module) -> Mapping[str, str]:
-    """Own names of all parameters and buffers by those of the module with stock RNNs inside."""
+def stock_names(module: nn.Module, ragged: Iterable[str]) -> Mapping[str, str]:
+    """Own names of all parameters and buffers by those of the module with stock RNNs inside.
+
+    `ragged` are the paths where these have become a `RaggedRNN`.
+    """
     names = {name: name for name in module.state_dict()}
-    for path, part in module.named_modules():
+    for path in ragged:
+        part = module.get_submodule(path)
         if isinstance(part, RaggedRNN):
             prefix = f"{path}." if path else ""
             for stock, own in part.stock_names().items():

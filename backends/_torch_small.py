@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -40,6 +40,7 @@ class Origin:
     kept: Kept
     dense_sizes: Mapping[str, int]
     chain: Chain | None = None
+    ragged: tuple[str, ...] = ()  # the recurrent modules that became a `RaggedRNN`
 
 
 def named_tensors(model: nn.Module) -> dict[str, Tensor]:
@@ -47,6 +48,7 @@ def named_tensors(model: nn.Module) -> dict[str, Tensor]:
     return {**dict(model.named_parameters()), **dict(model.named_buffers())}
 
 
+StateKept = list[tuple[np.ndarray, int]]  # per layer and direction: who stayed, of how many
 StateAxes = tuple[tuple[str, ...], ...]  # for each kind of state (h, and c), in state order
 
 
@@ -167,7 +169,10 @@ def resize(
     """
     axes = recurrent_axes(model, origin.layout)
     before = dict(model.named_modules())
+    stacks = {path: part for path, part in before.items() if isinstance(part, RaggedRNN)}
+    cells = {cell for stack in stacks.values() for cell in stack.cells}
     changed = _replace_tensors(model, arrays)
+    ragged = []
     for path, module in before.items():
         if module not in changed:
             continue
@@ -179,14 +184,36 @@ def resize(
         if any(len({len(index) for index, _ in own}) > 1 for own in kept):
             small = _ragged(path, module, kept)
             model = _put(model, module, small)
+            ragged.append(path)
         else:
             _update_sizes(module)
-            if any(len(i) < dense for own in kept for i, dense in own) and reduces(path):
+            lost = any(len(i) < dense for own in kept for i, dense in own)
+            if lost and module not in cells and reduces(path):
                 module.register_forward_pre_hook(ReduceStates(*kept), with_kwargs=True)
         _reduce_input(path, small, origin)
+    for path, stack in stacks.items():
+        if changed.intersection(stack.cells):
+            stack.lose(*_kept_of_cells(path, stack, axes, origin))
     model.zero_grad()  # gradients of the dense model came with the copy
-    setattr(model, _ORIGIN, origin)
+    setattr(model, _ORIGIN, replace(origin, ragged=tuple(ragged)))
     return model
+
+
+def _kept_of_cells(
+    path: str, stack: RaggedRNN, axes: Mapping[str, StateAxes], origin: Origin
+) -> tuple[StateKept, StateKept]:
+    """What has stayed of h and of c in every cell of a stack that was ragged before."""
+    prefix = f"{path}." if path else ""
+    kept: tuple[StateKept, StateKept] = ([], [])
+    for i, sizes in enumerate(zip(stack.output_sizes, stack.hidden_sizes, strict=True)):
+        own = axes.get(f"{prefix}cells.{i}")
+        for k, (found, size) in enumerate(zip(kept, sizes, strict=True)):
+            if own is None:  # not gated
+                found.append((np.arange(size), size))
+            else:
+                (axis,) = own[min(k, len(own) - 1)]
+                found.append((origin.kept[axis], origin.dense_sizes[axis]))
+    return kept
 
 
 def _replace_tensors(model: nn.Module, arrays: Mapping[str, Tensor]) -> set[nn.Module]:
@@ -333,7 +360,7 @@ def describe(model: nn.Module) -> SavedModel:
     state = model.state_dict()
     parameters = {
         name: backend.to_numpy(_readable(state[own], origin)).copy()
-        for name, own in stock_names(model).items()
+        for name, own in stock_names(model, origin.ragged).items()
         if isinstance(state[own], Tensor)
     }
     layout, kept, sizes = origin.layout, dict(origin.kept), dict(origin.dense_sizes)
@@ -370,7 +397,7 @@ def rebuild(model: Any, saved: SavedModel) -> nn.Module:
         for name in saved.layout.patterns
     }
     small = resize(dense, arrays, origin)
-    own = stock_names(small)
+    own = stock_names(small, getattr(small, _ORIGIN).ragged)
     small.load_state_dict(
         {own[name]: torch.tensor(array) for name, array in saved.parameters.items()}
     )

@@ -142,6 +142,26 @@ def test_a_small_model_is_rebuilt_from_its_file(case: dict[str, Any], equal: boo
         np.testing.assert_array_equal(again.parameters[name], array)
 
 
+@given(chains().filter(prunable))
+def test_a_small_model_can_be_made_smaller_still(case: dict[str, Any]) -> None:
+    """Gated, shrunk, saved and given states, once more; ragged or not the first time."""
+    x = inputs_of(case, seed=1)
+    first = small_of(Chained(case), inputs_of(case))
+    assert hasattr(first, "certificate")
+    gated = l0gate.gate(first, example_inputs=inputs_of(case), strength=1e-3)
+    set_gates(gated, case["gates"], case["seed"])
+    second = gated.shrink()
+    y, last = gated.eval()(x)
+    assert_close(second(x)[0], y)
+    if isinstance(second.rnn, RaggedRNN):  # of the size before, and of its own
+        assert_close(second(x, last)[0], gated(x, last)[0])
+        assert_close(second(x, second(x)[1])[0], gated(x, last)[0])
+    backend, again = l0gate.get_backend(second), copy.deepcopy(first)
+    rebuilt = backend.rebuild(again, backend.describe(second))
+    assert_close(rebuilt.eval()(x)[0], y)
+    assert rebuilt.state_dict().keys() == second.state_dict().keys()
+
+
 # What the small model is ----------------------------------------------------------------------
 
 
