@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -44,6 +44,9 @@ from l0gate.backends._torch_tree import (
     tensors,
 )
 
+if TYPE_CHECKING:
+    from l0gate.methods import Method
+
 _FEW = 0.05  # the share of all parameters outside the layout that goes without saying
 
 
@@ -62,6 +65,7 @@ def gate_model(
     strict: bool = False,
     warm_start: bool = False,
     distill: bool | str = False,
+    method: str | Method | None = None,
 ) -> GatedModule:
     """Gate a torch model: see `l0gate.gate`.
 
@@ -98,7 +102,14 @@ def gate_model(
     def build(frozen: Mapping[str, str]) -> GatedModule:
         whole = [axis for axis in derived.layout.axes if axis in frozen]
         pruner = Pruner(
-            derived.layout, budget, strength, gates, "torch", equal=groups, freeze=whole
+            derived.layout,
+            budget,
+            strength,
+            gates,
+            "torch",
+            method=method,
+            equal=groups,
+            freeze=whole,
         )
         return GatedModule(
             model,

@@ -161,16 +161,17 @@ class GatedModule(nn.Module):
                     f"`progress` is {float(now):.4g} after {float(gates.progress):.4g}; it must not"
                     " go back, being the fraction of the whole training, all epochs together"
                 )
-            penalty: Tensor = self.pruner.penalty(gates.read(), progress)
+            penalty: Tensor = self.pruner.penalty(gates.read(), progress, self._tensors())
             return penalty
 
     @torch.no_grad()
     def _advance(self, progress: float) -> None:
         pruner, budget = self.pruner, self.pruner.budget
         current = self._is_current()
-        state = pruner.update(self.gates.read(), progress)
+        state = pruner.update(self.gates.read(), progress, self._tensors())
         if budget is not None and progress >= budget.settle and not pruner.selected(state):
-            if torch.equal(_values(self), self._first_log_alpha.to(self._device)):
+            untrained = torch.equal(_values(self), self._first_log_alpha.to(self._device))
+            if untrained and pruner.method is None:
                 warn(
                     "log_alpha is as it was when the model was gated, so the neurons are chosen"
                     " blindly: does an optimizer have it? Make one of `gated.param_groups(lr)`"

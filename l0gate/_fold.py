@@ -31,7 +31,7 @@ def fold(
         for i, dimension in enumerate(pattern.dimensions):
             if dimension.reads and dimension.axes:
                 gate = backend.cast(spread(dimension, gates, backend), backend.dtype(value))
-                value = value * _along(backend, gate, i, len(pattern.dimensions))
+                value = value * along(backend, gate, i, len(pattern.dimensions))
         return value
 
     return layout.map(parameters, change, backend)
@@ -50,13 +50,13 @@ def gate_gradients(
     for (name, pattern, shape, value), (_, _, found, gradient) in rows:
         check(found == shape, f"the gradient of {name!r} has shape {found}, the parameter {shape}")
         read = [i for i, d in enumerate(pattern.dimensions) if d.reads and d.axes]
-        along = {i: spread(pattern.dimensions[i], gates, backend) for i in read}
+        spreads = {i: spread(pattern.dimensions[i], gates, backend) for i in read}
         for i in read:
             term = gradient * value
             for j in read:
                 if j != i:
-                    gate = backend.cast(along[j], backend.dtype(term))
-                    term = term * _along(backend, gate, j, len(shape))
+                    gate = backend.cast(spreads[j], backend.dtype(term))
+                    term = term * along(backend, gate, j, len(shape))
             for j in reversed(range(len(shape))):
                 if j != i:
                     term = backend.xp.sum(term, axis=j)
@@ -82,14 +82,16 @@ def keep(
     return layout.map(parameters, change, backend)
 
 
-def spread(dimension: Dimension, gates: Mapping[str, Array], backend: Backend) -> Array:
-    """The gates along one dimension: one value for every position."""
+def spread(
+    dimension: Dimension, gates: Mapping[str, Array], backend: Backend, fixed: float = 1.0
+) -> Array:
+    """The gates along one dimension: one value for every position, `fixed` for fixed parts."""
     xp = backend.xp
     parts = []
     for block in dimension.blocks:
         if block.axis is None:
             like = gates[dimension.axes[0]]
-            parts.append(zeros(backend, (block.outer,), like, fill=1.0))
+            parts.append(zeros(backend, (block.outer,), like, fill=fixed))
             continue
         gate = gates[block.axis]
         if block.inner > 1:
@@ -179,5 +181,5 @@ def _owners(dimension: Dimension, axis: str, sizes: Mapping[str, int]) -> np.nda
     return np.concatenate(parts)
 
 
-def _along(backend: Backend, vector: Array, i: int, ndim: int) -> Array:
+def along(backend: Backend, vector: Array, i: int, ndim: int) -> Array:
     return backend.xp.reshape(vector, (1,) * i + (-1,) + (1,) * (ndim - 1 - i))

@@ -35,7 +35,8 @@ def gate(
     error, where they would stay whole with a warning; `gate_learning_rate` (0.06) and `seed` are
     those of the gates; `warm_start=True` starts near an already trained model, whose outputs eval
     mode gives exactly; `distill=True` keeps a copy of it as the teacher of
-    `gated.distill(*inputs)`, a loss without labels, and `distill="kl"` does so for logits.
+    `gated.distill(*inputs)`, a loss without labels, and `distill="kl"` does so for logits;
+    `method` chooses neurons in another way than by gates, for comparison: see `l0gate.methods`.
     """
     check(budget is not None or strength is not None, "give `budget` or `strength`")
     return get_backend(model).gate_model(

@@ -1,4 +1,4 @@
-"""Finding backends: the hooks that plugins implement, and `get_backend`.
+"""Finding backends and methods: the hooks that plugins implement, `get_backend`, `get_method`.
 
 A distribution adds a backend through an entry point in the group `l0gate` whose module implements
 
@@ -8,6 +8,7 @@ A distribution adds a backend through an entry point in the group `l0gate` whose
 
 Descriptors are plain dicts, so that registering imports no framework. `module` is the framework's
 top-level module: a backend is asked whether it owns an object only once that module is loaded.
+For methods see `l0gate.methods`.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 import pluggy
 
@@ -28,8 +29,12 @@ from l0gate._tensor import INTERFACE, Backend
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
 
+    from l0gate.methods import Method
+
 GROUP = "l0gate"
+GATES = "l0"  # the method that is none: hard-concrete gates, which are trained
 _BUILT_IN = "l0gate"
+_BUILT_INS = ("l0gate.backends", "l0gate.methods")
 hookspec = pluggy.HookspecMarker(GROUP)
 hookimpl = pluggy.HookimplMarker(GROUP)
 
@@ -39,6 +44,10 @@ class _Hooks:
     def l0gate_backends(self) -> list[dict[str, Any]]:  # type: ignore[empty-body]
         """Descriptors of backends: dicts with `name`, `module`, `factory` and, if it was written
         for another version of the interface, `interface`."""
+
+    @hookspec
+    def l0gate_methods(self) -> list[dict[str, Any]]:  # type: ignore[empty-body]
+        """Descriptors of methods that choose neurons: dicts with `name` and `factory`."""
 
 
 @dataclass(frozen=True)
@@ -52,17 +61,7 @@ class Entry:
 
     def make(self) -> Backend:
         """The backend itself."""
-        try:
-            factory = self.factory
-            if isinstance(factory, str):
-                module, _, attribute = factory.partition(":")
-                factory = getattr(importlib.import_module(module), attribute)
-            backend = factory()
-        except Exception as error:  # a plugin may fail in any way; say whose it is
-            raise L0GateError(
-                f"backend {self.name!r} of {self.distribution} cannot be loaded:"
-                f" {type(error).__name__}: {error}"
-            ) from error
+        backend = _called(self.factory, f"backend {self.name!r} of {self.distribution}")
         if not isinstance(backend, Backend):
             raise L0GateError(
                 f"backend {self.name!r} of {self.distribution} is {backend!r};"
@@ -86,11 +85,43 @@ class Entry:
         return [f"l0gate plugin {self.distribution}: {problem}" for problem in problems]
 
 
+@dataclass(frozen=True)
+class MethodEntry:
+    """A registered method of choosing neurons."""
+
+    name: str
+    factory: str | Callable[[], Method]
+    distribution: str
+
+    def make(self) -> Method:
+        """The method, with its default options."""
+        from l0gate.methods import Method
+
+        what = f"method {self.name!r} of {self.distribution}"
+        method = _called(self.factory, what)
+        if not isinstance(method, Method):
+            raise L0GateError(f"{what} is {method!r}; it must be a l0gate.methods.Method")
+        return method
+
+
+def _called(factory: str | Callable[[], Any], what: str) -> Any:
+    """What a factory, or the one that "module:attribute" names, returns."""
+    try:
+        if isinstance(factory, str):
+            module, _, attribute = factory.partition(":")
+            factory = getattr(importlib.import_module(module), attribute)
+        return factory()  # type: ignore[operator]
+    except Exception as error:  # a plugin may fail in any way; say whose it is
+        raise L0GateError(f"{what} cannot be loaded: {type(error).__name__}: {error}") from error
+
+
 @dataclass
 class Registry:
-    """Backends by name and by type; plugins are loaded one by one, so that none hurts another."""
+    """Backends by name and by type, methods by name; plugins are loaded one by one, so that none
+    hurts another."""
 
     entries: dict[str, Entry] = field(default_factory=dict)
+    methods: dict[str, MethodEntry] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -109,14 +140,24 @@ class Registry:
         self._load_built_ins()  # first of all, so that no plugin takes the name of one
         self._warn(self._register(plugin, distribution))
 
-    def _register(self, plugin: object, distribution: str) -> list[str]:
+    def _register(self, plugin: object, distribution: str, name: str = "") -> list[str]:
         with self._lock:
             try:
-                self._manager.register(plugin, name=distribution)
+                self._manager.register(plugin, name=name or distribution)
                 problems = self._unknown_hooks(plugin)
-                for hook in self._manager.hook.l0gate_backends.get_hookimpls():
-                    if hook.plugin is plugin:
-                        problems += self._add(hook.function(), distribution)
+                hooks = self._manager.hook
+                for caller, add in (
+                    (hooks.l0gate_backends, self._add_backend),
+                    (hooks.l0gate_methods, self._add_method),
+                ):
+                    for hook in caller.get_hookimpls():
+                        if hook.plugin is plugin:
+                            found = _descriptors(caller.name, hook.function())
+                            problems += (
+                                found
+                                if isinstance(found, list)
+                                else [p for d in found for p in add(d, distribution)]
+                            )
             except (Exception, SystemExit) as error:  # whatever a plugin raises is reported
                 if self._manager.is_registered(plugin):
                     self._manager.unregister(plugin)
@@ -133,6 +174,8 @@ class Registry:
             for name in gone:
                 del self.entries[name]
                 self._made.pop(name, None)
+            for name in [n for n, e in self.methods.items() if e.distribution == distribution]:
+                del self.methods[name]
             self._by_type.clear()
 
     def names(self) -> list[str]:
@@ -159,6 +202,23 @@ class Registry:
             made = self._made.setdefault(name, entry.make())
             self._warn(entry.contradictions(made))
         return made
+
+    def method_names(self) -> list[str]:
+        """Names of all methods, those of plugins included; the gates first."""
+        self._load_plugins()
+        return [GATES, *self.methods]
+
+    def method(self, name: str) -> Method:
+        """A method of that name, with its default options."""
+        self._load_built_ins()
+        if name not in self.methods:
+            self._load_plugins()
+        if name not in self.methods:
+            raise L0GateError(
+                f"`method` is {name!r}; registered are {', '.join(map(repr, self.method_names()))}"
+                + "".join(f"\n  {problem}" for problem in self.problems)
+            )
+        return self.methods[name].make()
 
     def by_object(self, x: object) -> Backend:
         """The backend that owns an array or a model."""
@@ -195,10 +255,11 @@ class Registry:
 
     def _load_built_ins(self) -> None:
         if not self._built_ins_loaded:
-            plugin = importlib.import_module("l0gate.backends")
+            plugins = [importlib.import_module(name) for name in _BUILT_INS]
             with self._lock:
                 if not self._built_ins_loaded:
-                    self._warn(self._register(plugin, _BUILT_IN))
+                    for plugin in plugins:
+                        self._warn(self._register(plugin, _BUILT_IN, plugin.__name__))
                     self._built_ins_loaded = True
 
     def _load_plugins(self) -> None:
@@ -238,34 +299,32 @@ class Registry:
             if name not in known
         ]
 
-    def _add(self, descriptors: object, distribution: str) -> list[str]:
-        if not isinstance(descriptors, (list, tuple)):
-            return [f"l0gate_backends returned {descriptors!r}; it must return a list"]
-        problems = []
-        for descriptor in descriptors:
-            given = descriptor if isinstance(descriptor, dict) else {}
-            name, module = given.get("name"), given.get("module")
-            factory = given.get("factory")
-            interface = given.get("interface", INTERFACE)
-            if not (isinstance(name, str) and name and isinstance(module, str) and module) or not (
-                isinstance(factory, str) or callable(factory)
-            ):
-                problems.append(
-                    f"the descriptor {descriptor!r} must be a dict with name, module and factory"
-                )
-            elif interface != INTERFACE:
-                problems.append(
-                    f"backend {name!r} was built for interface {interface}; this l0gate has"
-                    f" {INTERFACE}"
-                )
-            elif name in self.entries:
-                problems.append(
-                    f"backend {name!r} is registered already by"
-                    f" {self.entries[name].distribution}, which stays"
-                )
-            else:
-                self.entries[name] = Entry(name, module, factory, distribution)
-        return problems
+    def _add_backend(self, descriptor: object, distribution: str) -> list[str]:
+        given = descriptor if isinstance(descriptor, dict) else {}
+        name, module, factory = given.get("name"), given.get("module"), given.get("factory")
+        interface = given.get("interface", INTERFACE)
+        if not (_is_name(name) and _is_name(module) and _is_factory(factory)):
+            return [f"the descriptor {descriptor!r} must be a dict with name, module and factory"]
+        if interface != INTERFACE:
+            return [
+                f"backend {name!r} was built for interface {interface}; this l0gate has {INTERFACE}"
+            ]
+        if name in self.entries:
+            return [_taken("backend", self.entries[name])]
+        self.entries[name] = Entry(name, module, factory, distribution)
+        return []
+
+    def _add_method(self, descriptor: object, distribution: str) -> list[str]:
+        given = descriptor if isinstance(descriptor, dict) else {}
+        name, factory = given.get("name"), given.get("factory")
+        if not (_is_name(name) and _is_factory(factory)):
+            return [f"the descriptor {descriptor!r} must be a dict with name and factory"]
+        if name in self.methods:
+            return [_taken("method", self.methods[name])]
+        if name == GATES:
+            return [f"method {name!r} is the gates themselves; take another name"]
+        self.methods[name] = MethodEntry(name, factory, distribution)
+        return []
 
     def _warn(self, problems: list[str]) -> None:
         # All are noted before the first warning: a filter may turn it into an error.
@@ -273,6 +332,25 @@ class Registry:
         self.problems += new
         for problem in new:
             warn(problem)
+
+
+def _descriptors(hook: str, found: object) -> list[str] | tuple[object, ...]:
+    """What a hook returned: a tuple of descriptors, or a list with what is wrong."""
+    if not isinstance(found, (list, tuple)):
+        return [f"{hook} returned {found!r}; it must return a list"]
+    return tuple(found)
+
+
+def _is_name(given: object) -> TypeGuard[str]:
+    return isinstance(given, str) and given != ""
+
+
+def _is_factory(given: object) -> TypeGuard[str | Callable[[], Any]]:
+    return isinstance(given, str) or callable(given)
+
+
+def _taken(kind: str, entry: Entry | MethodEntry) -> str:
+    return f"{kind} {entry.name!r} is registered already by {entry.distribution}, which stays"
 
 
 def entry_points(group: str) -> Iterable[EntryPoint]:
@@ -311,3 +389,16 @@ def get_backend(which: object) -> Backend:
     if isinstance(which, Backend):
         return which
     return registry.by_name(which) if isinstance(which, str) else registry.by_object(which)
+
+
+def get_method(which: object) -> Method | None:
+    """The method of that name with its default options, or a `Method` itself; None for gates."""
+    from l0gate.methods import Method
+
+    if which is None or which == GATES:
+        return None
+    if isinstance(which, Method):
+        return which
+    if isinstance(which, str):
+        return registry.method(which)
+    raise L0GateError(f"`method` is {which!r}; it must be a name or a l0gate.methods.Method")

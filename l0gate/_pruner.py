@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -14,9 +15,12 @@ from l0gate._errors import L0GateError, check, warn
 from l0gate._fold import fold, gate_gradients, group_norms, keep
 from l0gate._hard_concrete import HardConcrete, check_log_alpha
 from l0gate._layout import Layout
-from l0gate._plugins import get_backend
+from l0gate._plugins import get_backend, get_method
 from l0gate._selection import best_neuron, check_groups, choose, pad, warn_of_stall
 from l0gate._tensor import Array, Backend, Parameters, zeros
+
+if TYPE_CHECKING:
+    from l0gate.methods import Method
 
 State = dict[str, Any]
 _JITTER = 0.01  # breaks ties between fresh gates; upwards, so that test-time gates start as asked
@@ -24,6 +28,8 @@ _UNBOUND = (
     "the pruner has met no parameters yet; call `init(parameters)`, or, to go on with a state that"
     " was saved, `bind(parameters)`"
 )
+_CUTS = 100  # how often, at most, a method closes neurons on the way to its budget
+_LEAST_PART = 1e-9  # of training
 _REOPENED = 0.5  # the gate of a neuron that the selection keeps although its gate was closed
 
 
@@ -35,7 +41,10 @@ class Pruner:
     al., arXiv 1906.06847). `equal` lists groups of axes that must keep one count; the axes in
     `freeze` keep every neuron, ungated. The backend is found from the parameters.
 
-    The methods are pure. `parameters` maps names to arrays; a gate state is a dict of arrays:
+    `method` chooses neurons in another way than by gates, see `l0gate.methods`; it needs a budget.
+    Neurons are then open until they are closed for good, and log_alpha is not used.
+
+    The functions are pure. `parameters` maps names to arrays; a gate state is a dict of arrays:
 
     - "log_alpha", axis -> (n,): the only part that is trained by gradient;
     - "mask", axis -> (n,): -1 while a gate is undecided, then its value for good (0 removes the
@@ -62,6 +71,7 @@ class Pruner:
         gates: HardConcrete | None = None,
         backend: str | Backend | None = None,
         *,
+        method: str | Method | None = None,
         equal: Sequence[Sequence[str]] = (),
         freeze: Sequence[str] = (),
     ) -> None:
@@ -79,6 +89,15 @@ class Pruner:
         check(
             gates is None or isinstance(gates, HardConcrete),
             f"`gates` is {gates!r}; it must be a HardConcrete",
+        )
+        self.method = get_method(method)
+        check(
+            self.method is None or budget is not None,
+            f"`method` is {method!r}, which needs a `budget`, the size to cut to",
+        )
+        check(
+            self.method is None or gates is None,
+            f"give `gates` or `method`, not both; `method` is {method!r}",
         )
         self.layout = layout
         self.budget = budget
@@ -236,11 +255,12 @@ class Pruner:
         hc, values = self.hard_concrete, {}
         for axis in self.layout.axes:
             log_alpha, mask = state["log_alpha"][axis], state["mask"][axis]
-            free = (
-                hc.test_gate(log_alpha, self.backend)
-                if noise is None
-                else hc.sample(log_alpha, noise[axis], self.backend)
-            )
+            if self.method is not None:
+                free = self.backend.xp.ones_like(log_alpha)
+            elif noise is None:
+                free = hc.test_gate(log_alpha, self.backend)
+            else:
+                free = hc.sample(log_alpha, noise[axis], self.backend)
             values[axis] = self.backend.xp.where(mask < 0.0, free, mask)
         return values
 
@@ -264,6 +284,9 @@ class Pruner:
         """
         backend, hc = self.backend, self.hard_concrete
         gates = self.gates(state, noise)
+        if self.method is not None:  # no gate is trained
+            none = {axis: 0.0 * values for axis, values in state["log_alpha"].items()}
+            return fold(self.layout, gradients, gates, backend), none
         of_gates = gate_gradients(self.layout, parameters, gates, gradients, backend)
         of_log_alpha = {}
         for axis, log_alpha in state["log_alpha"].items():
@@ -284,7 +307,9 @@ class Pruner:
         return {
             axis: xp.where(
                 state["mask"][axis] < 0.0,
-                self.hard_concrete.open_probability(log_alpha, self.backend),
+                self.hard_concrete.open_probability(log_alpha, self.backend)
+                if self.method is None
+                else xp.ones_like(log_alpha),
                 xp.where(state["mask"][axis] > 0.0, xp.ones_like(log_alpha), 0.0 * log_alpha),
             )
             for axis, log_alpha in state["log_alpha"].items()
@@ -310,11 +335,19 @@ class Pruner:
         ratio = min(ratio, 1.0) if _is_number(ratio) else self.backend.xp.clip(ratio, 0.0, 1.0)
         return 1.0 + (final - 1.0) * ratio
 
-    def penalty(self, state: State, progress: Any) -> Array:
+    def penalty(self, state: State, progress: Any, parameters: Parameters | None = None) -> Array:
         """What to add to the task loss (a mean in nats or alike, of order 1): a scalar.
 
         `progress` is the fraction of training done, a Python number in [0, 1] or an array.
+        `parameters` are needed by a `method` alone.
         """
+        if self.method is not None:
+            none = 0.0 * state["progress"][0]
+            if self.selected(state):
+                return none
+            given = self._for_method(parameters)
+            added = self.method.penalty(self.layout, given, self.backend, self._free)
+            return none if added is None else added
         if self.strength is not None:
             return self.strength * self.expected_size(state)
         excess, (first, second) = self._excess(state, progress)
@@ -323,6 +356,8 @@ class Pruner:
     def penalty_gradient(self, state: State, progress: Any) -> dict[str, Array]:
         """d penalty / d log_alpha, in closed form."""
         backend = self.backend
+        if self.method is not None:
+            return {axis: 0.0 * values for axis, values in state["log_alpha"].items()}
         if self.strength is not None:
             scale: Any = self.strength
         else:
@@ -335,6 +370,22 @@ class Pruner:
             slope = backend.xp.where(state["mask"][axis] < 0.0, slope, 0.0 * slope)
             gradient[axis] = scale * slopes[axis] * slope
         return gradient
+
+    def parameter_gradient(self, state: State, parameters: Parameters) -> dict[str, Array]:
+        """d penalty / d parameters, in closed form: what a `method` adds, by name."""
+        if self.method is None or self.selected(state):
+            return {}
+        return self.method.penalty_gradient(self.layout, parameters, self.backend, self._free)
+
+    @property
+    def _free(self) -> list[str]:
+        """The axes that may lose neurons."""
+        return [axis for axis in self.layout.axes if axis not in self.freeze]
+
+    def _for_method(self, parameters: Parameters | None) -> Parameters:
+        if parameters is None:
+            raise L0GateError(f"`parameters` is None; the method {self.method!r} needs them")
+        return parameters
 
     def _excess(self, state: State, progress: Any) -> tuple[Array, tuple[Array, Array]]:
         check(
@@ -351,12 +402,15 @@ class Pruner:
         multipliers = self.backend.stop_gradient(state["multipliers"])
         return excess, (multipliers[0], multipliers[1])
 
-    def update(self, state: State, progress: Any) -> State:
+    def update(self, state: State, progress: Any, parameters: Parameters | None = None) -> State:
         """The state after an optimizer step: log_alpha clamped, multipliers moved.
 
         The multipliers move only when `progress` has advanced, so calling it for every batch of
-        an accumulated step is harmless.
+        an accumulated step is harmless. A `method` closes neurons here if it does so gradually,
+        for which it needs `parameters`.
         """
+        if self.method is not None:
+            return self._close_gradually(state, float(progress), parameters)
         backend, xp = self.backend, self.backend.xp
         log_alpha = {
             axis: self.hard_concrete.clamp(values, backend)
@@ -378,6 +432,47 @@ class Pruner:
         # A `progress` in double precision must not change the dtype of the state.
         return {**state, **{n: backend.cast(v, backend.dtype(state[n])) for n, v in moved.items()}}
 
+    def _close_gradually(
+        self, state: State, progress: float, parameters: Parameters | None
+    ) -> State:
+        assert self.method is not None
+        assert self.budget is not None
+        assert self._limit is not None
+        before = float(self._host({"": state["progress"]})[""][0])
+        if progress <= before:
+            return state
+        now = zeros(self.backend, (1,), state["progress"], progress)
+        state = {**state, "progress": now}
+        settle = max(self.budget.settle, _LEAST_PART)
+        part, was = (math.floor(_CUTS * min(1.0, p / settle) + 1e-9) for p in (progress, before))
+        share = self.method.share(part / _CUTS)
+        if part == was or share <= 0.0 or self.selected(state):
+            return state
+        limit = self.cost.total - share * (self.cost.total - self._limit)
+        kept = self._cut(state, self._for_method(parameters), limit)
+        mask = {}
+        for axis, values in self._host(state["mask"]).items():
+            closed = np.ones(len(values), dtype=bool)
+            closed[kept[axis]] = False
+            new = np.where(closed, 0.0, values)
+            mask[axis] = self._device(new, state["mask"][axis])
+        return {**state, "mask": mask}
+
+    def _cut(self, state: State, parameters: Parameters, limit: float) -> dict[str, np.ndarray]:
+        """The neurons that a method keeps, of those that are still open."""
+        assert self.method is not None
+        scores = self.method.scores(self.layout, parameters, self.backend)
+        for axis, size in self.sizes.items():
+            given = np.asarray(scores[axis], dtype=float) if axis in scores else None
+            check(
+                given is not None and given.shape == (size,) and bool(np.isfinite(given).all()),
+                f"`method` {self.method!r} scored axis {axis!r} with {given!r}; it must give"
+                f" {size} finite numbers",
+            )
+        numbers = {axis: np.asarray(scores[axis], dtype=float) for axis in self.sizes}
+        open_now = {a: mask != 0 for a, mask in self._host(state["mask"]).items()}
+        return choose(self.cost, limit, numbers, open_now, None, self.equal, self.freeze)
+
     # Selection and shrinking ------------------------------------------------------------------
 
     def select(
@@ -396,6 +491,8 @@ class Pruner:
         gates = self._host(self.gates(state))
         if self._limit is None:
             kept = self.kept(state)
+        elif self.method is not None:
+            kept = self._cut(state, self._for_method(parameters), self._limit)
         else:
             undecided = np.concatenate([log_alpha[a][mask[a] < 0] for a in log_alpha])
             share = float(self._host({"": self.expected_size(state)})[""]) / self.cost.total
@@ -412,13 +509,14 @@ class Pruner:
                 self.cost, self._limit, log_alpha, may_stay, norms, self.equal, self.freeze
             )
         opened = closed = 0
-        decided = {}
+        decided = {}  # of a method's neurons none is forced: they have no gates of their own
         for axis, gate in gates.items():
             value = np.zeros(len(gate))
             stays = gate[kept[axis]]
             value[kept[axis]] = np.where(stays > 0, stays, _REOPENED) if reopen else stays
-            opened += int(np.sum((value > 0) & (gate == 0)))
-            closed += int(np.sum((value == 0) & (gate > 0)))
+            if self.method is None:
+                opened += int(np.sum((value > 0) & (gate == 0)))
+                closed += int(np.sum((value == 0) & (gate > 0)))
             decided[axis] = self._device(value, state["log_alpha"][axis])
         forced = self._device(np.array([opened, closed], dtype=float), state["forced"])
         return {**state, "mask": decided, "forced": state["forced"] + forced}

@@ -35,9 +35,9 @@ WANTED = 0.9
 OTHERS_LAB = "others"
 KILLED, TYPED, SURVIVED, UNSEEN = "killed", "refused by mypy", "survived", "not run"
 QUICK = "hard_concrete notation layout cost budget tensor plugins pruner chain certificate archive"
-QUICK += " report pictures cli_parts cli_options cli_app cli_report cli_job"
+QUICK += " report pictures cli_parts cli_options cli_app cli_report cli_job methods"
 OTHERS = "cli property_archive property_gradients property_shrinking property_stateful testing"
-OTHERS += " testing_torch torch_backend"
+OTHERS += " testing_torch torch_backend methods_torch"
 # They start other processes, which takes long, and hold nothing that quicker tests do not.
 DESELECTED = [
     "tests/test_plugins.py::test_a_real_entry_point_is_found",

@@ -87,12 +87,21 @@ def test_what_is_no_budget(text: str) -> None:
         parse_budget(text)
 
 
+def test_methods_of_a_job() -> None:
+    assert OPTIONS.pruner().method is None
+    assert repr(replace(OPTIONS, method="iss").pruner().method).startswith("GroupLasso(")
+    with pytest.raises(L0GateError, match="`--method`: `method` is 'lasso'; registered are 'l0',"):
+        replace(OPTIONS, method="lasso")
+    with pytest.raises(L0GateError, match="`--method` is 'random', which needs a `--budget`"):
+        replace(OPTIONS, budget=None, strength=0.1, method="random")
+
+
 def test_the_nets_of_a_job() -> None:
     assert tuple(OPTIONS.chain.layout.axes) == ("x", "h0", "h1")
     assert OPTIONS.job(CORPUS) == {
         **{"cell": "lstm", "hidden": [6, 5], "embedding": 4, "budget": "50%", "strength": None},
         **{"backend": "numpy", "steps": 10, "batch": 2, "length": 3, "seed": 7},
-        **{"rate": 0.01, "gate_rate": 0.06, "text": CORPUS.digest()},
+        **{"rate": 0.01, "gate_rate": 0.06, "method": "l0", "text": CORPUS.digest()},
     }
     pruner = OPTIONS.pruner()
     assert (pruner.budget.parameters, pruner.budget.of) == (0.5, "recurrent")

@@ -21,7 +21,7 @@ from typer.core import TyperCommand
 
 import l0gate
 from l0gate._errors import L0GateError, check
-from l0gate._plugins import registry
+from l0gate._plugins import GATES, registry
 from l0gate.cli import _checkpoint, _text
 from l0gate.cli._job import MODEL, Job, check_folder
 from l0gate.cli._options import Options
@@ -40,6 +40,8 @@ app = typer.Typer(
 )
 backends = typer.Typer(help="The backends that are installed.", no_args_is_help=True)
 app.add_typer(backends, name="backends")
+methods = typer.Typer(help="Ways to choose the neurons that stay.", no_args_is_help=True)
+app.add_typer(methods, name="methods")
 
 _RUNS = Path("runs")
 _STYLES = {"passed": "green", "failed": "bold red", "not claimed": "dim"}
@@ -121,6 +123,9 @@ def train(
         float | None,
         typer.Option(help="In place of a budget: the loss per expected parameter, in nats."),
     ] = None,
+    method: Annotated[
+        str, typer.Option(help="How neurons are chosen: see `l0gate methods list`.")
+    ] = "l0",
     backend: Annotated[str, typer.Option(help="numpy or torch.")] = "numpy",
     steps: Annotated[
         int | None, typer.Option(help="Training steps of each net.", show_default=str(_STEPS))
@@ -166,6 +171,7 @@ def train(
         seed,
         lr,
         gate_lr,
+        method,
     )
     folder = out or (_newest() if resume else _next())
     check_folder(folder, resume)
@@ -231,6 +237,26 @@ def list_backends(
             ", ".join(row["capabilities"]),
             row["problem"] or "",
         )
+    console = Console()
+    console.print(table)
+    for problem in problems:
+        console.print(problem, markup=False, highlight=False)
+
+
+@methods.command("list")
+def list_methods(
+    as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
+) -> None:
+    """Methods by name: what they do, distribution, and what is wrong with them."""
+    rows, problems = _methods()
+    if as_json:
+        print(json.dumps({"methods": rows, "problems": problems}, indent=2))
+        return
+    table = Table()
+    for column in ("name", "chooses by", "from", "problem"):
+        table.add_column(column)
+    for row in rows:
+        table.add_row(row["name"], row["summary"], row["distribution"], row["problem"] or "")
     console = Console()
     console.print(table)
     for problem in problems:
@@ -314,6 +340,24 @@ def _newest() -> Path:
     runs = [path for path in _numbered() if (path / _checkpoint.FILE).exists()]
     check(runs, f"`--resume` found no run in '{_RUNS}'; name its folder with `--out`")
     return runs[-1]
+
+
+def _methods() -> tuple[list[dict[str, Any]], list[str]]:
+    """A row per method, and what the plugins got wrong; one that fails hurts no other."""
+    gates = "Hard-concrete gates, trained with the weights."
+    rows = [{"name": GATES, "summary": gates, "distribution": "l0gate", "problem": None}]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # they are listed below
+        for name in registry.method_names()[1:]:
+            row = {"name": name, "summary": "", "problem": None}
+            row["distribution"] = registry.methods[name].distribution
+            try:
+                made = registry.method(name)
+                row["summary"] = (type(made).__doc__ or repr(made)).strip().partition("\n")[0]
+            except L0GateError as error:
+                row["problem"] = str(error)
+            rows.append(row)
+    return rows, registry.problems
 
 
 def _backends() -> tuple[list[dict[str, Any]], list[str]]:

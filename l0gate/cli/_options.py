@@ -11,7 +11,8 @@ from l0gate._budget import Budget
 from l0gate._chain import Chain
 from l0gate._errors import L0GateError, check
 from l0gate._layers import GATES
-from l0gate._plugins import get_backend
+from l0gate._plugins import GATES as GATES_METHOD
+from l0gate._plugins import get_backend, get_method
 from l0gate._pruner import Pruner
 from l0gate._tensor import Backend
 from l0gate.cli._text import Corpus
@@ -36,6 +37,7 @@ class Options:
     seed: int
     rate: float
     gate_rate: float
+    method: str = GATES_METHOD
 
     def __post_init__(self) -> None:
         check(self.cell in GATES, f"`--cell` is {self.cell!r}; allowed: {', '.join(GATES)}")
@@ -62,6 +64,14 @@ class Options:
         )
         if self.budget is not None:
             parse_budget(self.budget)
+        try:
+            method = get_method(self.method)
+        except L0GateError as error:
+            raise L0GateError(f"`--method`: {error}") from None
+        check(
+            method is None or self.strength is None,
+            f"`--method` is {self.method!r}, which needs a `--budget`, not a `--strength`",
+        )
 
     def job(self, corpus: Corpus) -> dict[str, Any]:
         """What a checkpoint must agree with."""
@@ -85,7 +95,7 @@ class Options:
             if self.budget is None
             else Budget(parameters=parse_budget(self.budget), of="recurrent")
         )
-        return Pruner(self.chain.layout, budget, self.strength)
+        return Pruner(self.chain.layout, budget, self.strength, method=self.method)
 
     def task(
         self,

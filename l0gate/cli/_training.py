@@ -134,6 +134,8 @@ def _step(task: Task, training: Training, x: np.ndarray, targets: np.ndarray) ->
         folded = pruner.gate(training.parameters, gates, noise)
         loss, slopes, carry = task.net.loss_and_gradients(folded, x, targets, training.carry)
         slopes, gate_slopes = pruner.pullback(training.parameters, gates, noise, slopes)
+        for name, slope in pruner.parameter_gradient(gates, training.parameters).items():
+            slopes[name] = slopes[name] + slope
         share = float(pruner.expected_size(gates)) / pruner.cost.total
     norm = _norm(task.backend, slopes)
     if not (math.isfinite(loss) and math.isfinite(norm)):
@@ -145,7 +147,7 @@ def _step(task: Task, training: Training, x: np.ndarray, targets: np.ndarray) ->
         penalty = pruner.penalty_gradient(gates, progress)
         gate_slopes = {axis: slope + penalty[axis] for axis, slope in gate_slopes.items()}
         training.gate_adam.step(task.backend, gates["log_alpha"], gate_slopes, task.gate_rate)
-        gates = pruner.update(gates, progress)
+        gates = pruner.update(gates, progress, training.parameters)
         settle = Budget.settle if pruner.budget is None else pruner.budget.settle
         if progress >= settle and not pruner.selected(gates):
             gates = pruner.select(gates, training.parameters)
