@@ -1,0 +1,137 @@
+"""The language-model experiment on a made-up text: it resumes exactly, and its rows are right."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from l0gate import L0GateError
+
+torch = pytest.importorskip("torch")
+FOLDER = Path(__file__).resolve().parents[1] / "benchmarks" / "penn_treebank"
+
+
+def load(name: str) -> Any:
+    spec = importlib.util.spec_from_file_location(f"penn_treebank_{name}", FOLDER / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look there
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def train() -> Iterator[Any]:
+    before, path = set(sys.modules), list(sys.path)
+    yield load("train")
+    sys.path[:] = path
+    for name in set(sys.modules) - before:
+        if name.startswith("penn_treebank_") or name == "_measure":
+            del sys.modules[name]
+
+
+@pytest.fixture
+def corpus(train: Any, tmp_path: Path) -> Any:
+    rng = np.random.default_rng(0)
+    words = np.array([f"w{i}" for i in range(12)])
+    for name, lines in (("train", 260), ("valid", 60), ("test", 60)):
+        text = "\n".join(" ".join(words[rng.integers(0, 12, 9)]) for _ in range(lines))
+        start = " ".join(words) + "\n" if name == "train" else ""
+        (tmp_path / f"made.{name}.txt").write_text(start + text + "\n", encoding="utf-8")
+    return train.Corpus.read(tmp_path)
+
+
+def silent(text: str) -> None:
+    pass
+
+
+OPTIONS: dict[str, dict[str, Any]] = {
+    "dense": {"method": "dense"},
+    "l0": {"method": "l0", "budget": 0.5},
+    "strength": {"method": "l0", "strength": 1e-3},
+    "early": {"method": "l0", "budget": 0.5, "shrink_early": True},
+    "iss": {"method": "iss", "budget": 0.5},
+    "gradual": {"method": "gradual_magnitude", "budget": 0.5},
+    "direct": {"method": "direct", "sizes": (4, 3, 5)},
+}
+RESUMED = ("dense", "l0", "early", "gradual")
+
+
+def result(run: Any) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(run.path.read_text())
+    return found
+
+
+@pytest.mark.filterwarnings("ignore:the gates")
+@pytest.mark.parametrize("name", OPTIONS)
+def test_a_row_says_what_was_trained(train: Any, corpus: Any, tmp_path: Path, name: str) -> None:
+    """And, stopped before and after the cut, a run ends with the numbers of one that was not."""
+    options = train.Options("tiny", **OPTIONS[name])
+    run = train.Run(options, corpus, tmp_path / "whole")
+    assert run.finish(silent)
+    row = result(run)
+    embedding, first, second = row["sizes"]
+    recurrent = 4 * (first * (embedding + first) + second * (first + second))
+    assert row["recurrent_weights"] == recurrent
+    decoder = (second + 1) * corpus.words
+    biases = 8 * (first + second)
+    assert row["parameters"] == corpus.words * embedding + recurrent + biases + decoder
+    if options.budget is not None:
+        assert recurrent <= 0.5 * 4 * 2 * 8 * 16
+        assert row["certificate"]["max_abs_difference"] < 1e-9
+        assert 0 < row["at_cut"]["step"] < run.total
+    if options.sizes is not None:
+        assert row["sizes"] == list(options.sizes)
+    if name not in RESUMED:
+        return
+    for steps in (3, 2, None):
+        part = train.Run(options, corpus, tmp_path / "parts")
+        if not part.finish(silent, stop_after=steps):
+            part._save()  # what a run that is killed had written last
+    again = result(part)
+    for each in (row, again):
+        for epoch in each.pop("history"):
+            each[f"epoch {epoch['epoch']}"] = epoch["train"], epoch["valid"]
+        del each["training_seconds"]
+    assert again == row
+    assert not list((tmp_path / "parts").glob("*checkpoint*"))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"model": "huge"}, "`--model` is 'huge'; allowed: small"),
+        ({"method": "direct"}, "`--sizes` and `--method direct` go together"),
+        ({"sizes": (1, 1, 1)}, "`--sizes` and `--method direct` go together"),
+        ({"method": "l0"}, "either `--budget` or `--strength`"),
+        ({"budget": 0.5}, "no budget and no strength"),
+        ({"method": "l0", "budget": 1.5}, "`--budget` is 1.5"),
+    ],
+)
+def test_wrong_options_are_refused(train: Any, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(L0GateError, match=message):
+        train.Options(**{"model": "tiny", **options})
+
+
+def test_wrong_texts_and_checkpoints_are_refused(train: Any, corpus: Any, tmp_path: Path) -> None:
+    options = train.Options("tiny")
+    run = train.Run(options, corpus, tmp_path)
+    run.finish(silent, stop_after=1)
+    run._save()
+    run.checkpoint.rename(train.Run(train.Options("tiny", seed=2), corpus, tmp_path).checkpoint)
+    with pytest.raises(L0GateError, match="is the checkpoint of another run"):
+        train.Run(train.Options("tiny", seed=2), corpus, tmp_path).finish(silent)
+    (tmp_path / "made.valid.txt").write_text("w1 unheard\n", encoding="utf-8")
+    with pytest.raises(L0GateError, match=r"words that training never saw: \['unheard'\]"):
+        train.Corpus.read(tmp_path)
+    (tmp_path / "made.valid.txt").unlink()
+    with pytest.raises(L0GateError, match="0 files have 'valid' in their names"):
+        train.Corpus.read(tmp_path)
