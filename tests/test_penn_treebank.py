@@ -30,8 +30,10 @@ def load(name: str) -> Any:
 
 @pytest.fixture(scope="module")
 def train() -> Iterator[Any]:
-    before, path = set(sys.modules), list(sys.path)
+    before, path, threads = set(sys.modules), list(sys.path), torch.get_num_threads()
+    torch.set_num_threads(1)  # such small nets wait for each other on more
     yield load("train")
+    torch.set_num_threads(threads)
     sys.path[:] = path
     for name in set(sys.modules) - before:
         if name.startswith("penn_treebank_") or name == "_measure":
@@ -135,3 +137,78 @@ def test_wrong_texts_and_checkpoints_are_refused(train: Any, corpus: Any, tmp_pa
     (tmp_path / "made.valid.txt").unlink()
     with pytest.raises(L0GateError, match="0 files have 'valid' in their names"):
         train.Corpus.read(tmp_path)
+
+
+def row(model: str, method: str, sizes: tuple[int, int, int], test: float, **more: Any) -> Any:
+    embedding, first, second = sizes
+    return {
+        "options": {"model": model, "method": method, "seed": 1, "strength": None}
+        | {"shrink_early": False},
+        "command": f"python train.py {method}",
+        "machine": {"processor": "made up"},
+        "valid": test + 3,
+        "test": test,
+        "at_cut": None,
+        "sizes": list(sizes),
+        "parameters": 10,
+        "recurrent_weights": 4 * (first * (embedding + first) + second * (first + second)),
+        "multiply_adds": 5,
+        "training_seconds": 600.0,
+        **more,
+    }
+
+
+def test_the_page_says_what_the_results_say(train: Any, tmp_path: Path) -> None:
+    table = load("table")
+    made = [
+        row("small", "dense", (200, 200, 200), 114.3),
+        row("small", "l0", (129, 82, 132), 113.4, at_cut={"test": 130.0}),
+        row("small", "iss", (130, 90, 130), 115.0),
+        row("small", "random", (140, 95, 130), 113.0),
+    ]
+    for i, each in enumerate(made):
+        (tmp_path / f"made{i}-seed1.json").write_text(json.dumps(each))
+    faster = {"l0gate": 3.25, "torch": 2.0}
+    speed = {"dense": [200] * 3, "small": [129, 82, 132], "batch 1": {"faster": faster}}
+    speed["batch 1"]["us"] = {"l0gate dense": 300.0, "l0gate small": 90.0}
+    (tmp_path / "speed.json").write_text(json.dumps({"rows": [speed]}))
+    page = table.filled("before\n<!-- results -->\nold\n<!-- end -->\nafter\n", tmp_path)
+    assert page.startswith("before\n")
+    assert page.endswith("after\n")
+    assert "old" not in page
+    lines = [line for line in page.splitlines() if line.startswith("| 2 x 200 | l0 ")]
+    assert lines == [
+        "| 2 x 200 | l0 | 1 | 113.4 | 116.4 | 130.0 | 129 + 82 + 132 | 182,200 | 10 | 5 | l0gate"
+        " 3.2, torch 2.0 | 10 |",
+        f"| 2 x 200 | l0 |  | {table.MISSING} |  |  |  |  |  |  |  |  |",
+    ]
+    assert page.count(table.MISSING) == 12
+    assert "better than iss with 115.0" in page
+    assert "NOT better than random with 113.0" in page
+    assert "python train.py random" in page
+    assert table.filled(page, tmp_path) == page
+    picture = tmp_path / "picture.png"
+    table.plot(picture, made, [speed])
+    assert picture.stat().st_size > 1000
+
+
+def test_the_committed_page_is_up_to_date(train: Any) -> None:
+    table = load("table")
+    page = table.PAGE.read_text(encoding="utf-8")
+    assert table.filled(page, FOLDER / "results") == page
+
+
+def test_speeds_are_of_the_pruned_sizes(train: Any) -> None:
+    speed = load("speed")
+    made = [
+        row("small", "dense", (20, 20, 20), 1.0),
+        row("small", "l0", (9, 8, 7), 1.0),
+        row("small", "iss", (9, 8, 7), 1.0),
+        row("small", "direct", (3, 3, 3), 1.0),
+    ]
+    assert speed.pairs(made) == [((20, 20, 20), (9, 8, 7))]
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnx")
+    found = speed.measured((20, 20, 20), (9, 8, 7), seconds=0.0)
+    assert set(found) == {"dense", "small", "batch 1", "batch 10", "batch 20"}
+    assert set(found["batch 10"]["faster"]) == set(speed.ENGINES)

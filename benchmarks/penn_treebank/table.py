@@ -1,0 +1,179 @@
+"""The table and the pictures of docs/penn_treebank.md, from the results of train.py and speed.py.
+
+    python benchmarks/penn_treebank/table.py            # after new results
+    python benchmarks/penn_treebank/table.py --check    # is the page what the results say?
+
+What stands between `<!-- results -->` and `<!-- end -->` is written anew; no figure is typed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parent))
+import _measure  # noqa: E402
+from _measure import Table  # noqa: E402
+
+PAGE = HERE.parents[1] / "docs" / "penn_treebank.md"
+BLOCK = re.compile(r"(<!-- results -->\n).*?(<!-- end -->)", re.DOTALL)
+MODELS = {"small": "2 x 200", "wide-small": "2 x 400", "medium": "2 x 650", "large": "2 x 1500"}
+MISSING = "not yet run"
+# What the page promises, in the order of its rows: (model, method), and how many seeds.
+PLANNED = {
+    ("small", "dense"): 2,
+    ("small", "l0"): 2,
+    ("small", "iss"): 1,
+    ("small", "magnitude"): 1,
+    ("small", "gradual_magnitude"): 1,
+    ("small", "geometric_median"): 1,
+    ("small", "random"): 1,
+    ("small", "direct"): 1,
+    ("wide-small", "dense"): 1,
+    ("wide-small", "l0"): 2,
+    ("wide-small", "direct"): 2,
+    ("large", "dense"): 1,
+    ("large", "l0"): 1,
+}
+COLUMNS = ("model", "method", "seed", "test", "valid", "at the cut", "sizes", "recurrent weights")
+COLUMNS += ("parameters", "multiply-adds", "batch 1, times faster", "training, minutes")
+
+
+def rows_of(folder: Path) -> list[dict[str, Any]]:
+    """The results of all runs."""
+    return [json.loads(path.read_text()) for path in sorted(folder.glob("*-seed*.json"))]
+
+
+def table(rows: list[dict[str, Any]], speeds: list[dict[str, Any]]) -> Table:
+    """A line a run, and one for every run that is planned and not there."""
+    lines: list[tuple[Any, ...]] = []
+    for (model, method), seeds in PLANNED.items():
+        found = [
+            row
+            for row in rows
+            if (row["options"]["model"], row["options"]["method"]) == (model, method)
+        ]
+        found.sort(key=lambda row: (-row["recurrent_weights"], row["options"]["seed"]))
+        lines += [_line(row, speeds) for row in found]
+        if len(found) < seeds:
+            blank = ("",) * (len(COLUMNS) - 4)
+            lines.append((MODELS[model], method, "", MISSING, *blank))
+    return Table("", COLUMNS, lines)
+
+
+def _line(row: dict[str, Any], speeds: list[dict[str, Any]]) -> tuple[Any, ...]:
+    options, cut = row["options"], row["at_cut"]
+    method = options["method"] + (", shrunk early" if options["shrink_early"] else "")
+    faster = [pair["batch 1"]["faster"] for pair in speeds if pair["small"] == row["sizes"]]
+    pruned = options["method"] not in ("dense", "direct")
+    return (
+        MODELS[options["model"]],
+        method + (f" (strength {options['strength']:g})" if options["strength"] else ""),
+        options["seed"],
+        f"{row['test']:.1f}",
+        f"{row['valid']:.1f}",
+        f"{cut['test']:.1f}" if cut else "",
+        " + ".join(map(str, row["sizes"])),
+        f"{row['recurrent_weights']:,}",
+        f"{row['parameters']:,}",
+        f"{row['multiply_adds']:,}",
+        ", ".join(f"{engine} {value:.1f}" for engine, value in faster[0].items())
+        if pruned and faster
+        else "",
+        f"{row['training_seconds'] / 60:.0f}",
+    )
+
+
+def compared(rows: list[dict[str, Any]]) -> list[str]:
+    """Ours beside every rival with at least as many recurrent weights, in sentences."""
+    sentences = []
+    for model, name in MODELS.items():
+        own = [r for r in rows if r["options"]["model"] == model]
+        ours = [r for r in own if r["options"]["method"] == "l0"]
+        for rival in (r for r in own if r["options"]["method"] not in ("dense", "l0")):
+            smaller = [r for r in ours if r["recurrent_weights"] <= rival["recurrent_weights"]]
+            if smaller:
+                best = min(smaller, key=lambda r: r["test"])
+                word = "better" if best["test"] < rival["test"] else "NOT better"
+                sentences.append(
+                    f"{name}: gates reach {best['test']:.1f} with {best['recurrent_weights']:,}"
+                    f" recurrent weights, {word} than {rival['options']['method']} with"
+                    f" {rival['test']:.1f} and {rival['recurrent_weights']:,}."
+                )
+    return sentences
+
+
+def filled(page: str, folder: Path) -> str:
+    """The page with its block as the results have it."""
+    rows, path = rows_of(folder), folder / "speed.json"
+    speeds = json.loads(path.read_text())["rows"] if path.exists() else []
+    parts = [table(rows, speeds).markdown()]
+    if rows:
+        parts += ["\n".join(f"- {line}" for line in compared(rows))]
+        machines = {json.dumps(row["machine"], sort_keys=True) for row in rows}
+        for each in sorted(machines):
+            facts = ", ".join(f"{k} {v}" for k, v in json.loads(each).items())
+            parts.append(f"Measured on: {facts}.")
+        commands = "\n".join(dict.fromkeys(row["command"] for row in rows))
+        parts.append(f"<details><summary>Commands</summary>\n\n```\n{commands}\n```\n\n</details>")
+        parts.append("![Perplexity against size](penn_treebank.png)")
+    text = "\n\n".join(part for part in parts if part)
+    return BLOCK.sub(lambda m: f"{m.group(1)}\n{text}\n\n{m.group(2)}", page)
+
+
+def plot(path: Path, rows: list[dict[str, Any]], speeds: list[dict[str, Any]]) -> None:
+    """Test perplexity against recurrent weights, and against the speed at batch 1."""
+    made, axes = _measure.figure(2)
+    methods = dict.fromkeys(row["options"]["method"] for row in rows)
+    for method in methods:
+        own = [row for row in rows if row["options"]["method"] == method]
+        axes[0].scatter(
+            [r["recurrent_weights"] for r in own], [r["test"] for r in own], label=method
+        )
+        timed = [(_microseconds(row, speeds), row["test"]) for row in own]
+        timed = [(x, y) for x, y in timed if not math.isnan(x)]
+        if timed:
+            axes[1].scatter(*zip(*timed, strict=True), label=method)
+    for axis, label in zip(
+        axes, ("recurrent weights", "us for 35 steps, batch 1, l0gate"), strict=True
+    ):
+        axis.set_xscale("log")
+        axis.set_xlabel(label)
+        axis.set_ylabel("test perplexity")
+    axes[0].legend()
+    _measure.save(made, path)
+
+
+def _microseconds(row: dict[str, Any], speeds: list[dict[str, Any]]) -> float:
+    for pair in speeds:
+        for side in ("dense", "small"):
+            if pair[side] == row["sizes"]:
+                return float(pair["batch 1"]["us"][f"l0gate {side}"])
+    return math.nan
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--results", type=Path, default=HERE / "results")
+    parser.add_argument("--check", action="store_true", help="write nothing")
+    given = parser.parse_args()
+    page = PAGE.read_text(encoding="utf-8")
+    new = filled(page, given.results)
+    if given.check:
+        return int(page != new)
+    PAGE.write_text(new, encoding="utf-8")
+    rows, path = rows_of(given.results), given.results / "speed.json"
+    if rows:
+        speeds = json.loads(path.read_text())["rows"] if path.exists() else []
+        plot(PAGE.with_suffix(".png"), rows, speeds)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
