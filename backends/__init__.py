@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from l0gate._plugins import hookimpl
+from l0gate._hooks import hookimpl
 
 
 @hookimpl

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 from l0gate._archive import load, save
 from l0gate._budget import Budget
 from l0gate._errors import L0GateError
 from l0gate._gate import gate
 from l0gate._hard_concrete import HardConcrete
 from l0gate._layout import Layout
-from l0gate._plugins import get_backend, hookimpl
+from l0gate._plugins import get_backend
 from l0gate._pruner import Pruner
-from l0gate._report import report
 from l0gate._tensor import Backend
+
+if TYPE_CHECKING:
+    from l0gate._hooks import hookimpl
+    from l0gate._report import report
 
 __all__ = [
     "Backend",
@@ -28,3 +33,18 @@ __all__ = [
     "save",
 ]
 __version__ = "0.1.0"
+_LATER = {"hookimpl": "_hooks", "report": "_report"}  # what most programs need not load
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LATER:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    value = getattr(import_module(f"{__name__}.{_LATER[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LATER})

@@ -19,9 +19,8 @@ import sys
 import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeGuard
-
-import pluggy
 
 from l0gate._errors import L0GateError, warn
 from l0gate._tensor import INTERFACE, Backend
@@ -29,25 +28,15 @@ from l0gate._tensor import INTERFACE, Backend
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
 
+    from pluggy import PluginManager
+
     from l0gate.methods import Method
 
-GROUP = "l0gate"
+GROUP = "l0gate"  # of entry points, and of hooks
+# pluggy is imported where it is used: `import l0gate` is to cost little more than NumPy.
 GATES = "l0"  # the method that is none: hard-concrete gates, which are trained
 _BUILT_IN = "l0gate"
 _BUILT_INS = ("l0gate.backends", "l0gate.methods")
-hookspec = pluggy.HookspecMarker(GROUP)
-hookimpl = pluggy.HookimplMarker(GROUP)
-
-
-class _Hooks:
-    @hookspec
-    def l0gate_backends(self) -> list[dict[str, Any]]:  # type: ignore[empty-body]
-        """Descriptors of backends: dicts with `name`, `module`, `factory` and, if it was written
-        for another version of the interface, `interface`."""
-
-    @hookspec
-    def l0gate_methods(self) -> list[dict[str, Any]]:  # type: ignore[empty-body]
-        """Descriptors of methods that choose neurons: dicts with `name` and `factory`."""
 
 
 @dataclass(frozen=True)
@@ -130,10 +119,18 @@ class Registry:
         self._lock = threading.RLock()
         self._made: dict[str, Backend] = {}
         self._by_type: dict[type, Backend] = {}
-        self._manager = pluggy.PluginManager(GROUP)
-        self._manager.add_hookspecs(_Hooks)
         self._plugins_loaded = False
         self._built_ins_loaded = False
+
+    @cached_property
+    def _manager(self) -> PluginManager:
+        from pluggy import PluginManager
+
+        from l0gate._hooks import Hooks
+
+        manager = PluginManager(GROUP)
+        manager.add_hookspecs(Hooks)
+        return manager
 
     def register(self, plugin: object, distribution: str) -> None:
         """Add the backends of one plugin; what is wrong with it becomes a warning that names it."""
@@ -285,7 +282,8 @@ class Registry:
         self._warn(problems)
 
     def _unknown_hooks(self, plugin: object) -> list[str]:
-        known = sorted(name for name in vars(_Hooks) if name.startswith("l0gate_"))
+        callers = vars(self._manager.hook).values()
+        known = sorted(caller.name for caller in callers if caller.has_spec())
         marked = [
             name
             for name in dir(plugin)

@@ -21,9 +21,9 @@ import numpy as np
 
 from l0gate._errors import check
 from l0gate._fold import along, gather, group_norms, spread
+from l0gate._hooks import hookimpl
 from l0gate._layout import Layout
 from l0gate._notation import Dimension
-from l0gate._plugins import hookimpl
 from l0gate._tensor import Array, Backend, Parameters, zeros
 
 __all__ = ["GeometricMedian", "GroupLasso", "Magnitude", "Method", "Random"]

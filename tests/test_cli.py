@@ -251,7 +251,8 @@ def test_backends_list(capsys):
 
 
 def test_backends_list_survives_a_broken_backend(capsys):
-    from l0gate._plugins import hookimpl, registry
+    from l0gate import hookimpl
+    from l0gate._plugins import registry
 
     class Plugin:
         @hookimpl
@@ -274,7 +275,8 @@ def test_backends_list_survives_a_broken_backend(capsys):
 
 
 def test_backends_list_tells_what_a_descriptor_gets_wrong(capsys):
-    from l0gate._plugins import hookimpl, registry
+    from l0gate import hookimpl
+    from l0gate._plugins import registry
     from l0gate.backends._numpy import NumpyBackend
 
     class Plugin:

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 import l0gate
-from l0gate import L0GateError
-from l0gate._plugins import hookimpl, registry
+from l0gate import L0GateError, hookimpl
+from l0gate._plugins import registry
 from l0gate.cli import _app
 from l0gate.cli._options import Options
 from l0gate.cli._signals import StoppedError

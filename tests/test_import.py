@@ -29,10 +29,12 @@ def test_the_public_names() -> None:
     assert sorted(l0gate.__all__) == l0gate.__all__
     public = {
         name
-        for name, value in vars(l0gate).items()
-        if not name.startswith("_") and not isinstance(value, types.ModuleType)
+        for name in dir(l0gate)
+        if not name.startswith("_") and not isinstance(getattr(l0gate, name), types.ModuleType)
     }
-    assert public - {"annotations"} == set(l0gate.__all__)
+    assert public - {"annotations", "TYPE_CHECKING", "Any"} == set(l0gate.__all__)
+    with pytest.raises(AttributeError, match="module 'l0gate' has no attribute 'prune'"):
+        l0gate.prune  # noqa: B018
     assert len(l0gate.__all__) <= 12
     for name in l0gate.__all__:
         assert getattr(l0gate, name).__doc__, name
@@ -46,6 +48,8 @@ def test_import_loads_numpy_and_nothing_heavy() -> None:
         " and m.split('.')[1] in ('backends', 'reference', 'cli')])"
     )
     assert inside == "[]"
+    later = ("pluggy", "l0gate._report", "l0gate.methods")
+    assert python(f"import sys, l0gate; print([m for m in {later} if m in sys.modules])") == "[]"
 
 
 def test_loading_a_net_needs_neither_torch_nor_plugins(tmp_path: object) -> None:

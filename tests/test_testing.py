@@ -15,8 +15,8 @@ import pytest
 
 import l0gate
 import l0gate.testing
-from l0gate import L0GateError
-from l0gate._plugins import hookimpl, registry
+from l0gate import L0GateError, hookimpl
+from l0gate._plugins import registry
 from l0gate.backends._numpy import NumpyBackend
 from l0gate.cli._app import run
 from l0gate.testing import (
