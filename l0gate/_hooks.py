@@ -1,0 +1,23 @@
+"""The hooks that plugins implement, and the marks for them and for implementations."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pluggy
+
+from l0gate._plugins import GROUP
+
+hookspec = pluggy.HookspecMarker(GROUP)
+hookimpl = pluggy.HookimplMarker(GROUP)
+
+
+class Hooks:
+    @hookspec
+    def l0gate_backends(self) -> list[dict[str, Any]]:  # type: ignore[empty-body]
+        """Descriptors of backends: dicts with `name`, `module`, `factory` and, if it was written
+        for another version of the interface, `interface`."""
+
+    @hookspec
+    def l0gate_methods(self) -> list[dict[str, Any]]:  # type: ignore[empty-body]
+        """Descriptors of methods that choose neurons: dicts with `name` and `factory`."""
