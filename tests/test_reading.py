@@ -1,0 +1,359 @@
+"""The reading examples, on made-up texts of a few words."""
+
+from __future__ import annotations
+
+import doctest
+import importlib
+import json
+import re
+import sys
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch_models import set_gates
+
+import l0gate
+from l0gate import Budget, L0GateError, Layout
+
+ROOT = Path(__file__).resolve().parents[1]
+NAMES = ("text", "bidaf", "loop", "babi", "squad")
+PAGE = ROOT / "docs" / "reading.md"
+
+
+@pytest.fixture(scope="module")
+def reading() -> Iterator[dict[str, Any]]:
+    """The modules of the example, which find each other as they do when one is run."""
+    threads, path = torch.get_num_threads(), list(sys.path)
+    torch.set_num_threads(1)
+    sys.path.insert(0, str(ROOT / "examples" / "reading"))
+    before = {name: sys.modules.pop(name, None) for name in NAMES}
+    yield {name: importlib.import_module(name) for name in NAMES}
+    for name, module in before.items():
+        sys.modules.pop(name, None)
+        if module is not None:
+            sys.modules[name] = module
+    sys.path[:] = path
+    torch.set_num_threads(threads)
+
+
+def inputs(words: int = 30) -> tuple[torch.Tensor, ...]:
+    generator = torch.Generator().manual_seed(0)
+    passage = torch.randint(2, words, (3, 9), generator=generator)
+    question = torch.randint(2, words, (3, 4), generator=generator)
+    passage[1, 6:], question[2, 2:] = 0, 0
+    spelled = torch.randint(0, 20, (3, 9, 7), generator=generator)
+    spelled_question = torch.randint(0, 20, (3, 4, 7), generator=generator)
+    return passage, question, spelled, spelled_question
+
+
+def renamed(layout: Layout) -> list[tuple[str, str]]:
+    """The patterns with axes named by their first place, so that names do not matter."""
+    names: dict[str, str] = {}
+
+    def number(match: re.Match[str]) -> str:
+        return names.setdefault(match.group(), f"n{len(names)}")
+
+    return [
+        (name, re.sub(r"[a-z]\w*", number, str(pattern)))
+        for name, pattern in sorted(layout.to_dict().items())
+    ]
+
+
+def test_documentation(reading: dict[str, Any]) -> None:
+    for module in reading.values():
+        assert doctest.testmod(module).failed == 0
+
+
+# The layout ---------------------------------------------------------------------------------------
+
+
+def test_the_layout_by_hand_is_the_one_derived(reading: dict[str, Any]) -> None:
+    model = reading["bidaf"].BiDAF(30, 20, hidden=5, width=6)
+    gated = l0gate.gate(model, example_inputs=inputs(), budget=Budget(parameters=0.5))
+    assert gated.frozen == {}
+    (block,) = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
+    names: dict[str, Any] = {}
+    exec(block, names)
+    assert renamed(names["layout"]) == renamed(gated.layout)
+    assert str(gated.layout.to_dict()["modelling.weight_ih_l0"]).endswith(
+        "<- (f0 + b0 + f0 + b0 + f0 + b0 + f0 + b0)"
+    )
+    (text,) = re.findall(r"```\n(Layout\(.*?\))\n```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
+    assert text == repr(gated.layout)
+
+
+@pytest.mark.parametrize("kind", ["random", "soft", "closed", "open"])
+def test_random_gates_change_nothing(reading: dict[str, Any], kind: str) -> None:
+    torch.manual_seed(1)
+    model = reading["bidaf"].BiDAF(30, 20, hidden=5, width=6).double()
+    gated = l0gate.gate(model, example_inputs=inputs(), strength=1e-3)
+    set_gates(gated, kind)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # an axis without an open gate keeps one neuron
+        small = gated.shrink().eval()
+    assert small.certificate.max_abs_difference <= 1e-10
+    for found, expected in zip(small(*inputs()), gated.eval()(*inputs()), strict=True):
+        torch.testing.assert_close(found, expected, rtol=0, atol=1e-10)
+
+
+def test_padding_changes_nothing(reading: dict[str, Any]) -> None:
+    torch.manual_seed(0)
+    model = reading["bidaf"].BiDAF(30, 20, hidden=5, width=6).double().eval()
+    passage, question, spelled, spelled_question = inputs()
+    together = model(passage, question, spelled, spelled_question)
+    for i, (t, j) in enumerate(((9, 4), (6, 4), (9, 2))):
+        alone = model(
+            passage[i : i + 1, :t],
+            question[i : i + 1, :j],
+            spelled[i : i + 1, :t],
+            spelled_question[i : i + 1, :j],
+        )
+        for one, other in zip(alone, together, strict=True):
+            torch.testing.assert_close(one[0], other[i, :t])
+            assert bool((other[i, t:] == -torch.inf).all())
+
+
+# Files --------------------------------------------------------------------------------------------
+
+
+def article(title: str, passage: str, *qas: tuple[str, str]) -> dict[str, Any]:
+    questions = [
+        {
+            "id": f"{title}{i}",
+            "question": question,
+            "answers": [{"answer_start": passage.index(text), "text": text}],
+        }
+        for i, (question, text) in enumerate(qas)
+    ]
+    return {"title": title, "paragraphs": [{"context": passage, "qas": questions}]}
+
+
+def made(path: Path) -> Path:
+    colours = ["red", "blue", "green", "black"]
+    articles = []
+    for i in range(4):
+        sky, sea = colours[i], colours[(i + 1) % 4]
+        passage = f"In land {i} the sky is {sky}. The sea, though, is {sea}!"
+        asked = ("What colour is the sky?", sky), ("What colour is the sea?", sea)
+        articles.append(article(f"land{i}", passage, *asked))
+    path.write_text(json.dumps({"version": "1.1", "data": articles}), encoding="utf-8")
+    return path
+
+
+def test_answers_are_words_of_the_passage(reading: dict[str, Any], tmp_path: Path) -> None:
+    text = reading["text"]
+    found = text.read_squad(made(tmp_path / "squad.json"))
+    assert len(found) == 8
+    for question in found:
+        words = text.words_of(question.passage)
+        first, last = question.span
+        span = question.passage[words[first].start : words[last].end]
+        assert span == question.answers[0]
+    known, test = text.split_by_article(found, 1)
+    assert {q.article for q in test} == {"land3"}
+    assert len(known) == 6
+    for count in (0, 4):
+        with pytest.raises(L0GateError, match=f"`--held-out` is {count}; there are 4 articles"):
+            text.split_by_article(found, count)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("{", "is no JSON file"),
+        ("[]", "not in SQuAD's format: its top level"),
+        ('{"data": []}', "holds no question"),
+        ('{"data": [{"title": "a"}]}', "KeyError: 'paragraphs'"),
+        ('{"data": [{"paragraphs": [{"context": "a b"}]}]}', "article 0, paragraph 0: KeyError"),
+        (
+            '{"data": [{"paragraphs": [{"context": "a b", "qas": [{"id": "q", "question": "?",'
+            ' "answers": []}]}]}]}',
+            "question 'q' has no answer",
+        ),
+        (
+            '{"data": [{"paragraphs": [{"context": "a b", "qas": [{"id": "q", "question": "?",'
+            ' "answers": [{"answer_start": 1, "text": "b"}]}]}]}]}',
+            "the answer 'b' is not what stands at `answer_start` 1",
+        ),
+    ],
+)
+def test_malformed_files(
+    reading: dict[str, Any], tmp_path: Path, content: str, message: str
+) -> None:
+    path = tmp_path / "squad.json"
+    path.write_text(content, encoding="utf-8")
+    with pytest.raises(L0GateError, match=re.escape(message)):
+        reading["text"].read_squad(path)
+    with pytest.raises(L0GateError, match="cannot be read: No such file"):
+        reading["text"].read_squad(tmp_path / "none.json")
+
+
+def test_the_official_scores(reading: dict[str, Any]) -> None:
+    text = reading["text"]
+    assert text.exact("The Cat!", ["a cat", "dog"]) == 1
+    assert text.exact("cats", ["cat"]) == 0
+    assert text.f1("", ["cat"]) == 0
+    assert text.f1("black cat", ["the cat", "a black dog sat"]) == pytest.approx(2 / 3)
+
+
+# Training and asking ------------------------------------------------------------------------------
+
+
+def run(module: Any, monkeypatch: pytest.MonkeyPatch, *arguments: Any) -> int:
+    monkeypatch.setattr(sys, "argv", ["script", *map(str, arguments)])
+    code: int = module.main()
+    return code
+
+
+TINY = ("--held-out", 1, "--hidden", 6, "--width", 6, "--epochs", 4, "--batch", 3, "--part", 0.5)
+
+
+@pytest.mark.filterwarnings("ignore:the gates")
+def test_a_reader_is_trained_pruned_and_asked(
+    reading: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    squad = reading["squad"]
+    data = made(tmp_path / "squad.json")
+    options = ("--data", data, "--out", tmp_path, "--json", tmp_path / "row.json", *TINY)
+    assert run(squad, monkeypatch, "train", *options) == 0
+    row = json.loads((tmp_path / "row.json").read_text())
+    dense, small = row["sizes"]
+    assert small["recurrent"] <= 0.5 * dense["recurrent"]
+    assert row["certificate"] <= 1e-10
+    assert row["questions"] == [6, 2]
+    assert "exact match" in capsys.readouterr().out
+    # Once more from the last checkpoints: nothing is trained, and the numbers are the same.
+    (tmp_path / "row.json").unlink()
+    assert run(squad, monkeypatch, "train", *options) == 0
+    again = json.loads((tmp_path / "row.json").read_text())
+    assert {k: again[k] for k in ("scores", "sizes", "kept")} == {
+        k: row[k] for k in ("scores", "sizes", "kept")
+    }
+    capsys.readouterr()
+    model = ("--model", tmp_path / row["model"])
+    passage, question = (
+        "In land 9 the sky is violet.",
+        "What colour, I ask, is the sky there, then?",
+    )
+    assert run(squad, monkeypatch, "ask", *model, "--passage", passage, "--question", question) == 0
+    told = capsys.readouterr().out
+    text, probability = re.fullmatch(r"(.*)  \((\d+)%\)\n", told).groups()  # type: ignore[union-attr]
+    assert text in passage
+    assert 0 <= int(probability) <= 100
+    for what, given in (("passage", ("--passage", " ", "--question", "Who?")),):
+        assert run(squad, monkeypatch, "ask", *model, *given) == 2
+        assert f"`--{what}` is ' '; it must hold" in capsys.readouterr().err
+    assert run(squad, monkeypatch, "ask", *model, "--passage", "One word.", "--question", "?") == 0
+    lines = iter(["The sea is red.", "What is red?", "", ""])
+    monkeypatch.setattr("builtins.input", lambda prompt: next(lines))
+    assert run(squad, monkeypatch, "ask", *model) == 0
+    monkeypatch.setattr("builtins.input", lambda prompt: (_ for _ in ()).throw(EOFError))
+    assert run(squad, monkeypatch, "ask", *model) == 130
+    assert run(squad, monkeypatch, "ask", "--model", tmp_path / "none.npz") == 2
+    assert "none.json' cannot be read" in capsys.readouterr().err
+
+
+@pytest.mark.filterwarnings("ignore:the gates")
+def test_stopping_changes_no_number(reading: dict[str, Any], tmp_path: Path) -> None:
+    loop, squad = reading["loop"], reading["squad"]
+    questions = reading["text"].read_squad(made(tmp_path / "squad.json"))
+    case = squad.Reading(questions, 1, 3)
+    vocabulary = case.vocabulary()
+
+    def train(folder: str, stop: int | None) -> tuple[Any, float]:
+        torch.manual_seed(3)
+        model = squad.Sizes(
+            len(vocabulary.words) + 2, len(vocabulary.characters) + 2, 4, 5, 0.3
+        ).build()
+        pairs = [(q.passage, q.question) for q in case.known[:2]]
+        gated = l0gate.gate(
+            model,
+            example_inputs=squad.batch_of(vocabulary, pairs),
+            budget=Budget(parameters=0.5, of="recurrent"),
+        )
+        count = [0]
+
+        def penalty(progress: float) -> torch.Tensor:
+            count[0] += 1
+            if count[0] == stop:
+                raise KeyboardInterrupt
+            return gated.penalty(progress)  # type: ignore[no-any-return]
+
+        seconds = loop.train(
+            gated,
+            gated.param_groups(lr=1e-2),
+            case.batches(vocabulary, "cpu"),
+            squad._loss,
+            steps_per_epoch=2,
+            epochs=5,
+            seed=1,
+            checkpoint=tmp_path / folder / "c.npz",
+            label="test",
+            penalty=penalty,
+        )
+        return gated, seconds
+
+    whole, _ = train("whole", None)
+    for stop in (2, 6):
+        with pytest.raises(KeyboardInterrupt):
+            train("parts", stop)
+    parts, _ = train("parts", None)
+    for name, value in whole.state_dict().items():
+        assert torch.equal(value, parts.state_dict()[name]), name
+
+
+def test_glove_vectors(
+    reading: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "glove.txt"
+    path.write_text("sky 1 2 3\nrare 4 5 6\n", encoding="utf-8")
+    assert reading["squad"].read_glove(path, 3) == {"sky": [1, 2, 3], "rare": [4, 5, 6]}
+    with pytest.raises(L0GateError, match="line 1 has 3 numbers; `--width` is 4"):
+        reading["squad"].read_glove(path, 4)
+    path.write_text("sky one 2\n", encoding="utf-8")
+    with pytest.raises(L0GateError, match="line 1 is no vector"):
+        reading["squad"].read_glove(path, 2)
+
+
+BABI = """1 Mary went to the garden.
+2 John went to the kitchen.
+3 Where is Mary? \tgarden\t1
+4 Mary went to the kitchen.
+5 Where is Mary? \tkitchen\t4
+"""
+
+
+@pytest.mark.filterwarnings("ignore:the gates")
+def test_stories(
+    reading: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    babi = reading["babi"]
+    for part in ("train", "test"):
+        (tmp_path / f"qa7_made_{part}.txt").write_text(6 * BABI, encoding="utf-8")
+    known, _ = babi.read(tmp_path, 7)
+    assert len(known) == 12
+    assert known[1].words[-6:] == ["mary", "went", "to", "the", "kitchen", "."]
+    assert len(known[2].words) == 12  # a new story
+    assert (known[1].question, known[1].answer) == (["where", "is", "mary"], "kitchen")
+    options = ("--data", tmp_path, "--tasks", 7, "--seeds", 0, "--hidden", 6, "--epochs", 3)
+    options += ("--out", tmp_path, "--json", tmp_path / "rows.json", "--part", 0.5)
+    assert run(babi, monkeypatch, *options) == 0
+    (row,) = json.loads((tmp_path / "rows.json").read_text())
+    dense, small = row["sizes"]
+    assert small["recurrent"] <= 0.5 * dense["recurrent"]
+    assert "task 7, seed 0" in capsys.readouterr().out
+    assert run(babi, monkeypatch, "--data", tmp_path, "--tasks", 8) == 2
+    assert "0 files are named qa8_*_train.txt" in capsys.readouterr().err
+    (tmp_path / "qa7_made_train.txt").write_text("Mary went.\n", encoding="utf-8")
+    assert run(babi, monkeypatch, *options) == 2
+    assert "line 1 is no numbered sentence" in capsys.readouterr().err
