@@ -113,31 +113,29 @@ class Compiled:
             out = self._program.step(np.array(x, order="C"), flat)
         return out[self._program.state_size :], self._state(out, None)
 
-    def next_step(
-        self, other_step: Callable[[Any, Any], tuple[Array, State]]
-    ) -> Callable[..., tuple[Array, State]]:
-        """A step for what a stream gives it all the time; anything else goes to `other_step`.
+    def next_step(self) -> Callable[[Any, Any], tuple[Array, State] | None]:
+        """`step` for what a stream gives it all the time, or None for anything else.
 
         That is features (I,) and a state without a batch of this net's own. Everything that can be
         is looked up before.
         """
         program, (kind, places) = self._program, self.kind(None)
         if self._rows is not None or not places:
-            return lambda x_t, state=None: other_step(x_t, state)
+            return lambda x_t, state: None
         (run, split, address), size = program.bare_step(), program.step_size
         dtype = np.dtype(program.dtype.type)  # the object that arrays share
         shape, y = (program.input_size,), slice(program.state_size, None)
         (first, cell, _), *others = places
         ndarray, empty, make = np.ndarray, np.empty, tuple.__new__
 
-        def step(x_t: Any, state: Any = None) -> tuple[Array, State]:
+        def step(x_t: Any, state: Any) -> tuple[Array, State] | None:
             if type(state) is not kind or type(x_t) is not ndarray:
-                return other_step(x_t, state)
+                return None
             if x_t.dtype is not dtype or x_t.shape != shape:
-                return other_step(x_t, state)
+                return None
             out = empty(size, dtype)
             if not run(split, address, x_t, (state[0] if cell is None else state[0][0]).base, out):
-                return other_step(x_t, state)
+                return None
             entry = out[first] if cell is None else (out[first], out[cell])
             if others:
                 rest = [out[h] if c is None else (out[h], out[c]) for h, c, _ in others]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -92,13 +92,9 @@ class StreamingNet:
         is never changed afterwards, so earlier ones can be kept and continued from. The first
         call packs the parameters; with numba it may have to compile, once per installation.
         """
-        if self._plain is not None and self._compiled is not None:
-            # From now on: a stream calls it all the time, and this way takes the fewest calls.
-            self.step = self._compiled.next_step(self._any_step)  # type: ignore[method-assign]
-        return self._any_step(x_t, state)
-
-    def _any_step(self, x_t: Any, state: Any) -> tuple[Array, State]:
-        """`step` for all kinds of input and state."""
+        done = self._next_step(x_t, state)
+        if done is not None:
+            return done
         x = np.asarray(x_t)
         features = 0 if self._tokens else 1
         if x.ndim not in (features, features + 1):
@@ -128,6 +124,13 @@ class StreamingNet:
         """Whether a state comes from this net as it is compiled, with the same batch."""
         own = isinstance(state, Flat) and state.net is self._compiled
         return own and state.batch == batch
+
+    @cached_property
+    def _next_step(self) -> Callable[[Any, Any], tuple[Array, State] | None]:
+        """What `step` does all the time, see `Compiled.next_step`."""
+        if self._plain is None or self._compiled is None:
+            return lambda x_t, state: None
+        return self._compiled.next_step()
 
     @cached_property
     def _step(self) -> Step:

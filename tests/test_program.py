@@ -274,13 +274,14 @@ def test_a_stream_takes_whatever_comes_between(layers):
     same = {"list": lambda s: list(s), "copy": copy.deepcopy, "like it": lambda s: type(s)(s)}
     same |= {"pickled": lambda s: pickle.loads(pickle.dumps(s)), "itself": lambda s: s}
     wide = {"other": lambda s: type(s)(_like(entry, 2.0) for entry in s)}
-    _, state = bound.step(x[:6])
+    step = bound.step  # looked up once, as loops do
+    _, state = step(x[:6])
     _, expected = plain.step(x[:6])
     inputs = [x[:6], x[::2], x[5::-1], fixed, shifted, x[:6].tolist()]
     inputs += [x[:6].astype(dtype) for dtype in (">f4", np.float64)]
     for given in inputs:
         for copied in (same | wide).values():
-            y, new = bound.step(given, copied(state))
+            y, new = step(given, copied(state))
             y_plain, new_plain = plain.step(np.array(given, np.float32), copied(expected))
             close(y, y_plain, np.float32)
             for ours, theirs in zip(_arrays(new), _arrays(new_plain), strict=True):
