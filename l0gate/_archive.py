@@ -6,11 +6,12 @@ The file is an uncompressed `.npz`: `numpy.load` can read its arrays, and "manif
 from __future__ import annotations
 
 import io
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
@@ -20,8 +21,12 @@ from l0gate._errors import L0GateError, check
 from l0gate._layout import Layout
 from l0gate._plugins import get_backend
 
+if TYPE_CHECKING:
+    from zipfile import ZipFile, ZipInfo
+
 FORMAT = 1
 _MANIFEST = "manifest"
+_LARGE = 2**16  # bytes
 # json, hashlib, secrets and zipfile are imported where they are used: `import l0gate` is to cost
 # little more than NumPy.
 
@@ -215,9 +220,12 @@ def unpack(file: BinaryIO) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     if not file.seekable():  # a pipe
         file = io.BytesIO(file.read())
     try:
-        with np.load(file, allow_pickle=False) as content:
-            check(_MANIFEST in content.files, "is no l0gate file: it holds no manifest")
-            arrays = {name: content[name] for name in content.files}
+        with zipfile.ZipFile(file) as archive:
+            arrays = {
+                info.filename.removesuffix(".npy"): _read_array(file, archive, info)
+                for info in archive.infolist()
+            }
+        check(_MANIFEST in arrays, "is no l0gate file: it holds no manifest")
         manifest = json.loads(arrays.pop(_MANIFEST).tobytes().decode())
     except L0GateError:
         raise
@@ -234,6 +242,28 @@ def unpack(file: BinaryIO) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     for name, array in arrays.items():
         check(_digest(array) == digests[name], f"is damaged: array {name!r} was altered")
     return arrays, manifest
+
+
+def _read_array(file: BinaryIO, archive: ZipFile, info: ZipInfo) -> np.ndarray:
+    """An array of an .npz file; a large one at once, its checksum left to its digest."""
+    npy = np.lib.format
+    if info.compress_type != 0 or info.file_size < _LARGE:
+        with archive.open(info) as member:
+            small: np.ndarray = npy.read_array(member, allow_pickle=False)
+            return small
+    file.seek(info.header_offset + 26)  # of the local header, which ends with name and extra field
+    name, extra = (int.from_bytes(file.read(2), "little") for _ in range(2))
+    file.seek(name + extra, os.SEEK_CUR)
+    version = npy.read_magic(file)
+    check(version in ((1, 0), (2, 0)), f"is damaged: an array has format {version}")
+    read_header = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
+    shape, fortran, dtype = read_header(file)
+    check(not dtype.hasobject, "is no l0gate file: it holds Python objects")
+    check(math.prod(shape) * dtype.itemsize <= info.file_size, "is truncated")
+    array = np.empty(shape[::-1] if fortran else shape, dtype)
+    count = file.readinto(array.reshape(-1).view(np.uint8).data)  # type: ignore[attr-defined]
+    check(count == array.nbytes, "is truncated")
+    return array.T if fortran else array
 
 
 def _digest(array: np.ndarray) -> str:

@@ -565,3 +565,50 @@ def test_a_model_of_the_users_own_is_rebuilt(
         rebuilt = l0gate.load(path, into=into)
         assert rebuilt.metadata == saved.metadata
         assert rebuilt.dense_sizes == saved.dense_sizes
+
+
+def large() -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(0)
+    rows = rng.standard_normal((130, 90))
+    return {"rows": rows, "columns": np.asfortranarray(rows), "flags": rng.random(70_000) < 0.5}
+
+
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+def test_large_arrays_are_read_at_once(save: Any, tmp_path: Path) -> None:
+    with np.load(io.BytesIO(pack(large(), {"k": 1}))) as file:  # another program writes it again
+        arrays = {name: file[name] for name in file.files}
+    arrays["columns"] = np.asfortranarray(arrays["columns"])
+    buffer = io.BytesIO()
+    save(buffer, **arrays)
+    content = buffer.getvalue()
+    (tmp_path / "large.npz").write_bytes(content)
+    with (tmp_path / "large.npz").open("rb") as file:
+        found, manifest = unpack(file)
+    assert manifest["k"] == 1
+    for name, array in large().items():
+        np.testing.assert_array_equal(found[name], array)
+        assert found[name].flags.writeable
+        assert found[name].flags.f_contiguous == array.flags.f_contiguous
+    assert unpack(io.BytesIO(content))[0].keys() == found.keys()
+
+
+def test_every_kind_of_damage_to_a_large_array_is_noticed() -> None:
+    content = pack(large(), {})
+    start = content.index(b"rows.npy")
+    header = content.index(b"NUMPY", start) - 1
+    places = [
+        header + 50_000,  # the data
+        header + 6,  # the version of the format
+        header + 8,  # the length of the array's header
+        content.index(b"130", header),  # the shape
+        content.index(b"<f8", header) + 1,  # the dtype
+        start - 4,  # the length of the name
+    ]
+    for place in places:
+        altered = bytearray(content)
+        altered[place] ^= 0x06
+        with pytest.raises(L0GateError, match=r"damaged|truncated|altered|no l0gate file"):
+            unpack(io.BytesIO(altered))
+    for end in (header + 70_000, len(content) - 1):
+        with pytest.raises(L0GateError, match="truncated"):
+            unpack(io.BytesIO(content[:end]))
