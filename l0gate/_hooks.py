@@ -6,10 +6,9 @@ from typing import Any
 
 import pluggy
 
-from l0gate._plugins import GROUP
-
-hookspec = pluggy.HookspecMarker(GROUP)
-hookimpl = pluggy.HookimplMarker(GROUP)
+PROJECT = "l0gate"  # what marks and plugins of it have in common
+hookspec = pluggy.HookspecMarker(PROJECT)
+hookimpl = pluggy.HookimplMarker(PROJECT)
 
 
 class Hooks:

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from l0gate.methods import Method
 
-GROUP = "l0gate"  # of entry points, and of hooks
+GROUP = "l0gate"  # of entry points
 # pluggy is imported where it is used: `import l0gate` is to cost little more than NumPy.
 GATES = "l0"  # the method that is none: hard-concrete gates, which are trained
 _BUILT_IN = "l0gate"
@@ -126,9 +126,9 @@ class Registry:
     def _manager(self) -> PluginManager:
         from pluggy import PluginManager
 
-        from l0gate._hooks import Hooks
+        from l0gate._hooks import PROJECT, Hooks
 
-        manager = PluginManager(GROUP)
+        manager = PluginManager(PROJECT)
         manager.add_hookspecs(Hooks)
         return manager
 
