@@ -6,7 +6,7 @@ several.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -156,12 +156,13 @@ class RaggedRNN(nn.Module):
         states = self._initial(hx)
         last: list[Any] = []
         directions = 2 if self.bidirectional else 1
+        reverse = self._reversal(input) if self.bidirectional else None
         for layer in range(self.num_layers):
             outputs = []
             for i in range(layer * directions, (layer + 1) * directions):
-                backward = i % directions == 1
-                y, state = self.cells[i](self._reversed(input) if backward else input, states[i])
-                outputs.append(self._reversed(y) if backward else y)
+                backward = reverse if i % directions == 1 else None
+                y, state = self.cells[i](input if backward is None else backward(input), states[i])
+                outputs.append(y if backward is None else backward(y))
                 last.append(state)
             input = outputs[0] if directions == 1 else _concat(*outputs)
             if self.dropout and self.training and layer + 1 < self.num_layers:
@@ -203,12 +204,17 @@ class RaggedRNN(nn.Module):
             return ""
         return f" (or {self.reduce[0].kept[kind][0][1]}, the dense size)"
 
-    def _reversed(self, sequence: Any) -> Any:
-        """Every sequence from its own last step to its first; its own inverse."""
-        if isinstance(sequence, PackedSequence):
-            index = _reversal(sequence.batch_sizes).to(sequence.data.device)
-            return _with_data(sequence, sequence.data[index])
-        return sequence.flip(1 if self.batch_first and sequence.dim() == 3 else 0)
+    def _reversal(self, sequence: Any) -> Callable[[Any], Any]:
+        """What turns every sequence round, from its own last step to its first."""
+        if not isinstance(sequence, PackedSequence):
+            time = 1 if self.batch_first and sequence.dim() == 3 else 0
+            return lambda y: y.flip(time)
+        sizes = sequence.batch_sizes
+        if sizes[0] == sizes[-1]:  # of one length, as is every single sequence
+            shape = (len(sizes), int(sizes[0]))
+            return lambda y: _with_data(y, y.data.unflatten(0, shape).flip(0).flatten(0, 1))
+        index = _mirrored(sizes).to(sequence.data.device)
+        return lambda y: _with_data(y, y.data.index_select(0, index))
 
 
 class ReduceStates:
@@ -334,7 +340,7 @@ def _concat(forward: Any, backward: Any) -> Any:
     return _with_data(forward, torch.concat([_data(forward), _data(backward)], dim=-1))
 
 
-def _reversal(batch_sizes: Iterable[int]) -> Tensor:
+def _mirrored(batch_sizes: Iterable[int]) -> Tensor:
     """Where each step of a packed batch comes from when every sequence runs backwards.
 
     Step t of sequence b is stored at sum(batch_sizes[:t]) + b.

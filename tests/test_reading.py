@@ -342,9 +342,10 @@ def test_stories(
         (tmp_path / f"qa7_made_{part}.txt").write_text(6 * BABI, encoding="utf-8")
     known, _ = babi.read(tmp_path, 7)
     assert len(known) == 12
-    assert known[1].words[-6:] == ["mary", "went", "to", "the", "kitchen", "."]
-    assert len(known[2].words) == 12  # a new story
+    assert known[1].sentences[-1] == ["mary", "went", "to", "the", "kitchen"]
     assert (known[1].question, known[1].answer) == (["where", "is", "mary"], "kitchen")
+    assert known[1].facts == [2]  # of the sentences, where the file counts lines
+    assert len(known[2].sentences) == 2  # a new story
     options = ("--data", tmp_path, "--tasks", 7, "--seeds", 0, "--hidden", 6, "--epochs", 3)
     options += ("--out", tmp_path, "--json", tmp_path / "rows.json", "--part", 0.5)
     assert run(babi, monkeypatch, *options) == 0
@@ -354,6 +355,69 @@ def test_stories(
     assert "task 7, seed 0" in capsys.readouterr().out
     assert run(babi, monkeypatch, "--data", tmp_path, "--tasks", 8) == 2
     assert "0 files are named qa8_*_train.txt" in capsys.readouterr().err
-    (tmp_path / "qa7_made_train.txt").write_text("Mary went.\n", encoding="utf-8")
-    assert run(babi, monkeypatch, *options) == 2
-    assert "line 1 is no numbered sentence" in capsys.readouterr().err
+    for content, message in (
+        ("Mary went.\n", "line 1 is no numbered sentence"),
+        ("1 Mary went.\n", "holds no question"),
+        ("1 Who went?\tMary\t1\n", "line 1: its facts are '1'; they must be numbers of sentences"),
+        ("1 Mary went.\n2 Who?\tMary\n", "line 2: its facts are ''"),
+        ("1 Mary went.\n2 Who?\tMary\tone\n", "line 2: its facts are 'one'"),
+    ):
+        (tmp_path / "qa7_made_train.txt").write_text(content, encoding="utf-8")
+        assert run(babi, monkeypatch, *options) == 2
+        assert message in capsys.readouterr().err
+
+
+def test_facts_are_followed_one_after_the_other(reading: dict[str, Any]) -> None:
+    babi = reading["babi"]
+    one = babi.Story([["a"], ["b", "c"]], ["d"], "x", [1, 0])
+    other = babi.Story([["a"]], ["d", "e"], "y", [0])
+    task = babi.Task([one, other], [])
+    story, question, answer, facts = task.batch([one, other])
+    assert story.tolist() == [[[2, 0], [3, 4]], [[2, 0], [0, 0]]]
+    assert question.tolist() == [[5, 0], [5, 6]]
+    assert answer.tolist() == [0, 1]
+    assert facts.tolist() == [[1, 0], [0, 0]]
+    unknown = babi.Story([["z"]], ["z"], "z", [0])
+    story, _, answer, _ = task.batch([unknown])
+    assert (story.tolist(), answer.tolist()) == ([[[1]]], [-1])
+
+
+@pytest.mark.parametrize("kind", ["random", "soft", "closed", "open"])
+def test_random_gates_change_nothing_of_the_smaller_reader(
+    reading: dict[str, Any], kind: str
+) -> None:
+    torch.manual_seed(1)
+    model = reading["bidaf"].Reader(30, 5, hops=3, hidden=5, width=6).double()
+    story, question, *_ = inputs()
+    given = (story.unflatten(1, (3, 3)), question)
+    gated = l0gate.gate(model, example_inputs=given, strength=1e-3)
+    assert gated.frozen == {}
+    set_gates(gated, kind)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        small = gated.shrink().eval()
+    assert small.certificate.max_abs_difference <= 1e-10
+    for found, expected in zip(small(*given), gated.eval()(*given), strict=True):
+        torch.testing.assert_close(found, expected, rtol=0, atol=1e-10)
+
+
+def test_the_page_says_what_came_out() -> None:
+    page, results = PAGE.read_text(encoding="utf-8"), ROOT / "examples" / "reading" / "results"
+
+    def change(pair: list[Any], form: str = ",") -> str:
+        return " -> ".join(format(value, form) for value in pair)
+
+    def left(row: dict[str, Any]) -> str:
+        pair = [part["recurrent"] for part in row["sizes"]]
+        return f"{change(pair)} ({pair[1] / pair[0]:.1%})"
+
+    for name in ("babi", "babi-twentieth"):
+        for row in json.loads((results / f"{name}.json").read_text()):
+            accuracy = " | ".join(f"{part:.1%}" for part in row["accuracy"])
+            line = f"| {row['task']} | {row['seed']} | {accuracy} | {left(row)} |"
+            assert f"{line} {row['certificate']:.0e} |" in page
+    row = json.loads((results / "squad.json").read_text())
+    cells = [change([each[name] for each in row["scores"]], ".1f") for name in ("exact", "f1")]
+    cells += [left(row), change([each["parameters"] for each in row["sizes"]])]
+    cells += [change(row[name], ".1f") for name in ("milliseconds", "milliseconds_in_batches")]
+    assert f"| {' | '.join(cells)} | {row['certificate']:.0e} |" in page

@@ -1,5 +1,7 @@
 """The quick version: three of bAbI's tasks with GRU readers, pruned to a quarter.
 
+Training says which sentences answer a question, as the files do (Kumar et al., arXiv 1506.07285).
+
     python examples/reading/babi.py --data DIR [--tasks 1 6 15] [--seeds 0 1] [--json FILE]
 
 DIR holds the files of the tasks (see the README here). Takes some minutes on one core. Stopped, the
@@ -33,21 +35,23 @@ _WORD = re.compile(r"\w+")
 
 @dataclass(frozen=True)
 class Story:
-    """The words of a story, a question on it, and the answer."""
+    """The sentences before a question, its words, the answer, and the sentences that give it."""
 
-    words: list[str]
+    sentences: list[list[str]]
     question: list[str]
     answer: str
+    facts: list[int]
 
 
 def stories(path: Path) -> list[Story]:
     """The questions of a file, each with all sentences before it; a malformed line raises."""
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
-    except OSError as error:
-        raise L0GateError(f"`--data`: '{path}' cannot be read: {error.strerror}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise L0GateError(f"`--data`: '{path}' cannot be read: {error}") from None
     found: list[Story] = []
-    words: list[str] = []
+    place: dict[int, int] = {}  # from the number of a line to that of a sentence
+    sentences: list[list[str]] = []
     for number, line in enumerate(lines, 1):
         match = re.match(r"(\d+) (.*)", line)
         if match is None:
@@ -55,13 +59,21 @@ def stories(path: Path) -> list[Story]:
                 f"`--data`: '{path}', line {number} is no numbered sentence: {line!r}"
             )
         if match.group(1) == "1":
-            words = []
-        text, _, rest = match.group(2).partition("\t")
-        if rest:
-            answer = rest.split("\t")[0].strip().lower()
-            found.append(Story(list(words), _WORD.findall(text.lower()), answer))
-        else:
-            words += [*_WORD.findall(text.lower()), "."]
+            place, sentences = {}, []
+        text, *rest = match.group(2).split("\t")
+        words = _WORD.findall(text.lower())
+        if not rest:
+            place[int(match.group(1))] = len(sentences)
+            sentences.append(words)
+            continue
+        facts = rest[1].split() if len(rest) > 1 else []
+        if not facts or not all(f.isdecimal() and int(f) in place for f in facts):
+            raise L0GateError(
+                f"`--data`: '{path}', line {number}: its facts are {' '.join(facts)!r}; they must"
+                " be numbers of sentences before the question"
+            )
+        answer = rest[0].strip().lower()
+        found.append(Story(list(sentences), words, answer, [place[int(f)] for f in facts]))
     if not found:
         raise L0GateError(f"`--data`: '{path}' holds no question")
     return found
@@ -85,21 +97,30 @@ class Task:
     """The questions of a task as ids."""
 
     def __init__(self, known: Sequence[Story], test: Sequence[Story]) -> None:
-        words = dict.fromkeys(w for s in known for w in (*s.words, *s.question))
+        rows = [row for story in known for row in (*story.sentences, story.question)]
+        words = dict.fromkeys(word for row in rows for word in row)
         self.words = {word: i + 2 for i, word in enumerate(words)}  # 0 pads, 1 is unknown
         self.answers = {a: i for i, a in enumerate(dict.fromkeys(s.answer for s in known))}
+        self.hops = max(len(story.facts) for story in known)
         self.known, self.test = known, test
 
-    def batch(self, chosen: Sequence[Story]) -> tuple[Tensor, Tensor, Tensor]:
-        """Stories, questions, answers; an answer never met is -1."""
+    def batch(self, chosen: Sequence[Story]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Stories, questions, answers, facts; an answer never met is -1.
+
+        A question with fewer facts than others looks at its last one again.
+        """
+        longest = max(len(story.sentences) for story in chosen)
+        sentences = [self._ids(row) for story in chosen for row in _filled(story, longest)]
+        last = self.hops - 1
         return (
-            padded([[self.words.get(w, 1) for w in story.words] for story in chosen]),
-            padded([[self.words.get(w, 1) for w in story.question] for story in chosen]),
+            padded(sentences).unflatten(0, (len(chosen), longest)),
+            padded([self._ids(story.question) for story in chosen]),
             torch.tensor([self.answers.get(story.answer, -1) for story in chosen]),
+            torch.tensor([[*s.facts, *[s.facts[-1]] * last][: self.hops] for s in chosen]),
         )
 
     def batches(self, generator: torch.Generator) -> Iterator[tuple[Tensor, ...]]:
-        draw = batches_of(len(self.known), BATCH, [len(story.words) for story in self.known])
+        draw = batches_of(len(self.known), BATCH, [len(story.sentences) for story in self.known])
         for chosen in draw(generator):
             yield self.batch([self.known[i] for i in chosen])
 
@@ -107,21 +128,32 @@ class Task:
     def accuracy(self, model: nn.Module) -> float:
         right = 0
         for begin in range(0, len(self.test), 100):
-            story, question, answer = self.batch(self.test[begin : begin + 100])
-            right += int((model(story, question).argmax(1) == answer).sum())
+            story, question, answer, _ = self.batch(self.test[begin : begin + 100])
+            right += int((model(story, question)[0].argmax(1) == answer).sum())
         return right / len(self.test)
+
+    def _ids(self, words: Sequence[str]) -> list[int]:
+        return [self.words.get(word, 1) for word in words]
+
+
+def _filled(story: Story, longest: int) -> list[list[str]]:
+    empty: list[str] = []
+    return [*story.sentences, *[empty] * (longest - len(story.sentences))]
 
 
 def _loss(model: nn.Module, batch: Sequence[Tensor]) -> Tensor:
-    story, question, answer = batch
-    return nn.functional.cross_entropy(model(story, question), answer)
+    story, question, answer, facts = batch
+    scores, looked = model(story, question)
+    of_answer = nn.functional.cross_entropy(scores, answer)
+    of_facts = nn.functional.nll_loss(looked.flatten(0, 1), facts.flatten())
+    return of_answer + facts.shape[1] * of_facts
 
 
 def report(number: int, seed: int, options: argparse.Namespace) -> dict[str, Any]:
     """One row: trained dense, then pruned from there."""
     task = Task(*read(options.data, number))
     torch.manual_seed(seed)
-    dense = Reader(len(task.words) + 2, len(task.answers), options.hidden)
+    dense = Reader(len(task.words) + 2, len(task.answers), task.hops, options.hidden)
     common: dict[str, Any] = {
         "batches": task.batches,
         "loss": _loss,
@@ -182,7 +214,7 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--tasks", type=int, nargs="+", default=[1, 6, 15])
     parser.add_argument("--hidden", type=int, default=64)
     parser.add_argument("--part", type=float, default=0.25, help="of the recurrent weights")
-    parser.add_argument("--epochs", type=int, default=60, help="of each of the two trainings")
+    parser.add_argument("--epochs", type=int, default=20, help="of each of the two trainings")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
     parser.add_argument("--json", type=Path, help="write the rows here")
     parser.add_argument("--out", type=Path, default=Path("runs/reading"), help="of the models")

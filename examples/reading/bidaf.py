@@ -84,38 +84,61 @@ class Highway(nn.Module):
 
 
 class Reader(nn.Module):
-    """For bAbI's stories: one word as the answer, from GRU encoders of story and question.
+    """For bAbI's stories: the sentences that matter, one after the other, and one word as answer.
 
-    story (B, T) and question (B, J) are word ids, and 0 pads. Returns scores (B, answers).
+    story (B, S, T) and question (B, J) are word ids, and 0 pads. Returns scores (B, answers), and
+    the log-probabilities (B, hops, S) of the sentences to look at. One encoder reads sentences and
+    questions; another reads the sentences in their order, so that the last one can be told.
     """
 
-    def __init__(self, words: int, answers: int, hidden: int = 64, width: int = 32) -> None:
+    def __init__(
+        self,
+        words: int,
+        answers: int,
+        hops: int,
+        hidden: int = 64,
+        width: int = 32,
+        dropout: float = 0.1,
+    ) -> None:
         super().__init__()
+        both = {"batch_first": True, "bidirectional": True}
         self.word = nn.Embedding(words, width, padding_idx=0)
-        self.story = nn.GRU(width, hidden, batch_first=True, bidirectional=True)
-        self.question = nn.GRU(width, hidden, batch_first=True)
-        self.key = nn.Linear(2 * hidden, hidden)
-        self.query = nn.Linear(hidden, hidden)
-        self.again = nn.GRU(2 * hidden, hidden, batch_first=True, bidirectional=True)
-        self.answer = nn.Linear(3 * hidden, answers)
+        self.encoder = nn.GRU(width, hidden, **both)
+        self.order = nn.GRU(2 * hidden, hidden, **both)
+        self.key = nn.Linear(4 * hidden, hidden)
+        sizes = [2 * hidden] + [4 * hidden] * (
+            hops - 1
+        )  # the question, then what was found as well
+        self.query = nn.ModuleList(nn.Linear(size, hidden) for size in sizes)
+        self.compare = nn.Linear(6 * hidden, hidden)
+        self.answer = nn.Linear(hidden, answers)
+        self.dropout = nn.Dropout(dropout)
 
-    def forward(self, story: Tensor, question: Tensor) -> Tensor:
-        y = run(self.story, self.word(story), story)
-        _, (asked,) = self._final(self.question, self.word(question), question)
-        query = self.query(asked)[:, :, None]
-        weight = (self.key(y).tanh() @ query).squeeze(-1).masked_fill(story == 0, -1e30).softmax(1)
-        z = run(self.again, y * weight[:, :, None] * story.shape[1], story)
-        found = (weight[:, None] @ z).squeeze(1)
-        return self.answer(torch.cat([found, asked], dim=1))
+    def forward(self, story: Tensor, question: Tensor) -> tuple[Tensor, Tensor]:
+        empty = (story == 0).all(dim=2)
+        asked = self._encoded(question)
+        sentences = self._encoded(story.flatten(0, 1)).unflatten(0, story.shape[:2])
+        ordered = self.dropout(run(self.order, sentences, ~empty))
+        keys = self.key(torch.cat([sentences, ordered], dim=2))
+        known, looked = asked, []
+        for query in self.query:
+            score = (keys @ query(known)[:, :, None]).squeeze(-1).masked_fill(empty, -1e30)
+            looked.append(score.log_softmax(1))
+            found = (score.softmax(1)[:, None] @ sentences).squeeze(1)
+            known = torch.cat([asked, found], dim=1)
+        compared = self.compare(torch.cat([asked, found, asked * found], dim=1)).relu()
+        return self.answer(compared), torch.stack(looked, dim=1)
 
-    def _final(self, rnn: Any, x: Tensor, ids: Tensor) -> tuple[Any, Tensor]:
+    def _encoded(self, ids: Tensor) -> Tensor:
+        x = self.dropout(self.word(ids))
         lengths = (ids != 0).sum(1).clamp(min=1).cpu()
-        y, h = rnn(pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False))
-        return y, h
+        packed = pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
+        _, last = self.encoder(packed)
+        return self.dropout(torch.cat([last[0], last[1]], dim=1))
 
 
 def run(rnn: Any, x: Tensor, ids: Tensor) -> Tensor:
-    """The outputs for padded sequences (B, T, features), 0 where there is no word."""
+    """The outputs for padded sequences (B, T, features), 0 where ids (B, T) are."""
     lengths = (ids != 0).sum(1).clamp(min=1).cpu()
     packed = pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
     return pad_packed_sequence(rnn(packed)[0], batch_first=True, total_length=x.shape[1])[0]

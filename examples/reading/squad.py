@@ -170,14 +170,14 @@ def read_glove(path: Path, width: int) -> dict[str, list[float]]:
 
 
 def latency(models: Sequence[nn.Module], batches: Sequence[Any]) -> list[float]:
-    """Milliseconds a question, one at a time; the models take turns, medians over questions."""
+    """Milliseconds a question; the models take turns, medians over batches."""
     times: list[list[float]] = [[] for _ in models]
     with torch.inference_mode():
         for batch in [batches[0], *batches]:
             for own, model in zip(times, models, strict=True):
                 begin = time.perf_counter()
                 model(*batch)
-                own.append(1e3 * (time.perf_counter() - begin))
+                own.append(1e3 * (time.perf_counter() - begin) / len(batch[0]))
     return [statistics.median(own[1:]) for own in times]
 
 
@@ -240,16 +240,21 @@ def report(options: argparse.Namespace) -> dict[str, Any]:
     l0gate.save(path, small)
     known = {"words": list(vocabulary.words), "characters": list(vocabulary.characters)}
     write(path.with_suffix(".json"), {"reader": vars(built), **known})
-    single = [
-        batch_of(vocabulary, [(q.passage, q.question)], options.device) for q in reading.test[:50]
-    ]
+
+    def timed(size: int) -> list[float]:
+        starts = range(0, len(reading.test), size)[:50]
+        parts = [reading.test[start : start + size] for start in starts]
+        pairs = [[(q.passage, q.question) for q in part] for part in parts]
+        return latency(models, [batch_of(vocabulary, part, options.device) for part in pairs])
+
     return {
         "questions": [len(reading.known), len(reading.test)],
         "scores": [reading.scores(model, vocabulary, options.device) for model in models],
         "sizes": [sizes(model) for model in models],
         "kept": {axis: len(index) for axis, index in small.certificate.kept.items()},
         "certificate": small.certificate.max_abs_difference,
-        "milliseconds": latency(models, single),
+        "milliseconds": timed(1),
+        "milliseconds_in_batches": timed(options.batch),
         "training_seconds": seconds,
         "model": path.name,
         "seed": options.seed,
