@@ -154,11 +154,47 @@ def test_answers_are_words_of_the_passage(reading: dict[str, Any], tmp_path: Pat
         span = question.passage[words[first].start : words[last].end]
         assert span == question.answers[0]
     known, test = text.split_by_article(found, 1)
-    assert {q.article for q in test} == {"land3"}
+    assert {q.article for q in test} == {3}
     assert len(known) == 6
     for count in (0, 4):
         with pytest.raises(L0GateError, match=f"`--held-out` is {count}; there are 4 articles"):
             text.split_by_article(found, count)
+
+
+def test_questions_without_a_word(reading: dict[str, Any], tmp_path: Path) -> None:
+    """They are not trained on, and count as wrong."""
+    squad, path = reading["squad"], tmp_path / "squad.json"
+    articles = [article(f"a{i}", "The sky is red.", (" ", "red"), ("Sky?", "red")) for i in (0, 1)]
+    path.write_text(json.dumps({"data": articles}), encoding="utf-8")
+    case = squad.Reading(reading["text"].read_squad(path), 1, 3)
+    assert [q.question for q in case.known] == ["Sky?"]
+    vocabulary = case.vocabulary()
+
+    def first_word_red(passage: torch.Tensor, *_: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        scores = torch.zeros(passage.shape)
+        scores[:, 3] = 9.0
+        return scores, scores
+
+    assert case.scores(first_word_red, vocabulary, "cpu") == {"exact": 50.0, "f1": 50.0}
+    path.write_text(json.dumps({"data": [article(f"a{i}", "A b.", (" ", "b")) for i in (0, 1)]}))
+    with pytest.raises(L0GateError, match="no training question has an answer"):
+        squad.Reading(reading["text"].read_squad(path), 1, 3)
+
+
+def test_the_likeliest_span_is_found(reading: dict[str, Any]) -> None:
+    squad = reading["squad"]
+    generator = torch.Generator().manual_seed(0)
+    for length in (1, 2, 14, 15, 16, 40):
+        start, end = torch.randn(2, 3, length, generator=generator)
+        first, last, probability = squad.spans(start, end)
+        sums = (start.softmax(1)[:, :, None] * end.softmax(1)[:, None]).tolist()
+        for row, i, j, p in zip(sums, first, last, probability, strict=True):
+            allowed = [
+                (row[a][b], a, b) for a in range(length) for b in range(a, min(length, a + 15))
+            ]
+            best = max(allowed)
+            assert (best[1], best[2]) == (int(i), int(j))
+            assert float(p) == pytest.approx(best[0])
 
 
 @pytest.mark.parametrize(
@@ -167,7 +203,24 @@ def test_answers_are_words_of_the_passage(reading: dict[str, Any], tmp_path: Pat
         ("{", "is no JSON file"),
         ("[]", "not in SQuAD's format: its top level"),
         ('{"data": []}', "holds no question"),
-        ('{"data": [{"title": "a"}]}', "KeyError: 'paragraphs'"),
+        ('{"data": [{"title": "a"}]}', "article 0: KeyError: 'paragraphs'"),
+        ("[" * 100_000, "is no JSON file"),
+        ('{"data": [{"paragraphs": [{"context": 5, "qas": []}]}]}', "`context` is 5; it must be"),
+        (
+            '{"data": [{"paragraphs": [{"context": "a b", "qas": [{"id": "q", "question": null,'
+            ' "answers": [{"answer_start": 0, "text": "a"}]}]}]}]}',
+            "`question` is None; it must be a text",
+        ),
+        (
+            '{"data": [{"paragraphs": [{"context": "a b", "qas": [{"id": "q", "question": "?",'
+            ' "answers": [{"answer_start": "0", "text": "a"}]}]}]}]}',
+            "`answer_start` is '0'; it must be an int",
+        ),
+        (
+            '{"data": [{"paragraphs": [{"context": "a b", "qas": [{"id": "q", "question": "?",'
+            ' "is_impossible": true, "answers": [{"answer_start": 0, "text": "a"}]}]}]}]}',
+            "question 'q' has no answer; in version 1.1",
+        ),
         ('{"data": [{"paragraphs": [{"context": "a b"}]}]}', "article 0, paragraph 0: KeyError"),
         (
             '{"data": [{"paragraphs": [{"context": "a b", "qas": [{"id": "q", "question": "?",'
@@ -254,10 +307,97 @@ def test_a_reader_is_trained_pruned_and_asked(
     lines = iter(["The sea is red.", "What is red?", "", ""])
     monkeypatch.setattr("builtins.input", lambda prompt: next(lines))
     assert run(squad, monkeypatch, "ask", *model) == 0
-    monkeypatch.setattr("builtins.input", lambda prompt: (_ for _ in ()).throw(EOFError))
-    assert run(squad, monkeypatch, "ask", *model) == 130
+    for stop, code in ((EOFError, 0), (KeyboardInterrupt, 130)):
+        monkeypatch.setattr("builtins.input", lambda prompt, e=stop: (_ for _ in ()).throw(e))
+        assert run(squad, monkeypatch, "ask", *model) == code
     assert run(squad, monkeypatch, "ask", "--model", tmp_path / "none.npz") == 2
-    assert "none.json' cannot be read" in capsys.readouterr().err
+    assert "none.npz' cannot be read" in capsys.readouterr().err
+    net = l0gate.get_backend("numpy").net([{"type": "linear", "name": "out"}])
+    parameters = {"out.weight": torch.ones(2, 3).numpy(), "out.bias": torch.ones(2).numpy()}
+    l0gate.save(tmp_path / "other.npz", net.bind(parameters))
+    assert run(squad, monkeypatch, "ask", "--model", tmp_path / "other.npz") == 2
+    assert "other.npz' was not written by `train`" in capsys.readouterr().err
+
+
+@pytest.mark.filterwarnings("ignore:the gates")
+def test_a_checkpoint_of_another_run_is_refused(
+    reading: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    squad, data, out = reading["squad"], made(tmp_path / "squad.json"), tmp_path / "out"
+    options = ("train", "--data", data, "--out", out, *TINY)
+    assert run(squad, monkeypatch, *options) == 0
+    for changed, name in (
+        (("--rate", 0.1), "--rate"),
+        (("--dropout", 0.5), "--dropout"),
+        (("--batch", 2), "--batch"),
+        (("--part", "0.5000001"), "--part"),  # the same in the file's name
+        (("--held-out", 2), "--held-out"),
+    ):
+        capsys.readouterr()
+        assert run(squad, monkeypatch, *options, *changed) == 2
+        assert re.search(f"another run: its {name}.* differ", capsys.readouterr().err)
+    content = json.loads(data.read_text())
+    data.write_text(json.dumps({"data": content["data"][::-1]}), encoding="utf-8")
+    assert run(squad, monkeypatch, *options) == 2
+    assert "its --data" in capsys.readouterr().err
+    data.write_text(json.dumps(content), encoding="utf-8")
+    # Dense weights from elsewhere: the pruned ones do not belong to them.
+    (path,) = out.glob("*-dense.npz")
+    path.unlink()
+    assert run(squad, monkeypatch, *options[: -len(TINY)], *TINY, "--glove", glove(tmp_path)) == 2
+    assert "its first weights differ" in capsys.readouterr().err
+    path.write_bytes(path.read_bytes()[:1000])
+    assert run(squad, monkeypatch, *options) == 2
+    assert "is truncated" in capsys.readouterr().err
+    path.write_bytes(b"")
+    assert run(squad, monkeypatch, *options) == 2
+    assert "remove it to begin anew" in capsys.readouterr().err
+
+
+def glove(folder: Path) -> Path:
+    path = folder / "glove.txt"
+    path.write_text("sky 1 2 3 4 5 6\nSea . 1 1 1 1 1 1\n", encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (("--hidden", 0), "argument --hidden: it is '0'; it must be a whole number from 1"),
+        (("--epochs", "two"), "argument --epochs: it is 'two'"),
+        (("--dropout", "nan"), "argument --dropout: it is 'nan'; it must be a number from 0"),
+        (("--rate", 0), "argument --rate: it is '0'"),
+        (("--threads", 100_000), "argument --threads"),
+        (("--device", "meta"), "argument --device"),
+        (("--part", 0), "`--part` is 0.0: `parameters` is 0.0"),
+        (("--part", 1e-9), "`--part` is 1e-09: `parameters` is 1e-09, which allows"),
+        (("--held-out", 9), "`--held-out` is 9; there are 4 articles"),
+        (("--json", ""), "argument --json"),
+        (("--out", "FILE"), "argument --out: '.*squad.json' cannot be made"),
+        (("--glove", "none.txt"), "`--glove` 'none.txt' cannot be read"),
+    ],
+)
+def test_wrong_options_are_refused_before_training(
+    reading: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    given: tuple[str, Any],
+    message: str,
+) -> None:
+    squad, data = reading["squad"], made(tmp_path / "squad.json")
+    monkeypatch.setattr(squad, "train", lambda *_, **__: pytest.fail("it trains"))
+    option, value = given
+    options = ("--data", data, "--out", tmp_path, *TINY, option, data if value == "FILE" else value)
+    try:
+        code = run(squad, monkeypatch, "train", *options)
+    except SystemExit as error:
+        code = int(error.code or 0)
+    assert code == 2
+    assert re.search(message, capsys.readouterr().err)
 
 
 @pytest.mark.filterwarnings("ignore:the gates")
@@ -296,6 +436,7 @@ def test_stopping_changes_no_number(reading: dict[str, Any], tmp_path: Path) -> 
             seed=1,
             checkpoint=tmp_path / folder / "c.npz",
             label="test",
+            job={},
             penalty=penalty,
         )
         return gated, seconds
@@ -312,14 +453,20 @@ def test_stopping_changes_no_number(reading: dict[str, Any], tmp_path: Path) -> 
 def test_glove_vectors(
     reading: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = tmp_path / "glove.txt"
+    path = tmp_path / "vectors.txt"
     path.write_text("sky 1 2 3\nrare 4 5 6\n", encoding="utf-8")
-    assert reading["squad"].read_glove(path, 3) == {"sky": [1, 2, 3], "rare": [4, 5, 6]}
-    with pytest.raises(L0GateError, match="line 1 has 3 numbers; `--width` is 4"):
-        reading["squad"].read_glove(path, 4)
-    path.write_text("sky one 2\n", encoding="utf-8")
-    with pytest.raises(L0GateError, match="line 1 is no vector"):
-        reading["squad"].read_glove(path, 2)
+    read = reading["squad"].read_glove
+    assert read(path, 3) == {"sky": [1, 2, 3], "rare": [4, 5, 6]}
+    path.write_text("Sky 9 9\nsky 1 2\nSKY 8 8\n. . 3 4\n", encoding="utf-8")
+    assert read(path, 2) == {"sky": [1, 2], ". .": [3, 4]}
+    for content in ("sky 1 2 3\n", "sky one 2 3 4\n", "1 2 3 4\n", "sky 1 2 nan 4\n"):
+        path.write_text(content, encoding="utf-8")
+        with pytest.raises(L0GateError, match=r"line 1 is not a word and 4 numbers \(`--width`\)"):
+            read(path, 4)
+    path.write_bytes(b"\xff\xfe")
+    for missing in (path, tmp_path, tmp_path / "none"):
+        with pytest.raises(L0GateError, match="cannot be read"):
+            read(missing, 4)
 
 
 BABI = """1 Mary went to the garden.
@@ -352,11 +499,16 @@ def test_stories(
     (row,) = json.loads((tmp_path / "rows.json").read_text())
     dense, small = row["sizes"]
     assert small["recurrent"] <= 0.5 * dense["recurrent"]
+    assert list(row["accuracy"]) == ["dense", "dense, trained on", "small"]
     assert "task 7, seed 0" in capsys.readouterr().out
     assert run(babi, monkeypatch, "--data", tmp_path, "--tasks", 8) == 2
     assert "0 files are named qa8_*_train.txt" in capsys.readouterr().err
     for content, message in (
-        ("Mary went.\n", "line 1 is no numbered sentence"),
+        ("Mary went.\n", "line 1 is no sentence with number 1 or 1"),
+        ("1 Mary went.\n3 Who?\tMary\t1\n", "line 2 is no sentence with number 1 or 2"),
+        ("1 Mary went.\n\n2 Who?\tMary\t1\n", "line 2 is no sentence"),
+        ("1 Mary went.\n2 ...\n", "line 2 holds no word"),
+        ("1 Mary went.\n2 Who?\t \t1\n", "line 2 has no answer"),
         ("1 Mary went.\n", "holds no question"),
         ("1 Who went?\tMary\t1\n", "line 1: its facts are '1'; they must be numbers of sentences"),
         ("1 Mary went.\n2 Who?\tMary\n", "line 2: its facts are ''"),
@@ -404,8 +556,8 @@ def test_random_gates_change_nothing_of_the_smaller_reader(
 def test_the_page_says_what_came_out() -> None:
     page, results = PAGE.read_text(encoding="utf-8"), ROOT / "examples" / "reading" / "results"
 
-    def change(pair: list[Any], form: str = ",") -> str:
-        return " -> ".join(format(value, form) for value in pair)
+    def change(values: Any, form: str = ",") -> str:
+        return " -> ".join(format(value, form) for value in values)
 
     def left(row: dict[str, Any]) -> str:
         pair = [part["recurrent"] for part in row["sizes"]]
@@ -413,11 +565,12 @@ def test_the_page_says_what_came_out() -> None:
 
     for name in ("babi", "babi-twentieth"):
         for row in json.loads((results / f"{name}.json").read_text()):
-            accuracy = " | ".join(f"{part:.1%}" for part in row["accuracy"])
+            accuracy = " | ".join(f"{part:.1%}" for part in row["accuracy"].values())
             line = f"| {row['task']} | {row['seed']} | {accuracy} | {left(row)} |"
             assert f"{line} {row['certificate']:.0e} |" in page
     row = json.loads((results / "squad.json").read_text())
-    cells = [change([each[name] for each in row["scores"]], ".1f") for name in ("exact", "f1")]
-    cells += [left(row), change([each["parameters"] for each in row["sizes"]])]
+    for name, scores in row["scores"].items():
+        assert f"| {name} | {scores['exact']:.1f} | {scores['f1']:.1f} |" in page
+    cells = [left(row), change([each["parameters"] for each in row["sizes"]])]
     cells += [change(row[name], ".1f") for name in ("milliseconds", "milliseconds_in_batches")]
     assert f"| {' | '.join(cells)} | {row['certificate']:.0e} |" in page

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import copy
+import json
 import os
 import re
 import shlex
@@ -23,13 +24,27 @@ from typing import Any
 
 import torch
 from bidaf import Reader
-from loop import batches_of, fractions, machine, padded, sizes, train, write
+from loop import (
+    batches_of,
+    digest,
+    folder,
+    fractions,
+    machine,
+    number,
+    padded,
+    recurrent,
+    say_warnings,
+    sizes,
+    target,
+    train,
+)
 from torch import Tensor, nn
 
 import l0gate
 from l0gate import L0GateError
+from l0gate._archive import write_atomically
 
-BATCH = 32
+BATCH, RATE = 32, 3e-3
 _WORD = re.compile(r"\w+")
 
 
@@ -46,34 +61,38 @@ class Story:
 def stories(path: Path) -> list[Story]:
     """The questions of a file, each with all sentences before it; a malformed line raises."""
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").rstrip().splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise L0GateError(f"`--data`: '{path}' cannot be read: {error}") from None
     found: list[Story] = []
-    place: dict[int, int] = {}  # from the number of a line to that of a sentence
+    place: dict[str, int] = {}  # from the number of a line to that of a sentence
     sentences: list[list[str]] = []
-    for number, line in enumerate(lines, 1):
-        match = re.match(r"(\d+) (.*)", line)
-        if match is None:
-            raise L0GateError(
-                f"`--data`: '{path}', line {number} is no numbered sentence: {line!r}"
-            )
-        if match.group(1) == "1":
+    last = 0
+    for count, line in enumerate(lines, 1):
+        where = f"`--data`: '{path}', line {count}"
+        match = re.match(r"(\d{1,9}) (.*)", line)
+        if match is None or int(match.group(1)) not in (1, last + 1):
+            raise L0GateError(f"{where} is no sentence with number 1 or {last + 1}: {line!r}")
+        number, (text, *rest) = match.group(1), match.group(2).split("\t")
+        last = int(number)
+        if last == 1:
             place, sentences = {}, []
-        text, *rest = match.group(2).split("\t")
         words = _WORD.findall(text.lower())
+        if not words:
+            raise L0GateError(f"{where} holds no word: {line!r}")
         if not rest:
-            place[int(match.group(1))] = len(sentences)
+            place[number] = len(sentences)
             sentences.append(words)
             continue
-        facts = rest[1].split() if len(rest) > 1 else []
-        if not facts or not all(f.isdecimal() and int(f) in place for f in facts):
+        answer, facts = rest[0].strip().lower(), " ".join(rest[1:]).split()
+        if not answer:
+            raise L0GateError(f"{where} has no answer: {line!r}")
+        if not facts or any(fact not in place for fact in facts):
             raise L0GateError(
-                f"`--data`: '{path}', line {number}: its facts are {' '.join(facts)!r}; they must"
-                " be numbers of sentences before the question"
+                f"{where}: its facts are {' '.join(facts)!r}; they must be numbers of sentences"
+                " before the question"
             )
-        answer = rest[0].strip().lower()
-        found.append(Story(list(sentences), words, answer, [place[int(f)] for f in facts]))
+        found.append(Story(list(sentences), words, answer, [place[fact] for fact in facts]))
     if not found:
         raise L0GateError(f"`--data`: '{path}' holds no question")
     return found
@@ -150,50 +169,56 @@ def _loss(model: nn.Module, batch: Sequence[Tensor]) -> Tensor:
 
 
 def report(number: int, seed: int, options: argparse.Namespace) -> dict[str, Any]:
-    """One row: trained dense, then pruned from there."""
+    """One row: trained dense, and from there once more as it is, and pruned."""
     task = Task(*read(options.data, number))
     torch.manual_seed(seed)
     dense = Reader(len(task.words) + 2, len(task.answers), task.hops, options.hidden)
-    common: dict[str, Any] = {
-        "batches": task.batches,
-        "loss": _loss,
-        "steps_per_epoch": -(-len(task.known) // BATCH),
-        "epochs": options.epochs,
-        "seed": seed,
-    }
+
+    def gate() -> Any:
+        try:
+            return l0gate.gate(
+                copy.deepcopy(dense),
+                example_inputs=task.batch(task.known[:2])[:2],
+                budget=l0gate.Budget(parameters=options.part, of=recurrent(dense)),
+                seed=seed,
+                warm_start=True,
+            )
+        except L0GateError as error:
+            raise L0GateError(f"`--part` is {options.part}: {error}") from None
+
+    gate()  # a budget that cannot be met is known before training
     name = f"babi-{number}-{seed}-{options.hidden}-{options.epochs}"
-    seconds = [
-        train(
-            dense,
-            [{"params": list(dense.parameters()), "lr": 3e-3}],
-            checkpoint=options.out / f"{name}-dense.npz",
-            label=f"task {number}, seed {seed}, dense",
-            **common,
+    job = {"--data": digest([repr((task.known, task.test)).encode()])}
+    seconds: dict[str, float] = {}
+
+    def trained(model: Any, groups: list[dict[str, Any]], label: str, end: str) -> None:
+        seconds[label] = train(
+            model,
+            groups,
+            task.batches,
+            _loss,
+            steps_per_epoch=-(-len(task.known) // BATCH),
+            epochs=options.epochs,
+            seed=seed,
+            checkpoint=options.out / f"{name}-{end}.npz",
+            label=f"task {number}, seed {seed}, {label}",
+            job={**job, "--part": options.part} if label == "gated" else job,
+            penalty=model.penalty if label == "gated" else None,
         )
-    ]
-    gated = l0gate.gate(
-        copy.deepcopy(dense),
-        example_inputs=task.batch(task.known[:2])[:2],
-        budget=l0gate.Budget(parameters=options.part, of="recurrent"),
-        seed=seed,
-        warm_start=True,
-    )
-    seconds.append(
-        train(
-            gated,
-            gated.param_groups(lr=3e-3),
-            checkpoint=options.out / f"{name}-gated-{options.part:g}.npz",
-            label=f"task {number}, seed {seed}, gated",
-            penalty=gated.penalty,
-            **common,
-        )
-    )
+
+    trained(dense, [{"params": list(dense.parameters()), "lr": RATE}], "dense", "dense")
+    longer = copy.deepcopy(dense)
+    trained(longer, [{"params": list(longer.parameters()), "lr": RATE}], "dense, on", "longer")
+    gated = gate()
+    trained(gated, gated.param_groups(lr=RATE), "gated", f"gated-{options.part:g}")
     small = gated.shrink().eval()
-    l0gate.save(options.out / f"{name}.npz", small)
+    l0gate.save(options.out / f"{name}-{options.part:g}.npz", small)
+    models = {"dense": dense, "dense, trained on": longer, "small": small}
     return {
         "task": number,
         "seed": seed,
-        "accuracy": [task.accuracy(dense.eval()), task.accuracy(small)],
+        "part": options.part,
+        "accuracy": {label: task.accuracy(model.eval()) for label, model in models.items()},
         "sizes": [sizes(dense), sizes(small)],
         "certificate": small.certificate.max_abs_difference,
         "training_seconds": seconds,
@@ -211,13 +236,18 @@ def arguments() -> argparse.ArgumentParser:
         default=None if data is None else Path(data) / "babi",
         help="folder with qa1_..._train.txt and so on; default: babi in L0GATE_DATA",
     )
-    parser.add_argument("--tasks", type=int, nargs="+", default=[1, 6, 15])
-    parser.add_argument("--hidden", type=int, default=64)
-    parser.add_argument("--part", type=float, default=0.25, help="of the recurrent weights")
-    parser.add_argument("--epochs", type=int, default=20, help="of each of the two trainings")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
-    parser.add_argument("--json", type=Path, help="write the rows here")
-    parser.add_argument("--out", type=Path, default=Path("runs/reading"), help="of the models")
+    whole, tasks = number(int, 1, 10_000), number(int, 1, 20)
+    parser.add_argument("--tasks", type=tasks, nargs="+", default=[1, 6, 15])
+    parser.add_argument("--hidden", type=whole, default=64)
+    parser.add_argument(
+        "--part", type=number(float, 0, 1), default=0.25, help="of the recurrent weights"
+    )
+    parser.add_argument("--epochs", type=whole, default=20, help="of each of the trainings")
+    parser.add_argument("--seeds", type=number(int, 0, 10**9), nargs="+", default=[0, 1])
+    parser.add_argument("--json", type=target, help="write the rows here")
+    parser.add_argument(
+        "--out", type=folder, default="runs/reading", help="of the models and checkpoints"
+    )
     return parser
 
 
@@ -227,22 +257,25 @@ def main() -> int:
     if options.data is None or not options.data.is_dir():
         parser.error(f"--data is {options.data}; it must be a folder")
     torch.set_num_threads(1)
+    say_warnings()
     rows = []
     try:
-        for number in options.tasks:
+        for task in options.tasks:
             for seed in options.seeds:
-                rows.append(report(number, seed, options))
-                dense, small = rows[-1]["accuracy"]
+                rows.append(report(task, seed, options))
+                accuracy = " -> ".join(f"{each:.1%}" for each in rows[-1]["accuracy"].values())
                 print(
-                    f"task {number}, seed {seed}: {dense:.1%} -> {small:.1%},"
-                    f" {fractions(rows[-1])}, certified {rows[-1]['certificate']:.0e}",
+                    f"task {task}, seed {seed}: {accuracy}, {fractions(rows[-1])}, certified"
+                    f" {rows[-1]['certificate']:.0e}",
                     flush=True,
                 )
                 if options.json:
-                    write(options.json, rows)
+                    write_atomically(options.json, (json.dumps(rows, indent=2) + "\n").encode())
     except L0GateError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        return 130
     return 0
 
 

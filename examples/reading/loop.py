@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
-import json
+import argparse
+import hashlib
 import math
-import os
 import platform
+import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor, nn
 
 import l0gate
+from l0gate import L0GateError
+from l0gate._archive import pack, unpack, write_atomically
 
 Batches = Callable[[torch.Generator], Iterator[Sequence[Tensor]]]
+FORMAT = "l0gate reading checkpoint"
 
 
 def train(
@@ -32,18 +36,21 @@ def train(
     seed: int,
     checkpoint: Path,
     label: str,
+    job: Mapping[str, Any],
     penalty: Callable[[float], Tensor] | None = None,
 ) -> float:
     """Adam with a rate that falls to 0 like half a cosine; returns the seconds it took in all.
 
     `penalty(progress)` joins the loss of a gated model. After every epoch all that training needs
-    is written to `checkpoint`, from which another call goes on with the same numbers.
+    is written to `checkpoint`, from which another call goes on with the same numbers. `job` is what
+    decides these numbers, beside what the model starts from: the checkpoint of another job raises.
     """
     optimizer = torch.optim.Adam(groups)
     peaks = [group["lr"] for group in optimizer.param_groups]
     weights = [p for group in optimizer.param_groups[:1] for p in group["params"]]
     torch.manual_seed(seed)
-    done, seconds = _resume(checkpoint, model, optimizer)
+    job = {**job, "epochs": epochs, "seed": seed, "first weights": digest(_bytes_of(model))}
+    done, seconds = _resume(checkpoint, model, optimizer, job)
     total = steps_per_epoch * epochs
     columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
     with Progress(*columns) as bar:
@@ -51,12 +58,14 @@ def train(
         model.train()
         for epoch in range(done, epochs):
             begin, step = time.perf_counter(), epoch * steps_per_epoch
+            losses = torch.zeros((), device=weights[0].device)
             for batch in batches(torch.Generator().manual_seed(1000 * seed + epoch)):
                 step += 1
                 progress = min(1.0, step / total)
                 value = loss(model, batch)
                 if penalty is not None:
                     value = value + penalty(progress)
+                losses += value.detach()
                 optimizer.zero_grad()
                 value.backward()
                 nn.utils.clip_grad_norm_(weights, 1.0)
@@ -65,57 +74,102 @@ def train(
                 )
                 optimizer.step()
                 bar.advance(task)
+            if not math.isfinite(losses):
+                raise L0GateError(
+                    f"{label}: the loss is {losses.item()} in epoch {epoch + 1}; a smaller learning"
+                    " rate may help"
+                )
             seconds += time.perf_counter() - begin
-            _save(checkpoint, model, optimizer, epoch + 1, seconds)
+            _save(checkpoint, model, optimizer, job, epoch + 1, seconds)
     model.eval()
     return seconds
 
 
 def _save(
-    path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, epochs: int, seconds: float
+    path: Path,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    job: Mapping[str, Any],
+    epochs: int,
+    seconds: float,
 ) -> None:
     arrays = {f"model/{n}": t.cpu().numpy() for n, t in model.state_dict().items()}
     for i, parameter in enumerate(_parameters(optimizer)):
         for key, value in optimizer.state.get(parameter, {}).items():
             arrays[f"optimizer/{i}/{key}"] = value.cpu().numpy()
     arrays["rng"] = torch.get_rng_state().numpy()
-    arrays["done"] = np.array([epochs, seconds])
+    device = _parameters(optimizer)[0].device
+    if device.type == "cuda":
+        arrays["rng of the device"] = torch.cuda.get_rng_state(device).numpy()
+    manifest = {"format": FORMAT, "job": job, "epochs": epochs, "seconds": seconds}
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}.npz")
-    np.savez(beside, **arrays)  # type: ignore[arg-type]
-    beside.replace(path)
+    write_atomically(path, pack(arrays, manifest))
 
 
-def _resume(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[int, float]:
+def _resume(
+    path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, job: Mapping[str, Any]
+) -> tuple[int, float]:
     if not path.exists():
         return 0, 0.0
-    with np.load(path, allow_pickle=False) as file:
-        arrays = {name: torch.tensor(file[name]) for name in file.files}
-    own = {n.removeprefix("model/"): t for n, t in arrays.items() if n.startswith("model/")}
+    try:
+        with path.open("rb") as file:
+            arrays, manifest = unpack(file)
+    except OSError as error:
+        raise L0GateError(f"the checkpoint '{path}' cannot be read: {error.strerror}") from None
+    except L0GateError as error:
+        raise L0GateError(f"the checkpoint '{path}' {error}; remove it to begin anew") from None
+    its = manifest.get("job") if manifest.get("format") == FORMAT else None
+    if its != job:
+        names = [n for n in job if not isinstance(its, dict) or its.get(n) != job[n]]
+        raise L0GateError(
+            f"'{path}' is the checkpoint of another run: its {' and '.join(names) or 'job'} differ;"
+            " give another `--out`, or remove it to begin anew"
+        )
+    tensors = {name: torch.tensor(array) for name, array in arrays.items()}
+    own = {n.removeprefix("model/"): t for n, t in tensors.items() if n.startswith("model/")}
     model.load_state_dict(own)
     for i, parameter in enumerate(_parameters(optimizer)):
         start = f"optimizer/{i}/"
-        state = {n.removeprefix(start): t for n, t in arrays.items() if n.startswith(start)}
+        state = {n.removeprefix(start): t for n, t in tensors.items() if n.startswith(start)}
         if state:
             optimizer.state[parameter] = {
                 key: t if key == "step" else t.to(parameter.device) for key, t in state.items()
             }
-    torch.set_rng_state(arrays["rng"])
-    epochs, seconds = arrays["done"].tolist()
-    return int(epochs), seconds
+    torch.set_rng_state(tensors["rng"])
+    if "rng of the device" in tensors:
+        torch.cuda.set_rng_state(tensors["rng of the device"], _parameters(optimizer)[0].device)
+    return int(manifest["epochs"]), float(manifest["seconds"])
 
 
 def _parameters(optimizer: torch.optim.Optimizer) -> list[nn.Parameter]:
     return [p for group in optimizer.param_groups for p in group["params"]]
 
 
+def _bytes_of(model: nn.Module) -> Iterator[bytes]:
+    for name, value in model.state_dict().items():
+        yield name.encode()
+        yield value.detach().cpu().contiguous().numpy().tobytes()
+
+
+def digest(parts: Iterable[bytes]) -> str:
+    """A short name for a content."""
+    found = hashlib.sha256()
+    for part in parts:
+        found.update(part)
+    return found.hexdigest()[:16]
+
+
+def recurrent(model: nn.Module) -> list[str]:
+    """The names of the recurrent modules' matrices, which the budget counts."""
+    return [n for n, _ in model.named_parameters() if "weight_ih" in n or "weight_hh" in n]
+
+
 def sizes(model: nn.Module) -> dict[str, int]:
     """All parameters, and those of the recurrent matrices."""
-    weights = dict(model.named_parameters())
-    recurrent = [p for n, p in weights.items() if "weight_ih" in n or "weight_hh" in n]
+    counts = {name: parameter.numel() for name, parameter in model.named_parameters()}
     return {
-        "parameters": sum(p.numel() for p in weights.values()),
-        "recurrent": sum(p.numel() for p in recurrent),
+        "parameters": sum(counts.values()),
+        "recurrent": sum(counts[name] for name in recurrent(model)),
     }
 
 
@@ -135,12 +189,50 @@ def machine() -> dict[str, Any]:
     }
 
 
-def write(path: Path, content: Any) -> None:
-    """JSON, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    beside.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-    beside.replace(path)
+def number(kind: type[int] | type[float], least: float, most: float) -> Callable[[str], Any]:
+    """The type of an option that is a number within bounds, both allowed."""
+
+    def convert(text: str) -> Any:
+        try:
+            value = kind(text)
+        except ValueError:
+            value = None
+        if value is None or not least <= value <= most:
+            name = "a whole number" if kind is int else "a number"
+            raise argparse.ArgumentTypeError(
+                f"it is {text!r}; it must be {name} from {least:g} to {most:g}"
+            )
+        return value
+
+    return convert
+
+
+def folder(text: str) -> Path:
+    """The type of an option that is a folder to write to, which is made."""
+    path = Path(text)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        return path
+    except OSError as error:
+        raise argparse.ArgumentTypeError(f"'{path}' cannot be made: {error.strerror}") from None
+
+
+def target(text: str) -> Path:
+    """The type of an option that is a file to write."""
+    path = Path(text)
+    folder(str(path.parent))
+    if not text or path.is_dir():
+        raise argparse.ArgumentTypeError(f"it is {text!r}; it must be a file to write")
+    return path
+
+
+def say_warnings() -> None:
+    """Warnings in a line, without the code they come from."""
+
+    def show(message: Any, *_: Any, **__: Any) -> None:
+        print(f"warning: {message}", file=sys.stderr)
+
+    warnings.showwarning = show
 
 
 def padded(rows: Sequence[Sequence[int]], at_least: int = 1) -> Tensor:

@@ -5,9 +5,10 @@
     python examples/reading/squad.py ask --model FILE --passage TEXT --question TEXT
 
 FILE is in SQuAD's format, version 1.1. The last articles are held out. `train` trains the dense
-reader, prunes its LSTMs from there, shrinks it with the certificate, and compares exact match, F1,
-sizes and latency. Stopped, the same command goes on. `ask` answers from the small reader: without
-`--passage` it asks for passages and questions until an empty line.
+reader, prunes its LSTMs from there, shrinks it with the certificate, trains the dense one on for as
+long, and compares exact match, F1, sizes and latency. Stopped, the same command goes on. `ask`
+answers from the small reader: without `--passage` it asks for passages and questions until an empty
+line.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from __future__ import annotations
 import argparse
 import copy
 import json
+import math
 import os
 import shlex
 import statistics
@@ -27,7 +29,20 @@ from typing import Any
 
 import torch
 from bidaf import BiDAF
-from loop import batches_of, fractions, machine, padded, sizes, train, write
+from loop import (
+    batches_of,
+    digest,
+    folder,
+    fractions,
+    machine,
+    number,
+    padded,
+    recurrent,
+    say_warnings,
+    sizes,
+    target,
+    train,
+)
 from text import (
     Question,
     Vocabulary,
@@ -41,6 +56,7 @@ from torch import Tensor, nn
 
 import l0gate
 from l0gate import L0GateError
+from l0gate._archive import read, write_atomically
 
 LETTERS = 12  # characters of a word that are read
 LONGEST = 15  # words of an answer, at most
@@ -84,11 +100,12 @@ def spans(start: Tensor, end: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     >>> first.item(), last.item(), probability.item() < 0.01  # the end may not come first
     (1, 2, True)
     """
-    scores = start.log_softmax(1)[:, :, None] + end.log_softmax(1)[:, None]
-    allowed = torch.ones_like(scores[0], dtype=torch.bool).triu().tril(LONGEST - 1)
-    best, place = scores.masked_fill(~allowed, -torch.inf).flatten(1).max(1)
-    width = start.shape[1]
-    return place // width, place % width, best.exp()
+    start, end = start.log_softmax(1), end.log_softmax(1)
+    lengths = range(min(LONGEST, start.shape[1]))  # of an answer, less one
+    ends = [nn.functional.pad(end[:, n:], (0, n), value=-torch.inf) for n in lengths]
+    best, place = (start[:, :, None] + torch.stack(ends, dim=2)).flatten(1).max(1)
+    first = place // len(lengths)
+    return first, first + place % len(lengths), best.exp()
 
 
 @torch.no_grad()
@@ -114,8 +131,10 @@ class Reading:
 
     def __init__(self, questions: Sequence[Question], held_out: int, batch: int) -> None:
         self.known, self.test = split_by_article(questions, held_out)
-        self.known = [question for question in self.known if question.span is not None]
+        self.known = [q for q in self.known if q.span is not None and words_of(q.question)]
         self.batch = batch
+        if not self.known:
+            raise L0GateError("`--data`: no training question has an answer that is made of words")
 
     def vocabulary(self, extra: Sequence[str] = ()) -> Vocabulary:
         texts = dict.fromkeys(q.passage for q in self.known)
@@ -134,10 +153,11 @@ class Reading:
         return drawn
 
     def scores(self, model: nn.Module, vocabulary: Vocabulary, device: str) -> dict[str, float]:
-        """Exact match and F1 on the held-out questions, in percent."""
+        """Exact match and F1 on the held-out questions, in percent; one without a word is wrong."""
         total = {"exact": 0.0, "f1": 0.0}
-        for begin in range(0, len(self.test), self.batch):
-            part = self.test[begin : begin + self.batch]
+        asked = [q for q in self.test if words_of(q.question) and words_of(q.passage)]
+        for begin in range(0, len(asked), self.batch):
+            part = asked[begin : begin + self.batch]
             found = answer(model, vocabulary, [(q.passage, q.question) for q in part], device)
             for question, (text, _) in zip(part, found, strict=True):
                 total["exact"] += exact(text, question.answers)
@@ -152,20 +172,28 @@ def _loss(model: nn.Module, batch: Sequence[Tensor]) -> Tensor:
 
 
 def read_glove(path: Path, width: int) -> dict[str, list[float]]:
-    """Word vectors from a text file: a word and `width` numbers a line."""
-    vectors = {}
-    with path.open(encoding="utf-8") as file:
-        for number, line in enumerate(file, 1):
-            word, *values = line.rstrip().split(" ")
-            try:
-                vectors[word] = [float(value) for value in values]
-            except ValueError:
-                raise L0GateError(f"`--glove` '{path}', line {number} is no vector") from None
-            if len(values) != width:
-                raise L0GateError(
-                    f"`--glove` '{path}', line {number} has {len(values)} numbers; `--width` is"
-                    f" {width}"
-                )
+    """Vectors of lower-case words from a text file: a word and `width` numbers a line.
+
+    Where a word stands in several spellings, the one in lower case counts, else the first.
+    """
+    vectors: dict[str, list[float]] = {}
+    at = 0
+    try:
+        with path.open(encoding="utf-8") as file:
+            for line in file:
+                at += 1
+                parts = line.rstrip().split(" ")
+                word, vector = " ".join(parts[:-width]), [float(part) for part in parts[-width:]]
+                if not word or not all(map(math.isfinite, vector)):
+                    raise ValueError
+                if word.lower() not in vectors or word == word.lower():
+                    vectors[word.lower()] = vector
+    except (OSError, UnicodeDecodeError) as error:
+        raise L0GateError(f"`--glove` '{path}' cannot be read: {error}") from None
+    except ValueError:
+        raise L0GateError(
+            f"`--glove` '{path}', line {at} is not a word and {width} numbers (`--width`)"
+        ) from None
     return vectors
 
 
@@ -177,13 +205,16 @@ def latency(models: Sequence[nn.Module], batches: Sequence[Any]) -> list[float]:
             for own, model in zip(times, models, strict=True):
                 begin = time.perf_counter()
                 model(*batch)
+                if batch[0].is_cuda:
+                    torch.cuda.synchronize()
                 own.append(1e3 * (time.perf_counter() - begin) / len(batch[0]))
     return [statistics.median(own[1:]) for own in times]
 
 
 def report(options: argparse.Namespace) -> dict[str, Any]:
-    """Trained dense, pruned from there, shrunk, compared; the small reader is saved."""
-    reading = Reading(read_squad(options.data), options.held_out, options.batch)
+    """Trained dense, and from there pruned, and as it is once more; the small one is saved."""
+    questions = read_squad(options.data)
+    reading = Reading(questions, options.held_out, options.batch)
     vectors = read_glove(options.glove, options.width) if options.glove else {}
     vocabulary = reading.vocabulary(sorted(vectors))
     built = Sizes(
@@ -197,60 +228,69 @@ def report(options: argparse.Namespace) -> dict[str, Any]:
     dense = built.build()
     with torch.no_grad():
         for word, vector in vectors.items():
-            dense.word.weight[vocabulary.word(word)] = torch.tensor(vector)
+            dense.word.weight[vocabulary.words[word]] = torch.tensor(vector)
     dense.to(options.device)
-    common: dict[str, Any] = {
-        "batches": reading.batches(vocabulary, options.device),
-        "loss": _loss,
-        "steps_per_epoch": -(-len(reading.known) // options.batch),
-        "epochs": options.epochs,
-        "seed": options.seed,
-    }
-    name = f"squad-{options.hidden}-{options.width}-{options.epochs}-{options.seed}"
-    seconds = [
-        train(
-            dense,
-            [{"params": list(dense.parameters()), "lr": options.rate}],
-            checkpoint=options.out / f"{name}-dense.npz",
-            label="dense",
-            **common,
-        )
-    ]
     few = [(question.passage, question.question) for question in reading.known[:2]]
-    gated = l0gate.gate(
-        copy.deepcopy(dense),
-        example_inputs=batch_of(vocabulary, few, options.device),
-        budget=l0gate.Budget(parameters=options.part, of="recurrent"),
-        seed=options.seed,
-        warm_start=True,
-    )
-    seconds.append(
-        train(
-            gated,
-            gated.param_groups(lr=options.rate),
-            checkpoint=options.out / f"{name}-gated-{options.part:g}.npz",
-            label="gated",
-            penalty=gated.penalty,
-            **common,
+
+    def gate() -> Any:
+        try:
+            return l0gate.gate(
+                copy.deepcopy(dense),
+                example_inputs=batch_of(vocabulary, few, options.device),
+                budget=l0gate.Budget(parameters=options.part, of=recurrent(dense)),
+                seed=options.seed,
+                warm_start=True,
+            )
+        except L0GateError as error:
+            raise L0GateError(f"`--part` is {options.part}: {error}") from None
+
+    gate()  # a budget that cannot be met is known before training
+    name = f"squad-{options.hidden}-{options.width}-{options.epochs}-{options.seed}"
+    job = {f"--{key}": getattr(options, key) for key in ("rate", "dropout", "batch")}
+    job |= {"--held-out": options.held_out, "--data": digest([repr(questions).encode()])}
+    seconds: dict[str, float] = {}
+
+    def trained(model: Any, groups: list[dict[str, Any]], label: str, end: str) -> None:
+        seconds[label] = train(
+            model,
+            groups,
+            reading.batches(vocabulary, options.device),
+            _loss,
+            steps_per_epoch=-(-len(reading.known) // options.batch),
+            epochs=options.epochs,
+            seed=options.seed,
+            checkpoint=options.out / f"{name}-{end}.npz",
+            label=label,
+            job={**job, "--part": options.part} if label == "gated" else job,
+            penalty=model.penalty if label == "gated" else None,
         )
-    )
+
+    rate = options.rate
+    trained(dense, [{"params": list(dense.parameters()), "lr": rate}], "dense", "dense")
+    gated = gate()
+    trained(gated, gated.param_groups(lr=rate), "gated", f"gated-{options.part:g}")
+    longer = copy.deepcopy(dense)
+    trained(longer, [{"params": list(longer.parameters()), "lr": rate}], "dense, on", "longer")
     small = gated.shrink().eval()
-    models = (dense.eval(), small)
     path = options.out / f"{name}-{options.part:g}.npz"
-    l0gate.save(path, small)
     known = {"words": list(vocabulary.words), "characters": list(vocabulary.characters)}
-    write(path.with_suffix(".json"), {"reader": vars(built), **known})
+    l0gate.save(path, small, metadata={"reader": vars(built), **known})
+    models = {"dense": dense.eval(), "dense, trained on": longer.eval(), "small": small}
 
     def timed(size: int) -> list[float]:
         starts = range(0, len(reading.test), size)[:50]
         parts = [reading.test[start : start + size] for start in starts]
         pairs = [[(q.passage, q.question) for q in part] for part in parts]
-        return latency(models, [batch_of(vocabulary, part, options.device) for part in pairs])
+        batches = [batch_of(vocabulary, part, options.device) for part in pairs]
+        return latency([dense, small], batches)
 
     return {
         "questions": [len(reading.known), len(reading.test)],
-        "scores": [reading.scores(model, vocabulary, options.device) for model in models],
-        "sizes": [sizes(model) for model in models],
+        "scores": {
+            label: reading.scores(model, vocabulary, options.device)
+            for label, model in models.items()
+        },
+        "sizes": [sizes(dense), sizes(small)],
         "kept": {axis: len(index) for axis, index in small.certificate.kept.items()},
         "certificate": small.certificate.max_abs_difference,
         "milliseconds": timed(1),
@@ -264,18 +304,15 @@ def report(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def load(path: Path) -> tuple[nn.Module, Vocabulary]:
-    """A saved reader, and the vocabulary from the file beside it."""
-    beside = path.with_suffix(".json")
+    """A saved reader with its vocabulary."""
+    given = read(path).metadata
     try:
-        given = json.loads(beside.read_text(encoding="utf-8"))
         reader = Sizes(**given["reader"])
         words, characters = (
             {name: i + 2 for i, name in enumerate(given[kind])} for kind in ("words", "characters")
         )
-    except OSError as error:
-        raise L0GateError(f"`--model`: '{beside}' cannot be read: {error.strerror}") from None
-    except (ValueError, KeyError, TypeError) as error:
-        raise L0GateError(f"`--model`: '{beside}' describes no reader: {error}") from None
+    except (KeyError, TypeError):
+        raise L0GateError(f"`--model` '{path}' was not written by `train`") from None
     return l0gate.load(path, into=reader.build).eval(), Vocabulary(words, characters)
 
 
@@ -283,14 +320,24 @@ def ask(options: argparse.Namespace) -> None:
     """One answer, or one after the other."""
     model, vocabulary = load(options.model)
     if options.passage is not None:
-        _tell(model, vocabulary, options.passage, options.question or "")
+        _tell(model, vocabulary, options.passage, options.question)
         return
-    while passage := input("passage (empty ends): ").strip():
-        while question := input("  question (empty: another passage): ").strip():
+    while passage := _line("passage (empty ends): "):
+        while question := _line("  question (empty: another passage): "):
             try:
                 _tell(model, vocabulary, passage, question)
             except L0GateError as error:
                 print(f"  {error}")
+
+
+def _line(prompt: str) -> str:
+    try:
+        return input(prompt).strip()
+    except EOFError:
+        print()
+        return ""
+    except UnicodeDecodeError as error:
+        raise L0GateError(f"the input cannot be read: {error}") from None
 
 
 def _tell(model: nn.Module, vocabulary: Vocabulary, passage: str, question: str) -> None:
@@ -309,20 +356,23 @@ def arguments() -> argparse.ArgumentParser:
         default=Path(data) / "squad" / "train-v1.1.first12articles.json" if data else None,
         help="a file in SQuAD's format",
     )
-    made.add_argument("--held-out", type=int, default=2, help="articles, the last ones")
+    whole, part = number(int, 1, 10_000), number(float, 0, 1)
+    made.add_argument("--held-out", type=whole, default=2, help="articles, the last ones")
     made.add_argument("--glove", type=Path, help="word vectors, a text file")
-    made.add_argument("--hidden", type=int, default=50)
-    made.add_argument("--width", type=int, default=50, help="of word vectors")
-    made.add_argument("--dropout", type=float, default=0.2)
-    made.add_argument("--part", type=float, default=0.4, help="of the recurrent weights")
-    made.add_argument("--epochs", type=int, default=12, help="of each of the two trainings")
-    made.add_argument("--batch", type=int, default=20)
-    made.add_argument("--rate", type=float, default=2e-3)
-    made.add_argument("--seed", type=int, default=0)
-    made.add_argument("--threads", type=int, default=1)
-    made.add_argument("--device", default="cpu", help="cpu or cuda")
-    made.add_argument("--json", type=Path, help="write the result here")
-    made.add_argument("--out", type=Path, default=Path("runs/reading"), help="of the models")
+    made.add_argument("--hidden", type=whole, default=50)
+    made.add_argument("--width", type=whole, default=50, help="of word vectors")
+    made.add_argument("--dropout", type=number(float, 0, 0.99), default=0.2)
+    made.add_argument("--part", type=part, default=0.4, help="of the recurrent weights")
+    made.add_argument("--epochs", type=whole, default=6, help="of each of the trainings")
+    made.add_argument("--batch", type=whole, default=20)
+    made.add_argument("--rate", type=number(float, 1e-9, 1), default=2e-3)
+    made.add_argument("--seed", type=number(int, 0, 10**9), default=0)
+    made.add_argument("--threads", type=number(int, 1, 256), default=1)
+    made.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    made.add_argument("--json", type=target, help="write the result here")
+    made.add_argument(
+        "--out", type=folder, default="runs/reading", help="of the model and checkpoints"
+    )
     asked = commands.add_parser("ask", help="answers from a small reader")
     asked.add_argument("--model", type=Path, required=True)
     asked.add_argument("--passage")
@@ -333,29 +383,34 @@ def arguments() -> argparse.ArgumentParser:
 def main() -> int:
     parser = arguments()
     options = parser.parse_args()
+    say_warnings()
     try:
         if options.do == "ask":
+            if (options.passage is None) != (options.question is None):
+                parser.error("--passage and --question go together")
             ask(options)
             return 0
         if options.data is None:
             parser.error("--data is missing; it must be a file in SQuAD's format")
+        if options.device == "cuda" and not torch.cuda.is_available():
+            parser.error("--device is cuda; this PyTorch finds no such device")
         torch.set_num_threads(options.threads)
         row = report(options)
+        for name, scores in row["scores"].items():
+            print(f"{name}: exact match {scores['exact']:.1f}, F1 {scores['f1']:.1f}")
+        before, after = row["milliseconds"]
+        print(
+            f"{fractions(row)}; {before:.1f} -> {after:.1f} ms a question; certified"
+            f" {row['certificate']:.0e}"
+        )
+        if options.json:
+            write_atomically(options.json, (json.dumps(row, indent=2) + "\n").encode())
     except L0GateError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    except (EOFError, KeyboardInterrupt):
+    except KeyboardInterrupt:
         print()
         return 130
-    if options.json:
-        write(options.json, row)
-    for name, scores in zip(("dense", "small"), row["scores"], strict=True):
-        print(f"{name}: exact match {scores['exact']:.1f}, F1 {scores['f1']:.1f}")
-    dense, small = row["milliseconds"]
-    print(
-        f"{fractions(row)}; {dense:.1f} -> {small:.1f} ms a question; certified"
-        f" {row['certificate']:.0e}"
-    )
     return 0
 
 

@@ -37,10 +37,13 @@ def words_of(text: str) -> list[Word]:
 
 @dataclass(frozen=True)
 class Question:
-    """A question on a passage; `answers` are texts, `span` the first one's words, both included."""
+    """A question on a passage; `answers` are texts, `span` the first one's words, both included.
+
+    `article` counts the articles of the file; `span` is None where an answer holds no word.
+    """
 
     id: str
-    article: str
+    article: int
     passage: str
     question: str
     answers: tuple[str, ...]
@@ -50,18 +53,19 @@ class Question:
 def read_squad(path: Path) -> list[Question]:
     """The questions of a file in SQuAD's format (version 1.1); anything else raises."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise L0GateError(f"`--data` '{path}' cannot be read: {error.strerror}") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise L0GateError(f"`--data` '{path}' is no JSON file: {error}") from None
     found: list[Question] = []
     where = "its top level"
     try:
         for i, article in enumerate(content["data"]):
+            where = f"article {i}"
             for j, paragraph in enumerate(article["paragraphs"]):
                 where = f"article {i}, paragraph {j}"
-                found += _questions(str(article.get("title", i)), paragraph)
+                found += _questions(i, paragraph)
     except (KeyError, TypeError, AttributeError) as error:
         raise L0GateError(
             f"`--data` '{path}' is not in SQuAD's format: {where}: {type(error).__name__}: {error}"
@@ -73,25 +77,30 @@ def read_squad(path: Path) -> list[Question]:
     return found
 
 
-def _questions(article: str, paragraph: Any) -> Iterator[Question]:
-    passage = paragraph["context"]
+def _questions(article: int, paragraph: Any) -> Iterator[Question]:
+    passage = _text(paragraph, "context")
     words = words_of(passage)
     for qa in paragraph["qas"]:
-        answers = tuple(answer["text"] for answer in qa["answers"])
-        if not answers:
-            raise L0GateError(f"question {qa['id']!r} has no answer; every one must have some")
-        yield Question(
-            str(qa["id"]),
-            article,
-            passage,
-            qa["question"],
-            answers,
-            _span(words, passage, qa["id"], qa["answers"][0]),
-        )
+        name, answers = str(qa["id"]), tuple(_text(answer, "text") for answer in qa["answers"])
+        if qa.get("is_impossible", False) or not answers:
+            raise L0GateError(
+                f"question {name!r} has no answer; in version 1.1 of the format every one has some"
+            )
+        span = _span(words, passage, name, qa["answers"][0])
+        yield Question(name, article, passage, _text(qa, "question"), answers, span)
+
+
+def _text(entry: Any, key: str) -> str:
+    value = entry[key]
+    if not isinstance(value, str):
+        raise L0GateError(f"`{key}` is {value!r}; it must be a text")
+    return value
 
 
 def _span(words: Sequence[Word], passage: str, name: str, answer: Any) -> tuple[int, int] | None:
     start, text = answer["answer_start"], answer["text"]
+    if not isinstance(start, int):
+        raise L0GateError(f"question {name!r}: `answer_start` is {start!r}; it must be an int")
     end = start + len(text)
     if passage[start:end] != text or start < 0:
         raise L0GateError(
