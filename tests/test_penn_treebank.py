@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import math
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -60,7 +61,9 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "l0": {"method": "l0", "budget": 0.5},
     "strength": {"method": "l0", "strength": 1e-3},
     "early": {"method": "l0", "budget": 0.5, "shrink_early": True},
+    "settled late": {"method": "l0", "budget": 0.5, "settle": 0.9},
     "iss": {"method": "iss", "budget": 0.5},
+    "iss of a strength": {"method": "iss", "budget": 0.5, "strength": 1e-4},
     "gradual": {"method": "gradual_magnitude", "budget": 0.5},
     "direct": {"method": "direct", "sizes": (4, 3, 5)},
 }
@@ -89,7 +92,8 @@ def test_a_row_says_what_was_trained(train: Any, corpus: Any, tmp_path: Path, na
     if options.budget is not None:
         assert recurrent <= 0.5 * 4 * 2 * 8 * 16
         assert row["certificate"]["max_abs_difference"] < 1e-9
-        assert 0 < row["at_cut"]["step"] < run.total
+        settle = 0.6 if options.settle is None else options.settle
+        assert row["at_cut"]["step"] == math.ceil(settle * run.total)
     if options.sizes is not None:
         assert row["sizes"] == list(options.sizes)
     if name not in RESUMED:
@@ -115,6 +119,9 @@ def test_a_row_says_what_was_trained(train: Any, corpus: Any, tmp_path: Path, na
         ({"sizes": (1, 1, 1)}, "`--sizes` and `--method direct` go together"),
         ({"method": "l0"}, "either `--budget` or `--strength`"),
         ({"budget": 0.5}, "no budget and no strength"),
+        ({"method": "magnitude", "budget": 0.5, "strength": 0.1}, "it takes `--budget`"),
+        ({"method": "iss", "strength": 0.1}, "it takes `--budget`, and `--strength`"),
+        ({"method": "l0", "strength": 0.1, "settle": 0.9}, "`--settle` is 0.9; it needs"),
         ({"method": "l0", "budget": 1.5}, "`--budget` is 1.5"),
     ],
 )

@@ -69,12 +69,16 @@ def table(rows: list[dict[str, Any]], speeds: list[dict[str, Any]]) -> Table:
 
 def _line(row: dict[str, Any], speeds: list[dict[str, Any]]) -> tuple[Any, ...]:
     options, cut = row["options"], row["at_cut"]
-    method = options["method"] + (", shrunk early" if options["shrink_early"] else "")
+    method, notes = options["method"], []
+    for name in ("strength", "settle"):
+        if options.get(name) is not None:
+            notes.append(f"{name} {options[name]:g}")
+    notes += ["shrunk early"] * options["shrink_early"]
     faster = [pair["batch 1"]["faster"] for pair in speeds if pair["small"] == row["sizes"]]
     pruned = options["method"] not in ("dense", "direct")
     return (
         MODELS[options["model"]],
-        method + (f" (strength {options['strength']:g})" if options["strength"] else ""),
+        method + (f" ({', '.join(notes)})" if notes else ""),
         options["seed"],
         f"{row['test']:.1f}",
         f"{row['valid']:.1f}",

@@ -37,6 +37,7 @@ import l0gate
 from l0gate import Budget, L0GateError
 from l0gate._archive import pack, unpack, write_atomically
 from l0gate._errors import check
+from l0gate.methods import GroupLasso
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from _measure import machine
@@ -81,17 +82,26 @@ class Options:
     seed: int = 1
     epochs: int | None = None
     shrink_early: bool = False
+    settle: float | None = None
 
     def __post_init__(self) -> None:
         check(self.model in MODELS, f"`--model` is {self.model!r}; allowed: {', '.join(MODELS)}")
         direct = self.method == "direct"
         check(direct == (self.sizes is not None), "`--sizes` and `--method direct` go together")
-        pruned = self.pruned
-        given = (self.budget is not None) + (self.strength is not None)
+        budget, strength = self.budget is not None, self.strength is not None
+        allowed, what = {
+            "l0": (budget != strength, "either `--budget` or `--strength`"),
+            "iss": (
+                budget,
+                "`--budget`, and `--strength` where it is to have another than its own",
+            ),
+            "dense": (not (budget or strength), "no budget and no strength"),
+            "direct": (not (budget or strength), "no budget and no strength"),
+        }.get(self.method, (budget and not strength, "`--budget`"))
+        check(allowed, f"`--method` is {self.method!r}; it takes {what}")
         check(
-            given == pruned,
-            f"`--method` is {self.method!r}; it takes"
-            + (" either `--budget` or `--strength`" if pruned else " no budget and no strength"),
+            self.settle is None or budget,
+            f"`--settle` is {self.settle}; it needs a `--budget`, whose cut it times",
         )
         check(
             self.budget is None or 0 < self.budget <= 1,
@@ -110,6 +120,8 @@ class Options:
             parts.append(f"{self.budget:g}")
         if self.strength is not None:
             parts.append(f"strength{self.strength:g}")
+        if self.settle is not None:
+            parts.append(f"settle{self.settle:g}")
         if self.sizes is not None:
             parts.append("x".join(map(str, self.sizes)))
         parts += ["early"] * self.shrink_early
@@ -221,15 +233,23 @@ class Run:
 
     def _gate(self) -> None:
         options = self.options
-        budget = options.budget and Budget(parameters=options.budget, of="recurrent")
-        gates = options.method == "l0"
+        budget = options.budget and Budget(
+            parameters=options.budget,
+            of="recurrent",
+            **({} if options.settle is None else {"settle": options.settle}),
+        )
+        gates, strength, method = options.method == "l0", options.strength, {}
+        if not gates:
+            own = options.method == "iss" and strength is not None
+            method = {"method": GroupLasso(strength) if own else options.method}
+            strength = None
         self.gated = l0gate.gate(
             self.model,
             example_inputs=torch.zeros(3, 2, dtype=torch.long, device=self.device),
             budget=budget,
-            strength=options.strength,
+            strength=strength,
             seed=options.seed,
-            **({} if gates else {"method": options.method}),
+            **method,
         )
         if gates:
             self.gate_optimizer = torch.optim.Adam(self.gated.log_alpha.values(), lr=GATE_RATE)
@@ -410,7 +430,7 @@ class Run:
         with self.checkpoint.open("rb") as file:
             arrays, manifest = unpack(file)
         check(
-            manifest.get("job") == self._job(),
+            _given(manifest.get("job")) == _given(self._job()),
             f"'{self.checkpoint}' is the checkpoint of another run: {manifest.get('job')}",
         )
         if self.options.pruned:
@@ -462,6 +482,11 @@ class Run:
         )
 
 
+def _given(job: Any) -> Any:
+    """Without what was not given: an older checkpoint knows fewer options."""
+    return {k: v for k, v in job.items() if v is not None} if isinstance(job, dict) else job
+
+
 def _detached(state: Any) -> Any:
     return state.detach() if isinstance(state, Tensor) else tuple(_detached(s) for s in state)
 
@@ -507,10 +532,13 @@ def main() -> int:
     parser.add_argument("--model", default="small", choices=[m for m in MODELS if m != "tiny"])
     parser.add_argument("--method", default="dense", help="dense, direct, l0 or another method")
     parser.add_argument("--budget", type=float, help="part of the recurrent parameters that stays")
-    parser.add_argument("--strength", type=float, help="of the published penalty, for l0")
+    parser.add_argument(
+        "--strength", type=float, help="of the penalty of l0, in place of a budget, or of iss"
+    )
     parser.add_argument("--sizes", type=int, nargs=3, help="of a direct net")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--epochs", type=int, help="in place of the model's own")
+    parser.add_argument("--settle", type=float, help="when to cut, as a part of training")
     parser.add_argument("--shrink-early", action="store_true", help="train on with the small net")
     parser.add_argument("--threads", type=int, default=1, help="of the CPU")
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
@@ -527,6 +555,7 @@ def main() -> int:
             given.seed,
             given.epochs,
             given.shrink_early,
+            given.settle,
         )
         run = Run(options, Corpus.read(given.data), given.out, given.device)
         if run.path.exists():
