@@ -389,7 +389,7 @@ def test_wrong_options_are_refused_before_training(
     message: str,
 ) -> None:
     squad, data = reading["squad"], made(tmp_path / "squad.json")
-    monkeypatch.setattr(squad, "train", lambda *_, **__: pytest.fail("it trains"))
+    monkeypatch.setattr(reading["loop"], "train", lambda *_, **__: pytest.fail("it trains"))
     option, value = given
     options = ("--data", data, "--out", tmp_path, *TINY, option, data if value == "FILE" else value)
     try:

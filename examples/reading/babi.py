@@ -11,7 +11,6 @@ same command goes on.
 from __future__ import annotations
 
 import argparse
-import copy
 import json
 import os
 import re
@@ -26,17 +25,16 @@ import torch
 from bidaf import Reader
 from loop import (
     batches_of,
+    compare,
     digest,
     folder,
     fractions,
     machine,
     number,
     padded,
-    recurrent,
     say_warnings,
     sizes,
     target,
-    train,
 )
 from torch import Tensor, nn
 
@@ -44,7 +42,7 @@ import l0gate
 from l0gate import L0GateError
 from l0gate._archive import write_atomically
 
-BATCH, RATE = 32, 3e-3
+BATCH = 32
 _WORD = re.compile(r"\w+")
 
 
@@ -174,51 +172,29 @@ def report(number: int, seed: int, options: argparse.Namespace) -> dict[str, Any
     torch.manual_seed(seed)
     dense = Reader(len(task.words) + 2, len(task.answers), task.hops, options.hidden)
 
-    def gate() -> Any:
-        try:
-            return l0gate.gate(
-                copy.deepcopy(dense),
-                example_inputs=task.batch(task.known[:2])[:2],
-                budget=l0gate.Budget(parameters=options.part, of=recurrent(dense)),
-                seed=seed,
-                warm_start=True,
-            )
-        except L0GateError as error:
-            raise L0GateError(f"`--part` is {options.part}: {error}") from None
-
-    gate()  # a budget that cannot be met is known before training
     name = f"babi-{number}-{seed}-{options.hidden}-{options.epochs}"
-    job = {"--data": digest([repr((task.known, task.test)).encode()])}
-    seconds: dict[str, float] = {}
-
-    def trained(model: Any, groups: list[dict[str, Any]], label: str, end: str) -> None:
-        seconds[label] = train(
-            model,
-            groups,
-            task.batches,
-            _loss,
-            steps_per_epoch=-(-len(task.known) // BATCH),
-            epochs=options.epochs,
-            seed=seed,
-            checkpoint=options.out / f"{name}-{end}.npz",
-            label=f"task {number}, seed {seed}, {label}",
-            job={**job, "--part": options.part} if label == "gated" else job,
-            penalty=model.penalty if label == "gated" else None,
-        )
-
-    trained(dense, [{"params": list(dense.parameters()), "lr": RATE}], "dense", "dense")
-    longer = copy.deepcopy(dense)
-    trained(longer, [{"params": list(longer.parameters()), "lr": RATE}], "dense, on", "longer")
-    gated = gate()
-    trained(gated, gated.param_groups(lr=RATE), "gated", f"gated-{options.part:g}")
-    small = gated.shrink().eval()
+    models, seconds = compare(
+        dense,
+        task.batches,
+        _loss,
+        task.batch(task.known[:2])[:2],
+        part=options.part,
+        rate=3e-3,
+        epochs=options.epochs,
+        seed=seed,
+        out=options.out,
+        name=name,
+        job={"--data": digest([repr((task.known, task.test)).encode()])},
+        steps_per_epoch=-(-len(task.known) // BATCH),
+        label=f"task {number}, seed {seed}, ",
+    )
+    small: Any = models["small"]
     l0gate.save(options.out / f"{name}-{options.part:g}.npz", small)
-    models = {"dense": dense, "dense, trained on": longer, "small": small}
     return {
         "task": number,
         "seed": seed,
         "part": options.part,
-        "accuracy": {label: task.accuracy(model.eval()) for label, model in models.items()},
+        "accuracy": {label: task.accuracy(model) for label, model in models.items()},
         "sizes": [sizes(dense), sizes(small)],
         "certificate": small.certificate.max_abs_difference,
         "training_seconds": seconds,

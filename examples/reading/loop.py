@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import copy
 import hashlib
 import math
 import platform
@@ -22,14 +23,80 @@ from l0gate import L0GateError
 from l0gate._archive import pack, unpack, write_atomically
 
 Batches = Callable[[torch.Generator], Iterator[Sequence[Tensor]]]
+Loss = Callable[[nn.Module, Sequence[Tensor]], Tensor]
 FORMAT = "l0gate reading checkpoint"
+
+
+def compare(
+    dense: nn.Module,
+    batches: Batches,
+    loss: Loss,
+    example_inputs: tuple[Tensor, ...],
+    *,
+    part: float,
+    rate: float,
+    epochs: int,
+    seed: int,
+    out: Path,
+    name: str,
+    job: Mapping[str, Any],
+    steps_per_epoch: int,
+    label: str = "",
+) -> tuple[dict[str, nn.Module], dict[str, float]]:
+    """Train `dense`; from there prune it to `part` of its recurrent weights, and train it on.
+
+    Returns the dense model, the same after as many epochs more, the small one, and the seconds that
+    each training took. Checkpoints are written to `out`; `job` is as in `train`.
+    """
+
+    def gate() -> Any:
+        try:
+            return l0gate.gate(
+                copy.deepcopy(dense),
+                example_inputs=example_inputs,
+                budget=l0gate.Budget(parameters=part, of=recurrent(dense)),
+                seed=seed,
+                warm_start=True,
+            )
+        except L0GateError as error:
+            raise L0GateError(f"`--part` is {part}: {error}") from None
+
+    gate()  # a budget that cannot be met is known before training
+    seconds: dict[str, float] = {}
+
+    def trained(model: Any, groups: list[dict[str, Any]], what: str, end: str, job: Any) -> None:
+        seconds[what] = train(
+            model,
+            groups,
+            batches,
+            loss,
+            steps_per_epoch=steps_per_epoch,
+            epochs=epochs,
+            seed=seed,
+            checkpoint=out / f"{name}-{end}.npz",
+            label=label + what,
+            job=job,
+            penalty=model.penalty if what == "gated" else None,
+        )
+
+    def all_of(model: nn.Module) -> list[dict[str, Any]]:
+        return [{"params": list(model.parameters()), "lr": rate}]
+
+    trained(dense, all_of(dense), "dense", "dense", job)
+    gated = gate()
+    its = {**job, "--part": part}
+    trained(gated, gated.param_groups(lr=rate), "gated", f"gated-{part:g}", its)
+    longer = copy.deepcopy(dense)
+    trained(longer, all_of(longer), "dense, on", "longer", job)
+    models = {"dense": dense, "dense, trained on": longer, "small": gated.shrink()}
+    return {what: model.eval() for what, model in models.items()}, seconds
 
 
 def train(
     model: nn.Module,
     groups: list[dict[str, Any]],
     batches: Batches,
-    loss: Callable[[nn.Module, Sequence[Tensor]], Tensor],
+    loss: Loss,
     *,
     steps_per_epoch: int,
     epochs: int,

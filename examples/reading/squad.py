@@ -14,7 +14,6 @@ line.
 from __future__ import annotations
 
 import argparse
-import copy
 import json
 import math
 import os
@@ -31,17 +30,16 @@ import torch
 from bidaf import BiDAF
 from loop import (
     batches_of,
+    compare,
     digest,
     folder,
     fractions,
     machine,
     number,
     padded,
-    recurrent,
     say_warnings,
     sizes,
     target,
-    train,
 )
 from text import (
     Question,
@@ -230,52 +228,28 @@ def report(options: argparse.Namespace) -> dict[str, Any]:
         for word, vector in vectors.items():
             dense.word.weight[vocabulary.words[word]] = torch.tensor(vector)
     dense.to(options.device)
-    few = [(question.passage, question.question) for question in reading.known[:2]]
-
-    def gate() -> Any:
-        try:
-            return l0gate.gate(
-                copy.deepcopy(dense),
-                example_inputs=batch_of(vocabulary, few, options.device),
-                budget=l0gate.Budget(parameters=options.part, of=recurrent(dense)),
-                seed=options.seed,
-                warm_start=True,
-            )
-        except L0GateError as error:
-            raise L0GateError(f"`--part` is {options.part}: {error}") from None
-
-    gate()  # a budget that cannot be met is known before training
     name = f"squad-{options.hidden}-{options.width}-{options.epochs}-{options.seed}"
     job = {f"--{key}": getattr(options, key) for key in ("rate", "dropout", "batch")}
     job |= {"--held-out": options.held_out, "--data": digest([repr(questions).encode()])}
-    seconds: dict[str, float] = {}
-
-    def trained(model: Any, groups: list[dict[str, Any]], label: str, end: str) -> None:
-        seconds[label] = train(
-            model,
-            groups,
-            reading.batches(vocabulary, options.device),
-            _loss,
-            steps_per_epoch=-(-len(reading.known) // options.batch),
-            epochs=options.epochs,
-            seed=options.seed,
-            checkpoint=options.out / f"{name}-{end}.npz",
-            label=label,
-            job={**job, "--part": options.part} if label == "gated" else job,
-            penalty=model.penalty if label == "gated" else None,
-        )
-
-    rate = options.rate
-    trained(dense, [{"params": list(dense.parameters()), "lr": rate}], "dense", "dense")
-    gated = gate()
-    trained(gated, gated.param_groups(lr=rate), "gated", f"gated-{options.part:g}")
-    longer = copy.deepcopy(dense)
-    trained(longer, [{"params": list(longer.parameters()), "lr": rate}], "dense, on", "longer")
-    small = gated.shrink().eval()
+    few = [(question.passage, question.question) for question in reading.known[:2]]
+    models, seconds = compare(
+        dense,
+        reading.batches(vocabulary, options.device),
+        _loss,
+        batch_of(vocabulary, few, options.device),
+        part=options.part,
+        rate=options.rate,
+        epochs=options.epochs,
+        seed=options.seed,
+        out=options.out,
+        name=name,
+        job=job,
+        steps_per_epoch=-(-len(reading.known) // options.batch),
+    )
+    small: Any = models["small"]
     path = options.out / f"{name}-{options.part:g}.npz"
     known = {"words": list(vocabulary.words), "characters": list(vocabulary.characters)}
     l0gate.save(path, small, metadata={"reader": vars(built), **known})
-    models = {"dense": dense.eval(), "dense, trained on": longer.eval(), "small": small}
 
     def timed(size: int) -> list[float]:
         starts = range(0, len(reading.test), size)[:50]
