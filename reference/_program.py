@@ -354,10 +354,24 @@ def _run(like, first, last, T, B, plan, lengths, x, state, out, y_all):
     keep(memory)
 
 
+@inlined
+def _in_order(x, T, B):
+    """Whether x (T, B, I) is aligned and in order; a dimension of one has no order."""
+    features = x.shape[2]
+    row = features * x.itemsize
+    return (
+        aligned(x)
+        and (features < 2 or x.strides[2] == x.itemsize)
+        and (B < 2 or x.strides[1] == row)
+        and (T < 2 or x.strides[0] == B * row)
+    )
+
+
+# Both are also called past the check of what order x is in, see `entry`.
 @kernel("i i i i i i r3 r1 w1 w3 -> b")
 def _run_sequences(first, last, T, B, plan, lengths, x, state, out, y):
-    """Returns whether the arrays are aligned; otherwise nothing was done."""
-    if not (aligned(x) and aligned(state)):
+    """Returns whether the arrays are in order and aligned; otherwise nothing was done."""
+    if not (_in_order(x, T, B) and aligned(state)):
         return False
     like = out.dtype.type(0)
     places = address(x), address(state), address(out), address(y)
@@ -367,10 +381,7 @@ def _run_sequences(first, last, T, B, plan, lengths, x, state, out, y):
 
 @kernel("i i r1 r1 w1 -> b")
 def _run_step(size, plan, x, state, out):
-    """One step of one sequence; y follows the state in out. Returns as `_run_sequences`.
-
-    It is called past the check of what order x is in, see `entry`.
-    """
+    """One step of one sequence; y follows the state in out. Returns as `_run_sequences`."""
     if not (aligned(x) and aligned(state)) or (len(x) > 1 and x.strides[0] != x.itemsize):
         return False
     like = out.dtype.type(0)
@@ -566,6 +577,14 @@ class Program:
         aligned. The addresses are those of the program's memory, so it must be kept.
         """
         return entry(self._run_step), self.state_size, self._address
+
+    def bare_call(self) -> tuple[Callable[..., bool], int, int]:
+        """A function, an argument of it and a number: a call without lengths, with fewer checks.
+
+        The function takes (0, B, T, B, argument, 0, x, state, out, y) and is as that of
+        `bare_step`; x is (T, B, I). T B is to be below the number: then one thread is enough.
+        """
+        return entry(self._run), self._address, self._single
 
     def _mismatch(self, x: Array, state: Array) -> L0GateError:
         return L0GateError(

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Sequence
+from operator import itemgetter
 from typing import Any, ClassVar
 
 import numpy as np
@@ -46,7 +46,7 @@ def plain_step(chain: Sequence[Layer], parameters: Parameters) -> Step:
     return step
 
 
-_Place = tuple[slice, slice | None, tuple[int, ...]]
+_Entries = Callable[[Array], Iterable[Any]]  # the entries of a state, from a result
 
 
 class Flat(tuple[Any, ...]):
@@ -84,7 +84,7 @@ class Compiled:
         self._rows = parameters[chain[0].names[0]] if tokens else None
         self._program = program(layers, exact)
         self._pairs = [layer.states == 2 for layer in chain for _ in layer.directions]
-        self._kinds: dict[int | None, tuple[type[Flat], list[_Place]]] = {}
+        self._kinds: dict[int | None, tuple[type[Flat], _Entries]] = {}
         self._zeros = np.zeros(0, self._program.dtype)
 
     def __call__(self, x: Array, state: State | None, lengths: Array | None) -> tuple[Array, Flat]:
@@ -113,34 +113,66 @@ class Compiled:
             out = self._program.step(np.array(x, order="C"), flat)
         return out[self._program.state_size :], self._state(out, None)
 
+    def next_call(self) -> Callable[[Any, Any], tuple[Array, State] | None]:
+        """A call for what short sequences give it all the time, or None for anything else.
+
+        That is features (T, B, I), in order, and no state or one of this net's own. Everything that
+        can be is looked up before.
+        """
+        program, kinds = self._program, self._kinds
+        if self._rows is not None or not self._pairs:
+            return lambda x, state: None
+        run, address, below = program.bare_call()
+        dtype = np.dtype(program.dtype.type)  # the object that arrays share
+        inputs, outputs, size = program.input_size, program.output_size, program.state_size
+        ndarray, empty, make, flat_of = np.ndarray, np.empty, tuple.__new__, self._flat
+
+        def call(x: Any, state: Any) -> tuple[Array, State] | None:
+            if type(x) is not ndarray or x.dtype is not dtype or x.ndim != 3:
+                return None
+            T, B, features = x.shape
+            if features != inputs or below <= T * B:
+                return None
+            kind, entries = kinds.get(B) or self.kind(B)
+            if state is not None and type(state) is not kind:
+                return None
+            y, out = empty((T, B, outputs), dtype), empty(B * size, dtype)
+            if not run(0, B, T, B, address, 0, x, flat_of(state, B), out, y):
+                return None
+            return y, make(kind, entries(out))
+
+        return call
+
     def next_step(self) -> Callable[[Any, Any], tuple[Array, State] | None]:
         """`step` for what a stream gives it all the time, or None for anything else.
 
-        That is features (I,) and a state without a batch of this net's own. Everything that can be
-        is looked up before.
+        That is a token, or features (I,), and a state without a batch of this net's own.
         """
-        program, (kind, places) = self._program, self.kind(None)
-        if self._rows is not None or not places:
+        program, rows = self._program, self._rows
+        if not self._pairs:
             return lambda x_t, state: None
+        kind, entries = self.kind(None)
         (run, split, address), size = program.bare_step(), program.step_size
-        dtype = np.dtype(program.dtype.type)  # the object that arrays share
+        dtype = np.dtype(program.dtype.type)
         shape, y = (program.input_size,), slice(program.state_size, None)
-        (first, cell, _), *others = places
-        ndarray, empty, make = np.ndarray, np.empty, tuple.__new__
+        tokens = 0 if rows is None else len(rows)
+        ndarray, empty, make, whole = np.ndarray, np.empty, tuple.__new__, (int, np.int64)
 
         def step(x_t: Any, state: Any) -> tuple[Array, State] | None:
-            if type(state) is not kind or type(x_t) is not ndarray:
+            if type(state) is not kind:
                 return None
-            if x_t.dtype is not dtype or x_t.shape != shape:
+            if rows is not None:
+                if type(x_t) not in whole or not 0 <= x_t < tokens:
+                    return None
+                x_t = rows[x_t]
+            elif type(x_t) is not ndarray or x_t.dtype is not dtype or x_t.shape != shape:
                 return None
-            out = empty(size, dtype)
-            if not run(split, address, x_t, (state[0] if cell is None else state[0][0]).base, out):
+            out, first = empty(size, dtype), state[0]
+            if not run(
+                split, address, x_t, (first if type(first) is ndarray else first[0]).base, out
+            ):
                 return None
-            entry = out[first] if cell is None else (out[first], out[cell])
-            if others:
-                rest = [out[h] if c is None else (out[h], out[c]) for h, c, _ in others]
-                return out[y], make(kind, (entry, *rest))
-            return out[y], make(kind, (entry,))
+            return out[y], make(kind, entries(out))
 
         return step
 
@@ -159,34 +191,42 @@ class Compiled:
 
     def _state(self, out: Array, batch: int | None) -> Flat:
         """The state that a program's result begins with, without a batch or with one."""
-        kind, places = self.kind(batch)
-        entries = [
-            out[h].reshape(shape) if c is None else (out[h].reshape(shape), out[c].reshape(shape))
-            for h, c, shape in places
-        ]
-        return tuple.__new__(kind, entries)
+        kind, entries = self.kind(batch)
+        return tuple.__new__(kind, entries(out))
 
-    def kind(self, batch: int | None) -> tuple[type[Flat], list[_Place]]:
-        """The class of states with so many sequences, and where their entries are."""
+    def kind(self, batch: int | None) -> tuple[type[Flat], _Entries]:
+        """The class of states with so many sequences, and what takes their entries."""
         found = self._kinds.get(batch)
         if found is None:
             kind = type("Flat", (Flat,), {"net": self, "batch": batch})
-            found = self._kinds[batch] = kind, self._find_places(batch)
+            found = self._kinds[batch] = kind, self._entries(batch)
         return found
 
-    def _find_places(self, batch: int | None) -> list[_Place]:
-        """Where each entry of the state has its h and c, and their shape."""
-        places: list[_Place] = []
+    def _entries(self, batch: int | None) -> _Entries:
+        takers: list[Callable[[Array], Any]] = []
         start, sizes = 0, iter(self._program.state_sizes)
         for pair in self._pairs:
-            shape = (next(sizes),) if batch is None else (batch, next(sizes))
-            end = start + math.prod(shape)
-            h, c = slice(start, end), slice(end, 2 * end - start) if pair else None
+            size = next(sizes) * (1 if batch is None else batch)
             if pair:
                 next(sizes)
-            places.append((h, c, shape))
-            start = h.stop if c is None else c.stop
-        return places
+            takers.append(_taker(start, size, pair, batch))
+            start += 2 * size if pair else size
+        if len(takers) == 1:
+            (take,) = takers
+            return lambda out: (take(out),)
+        return lambda out: [take(out) for take in takers]
+
+
+def _taker(start: int, size: int, pair: bool, batch: int | None) -> Callable[[Array], Any]:
+    """What takes h, or (h, c), from a program's result."""
+    h, c = slice(start, start + size), slice(start + size, start + 2 * size)
+    if batch is None:
+        return itemgetter(h, c) if pair else itemgetter(h)
+    shape = batch, size // max(1, batch)
+    if not pair:
+        return lambda out: out[h].reshape(shape)
+    both, shapes, each = slice(start, start + 2 * size), (2, *shape), itemgetter(0, 1)
+    return lambda out: each(out[both].reshape(shapes))
 
 
 def _described(layer: Layer, parameters: Parameters) -> list[tuple[Any, ...]]:
@@ -224,7 +264,7 @@ def _activation_step(layer: Layer, parameters: Parameters) -> Step:
 
 def _linear_step(layer: Layer, parameters: Parameters) -> Step:
     weight, bias = _linear_parameters(layer, parameters)
-    weight = np.ascontiguousarray(weight.T)
+    weight = np.ascontiguousarray(weight).T
     if bias is None:
         return lambda x, state: (x @ weight, ())
     return lambda x, state: (x @ weight + bias, ())
@@ -238,10 +278,9 @@ def _lstm_step(layer: Layer, parameters: Parameters) -> Step:
     hidden, dtype = weight_hh.shape[1], weight_hh.dtype
     scale = np.repeat(np.array([0.5, 0.5, 1, 0.5], dtype), hidden)
     shift = np.repeat(np.array([0.5, 0.5, 0, 0.5], dtype), hidden)
-    inputs = weight_ih.shape[1]
-    weight = np.empty((inputs + hidden, 4 * hidden), dtype)
-    np.multiply(weight_ih.T, scale, out=weight[:inputs])
-    np.multiply(weight_hh.T, scale, out=weight[inputs:])
+    weight = np.concatenate((weight_ih, weight_hh), axis=1)
+    weight *= scale[:, None]
+    weight = weight.T  # in memory as it was: turning it would take as long as reading the file
     bias = lstm_bias(parameters, end)
     bias = np.zeros(4 * hidden, dtype) if bias is None else bias * scale
 
@@ -264,12 +303,11 @@ def _lstm_step(layer: Layer, parameters: Parameters) -> Step:
 def _gru_step(layer: Layer, parameters: Parameters) -> Step:
     assert isinstance(layer, GRU)
     (end,) = layer.directions
-    weight_ih, weight_hh = parameters[end.weight_ih].T, parameters[end.weight_hh].T
+    weight_ih, weight_hh = (
+        np.ascontiguousarray(parameters[name]).T for name in (end.weight_ih, end.weight_hh)
+    )
     hidden = weight_hh.shape[0]
     weight_rz, weight_n = weight_hh[:, : 2 * hidden], weight_hh[:, 2 * hidden :]
-    weight_ih, weight_hh, weight_rz, weight_n = map(
-        np.ascontiguousarray, (weight_ih, weight_hh, weight_rz, weight_n)
-    )
     bias, bias_hn = gru_bias(parameters, end, layer.reset_after)
     reset_after = layer.reset_after
 

@@ -71,12 +71,10 @@ class StreamingNet:
 
     def __call__(self, x: Any, state: Any = None, lengths: Any = None) -> tuple[Array, State]:
         """Run a sequence: as `Net.apply`, with what `Net.bind` says of dense inputs and states."""
-        x = np.asarray(x)
-        usual = x.shape[2:] == self._plain and x.dtype == self._dtype and lengths is None
-        usual = usual and not self.net.batch_first
-        if usual and (state is None or self._goes_on(state, x.shape[1])):  # and the fastest
-            return self._compiled(x, state, None)  # type: ignore[misc]
-        x = self._reduce_input(x)
+        done = self._next_call(x, state) if lengths is None else None
+        if done is not None:
+            return done
+        x = self._reduce_input(np.asarray(x))
         if self._compiled is None:
             return self.net._apply(self._pass, x, self._reduce_state(state), lengths)
         x = self.net._check_sequence(x, self._input_size, self._dtype)
@@ -114,21 +112,22 @@ class StreamingNet:
             return None
         return Compiled(self._chain, self.parameters, scans.Program, self.exact)
 
-    @cached_property
-    def _plain(self) -> tuple[int | None] | None:
-        """The shape of features, where compiled code takes them as they are given."""
-        changed = self._tokens or self.input_kept is not None
-        return None if changed or self._compiled is None else (self._input_size,)
-
     def _goes_on(self, state: Any, batch: int | None) -> bool:
         """Whether a state comes from this net as it is compiled, with the same batch."""
         own = isinstance(state, Flat) and state.net is self._compiled
         return own and state.batch == batch
 
     @cached_property
+    def _next_call(self) -> Callable[[Any, Any], tuple[Array, State] | None]:
+        """What a call does all the time, see `Compiled.next_call`."""
+        if self.input_kept is not None or self._compiled is None or self.net.batch_first:
+            return lambda x, state: None
+        return self._compiled.next_call()
+
+    @cached_property
     def _next_step(self) -> Callable[[Any, Any], tuple[Array, State] | None]:
         """What `step` does all the time, see `Compiled.next_step`."""
-        if self._plain is None or self._compiled is None:
+        if self.input_kept is not None or self._compiled is None:
             return lambda x_t, state: None
         return self._compiled.next_step()
 

@@ -291,6 +291,63 @@ def test_a_stream_takes_whatever_comes_between(layers):
             bound.step(wrong, state)
 
 
+@pytest.mark.parametrize("layers", [["lstm"], ["gru", "lstm"], ["linear", "gru"]])
+def test_short_sequences_take_whatever_comes_between(layers):
+    net = Net([{"type": kind, "name": f"{kind}{i}"} for i, kind in enumerate(layers)])
+    sizes = {f"{kind}{i}": 4 + i for i, kind in enumerate(layers)}
+    parameters = net.init(np.random.default_rng(0), input_size=6, sizes=sizes)
+    bound, plain = (net.bind(parameters, engine=engine) for engine in ("numba", "numpy"))
+    x = np.random.default_rng(1).standard_normal((4, 3, 12)).astype(np.float32)
+    narrow = x[..., :6].copy()
+    fixed = narrow.copy()
+    fixed.setflags(write=False)
+    same = [narrow, fixed, narrow.tolist(), narrow.astype(">f4"), np.asfortranarray(narrow)]
+    same += [x[..., :6], np.broadcast_to(narrow[:1], narrow.shape), narrow[::-1], x[:, ::-1, ::2]]
+    same += [narrow[:1], narrow[:, :1], narrow[:1, :1], x[:1, :1, ::2], x[::4, :1, 5::-1]]
+    for given in same:
+        array = np.asarray(given, np.float32)
+        batch = array.shape[1]
+        _, state = bound(np.zeros((2, batch, 6), np.float32) + 1)
+        _, expected = plain(np.zeros((2, batch, 6), np.float32) + 1)
+        for own, theirs in ((None, None), (state, expected), (copy.deepcopy(state), expected)):
+            y, new = bound(given, own)
+            y_plain, new_plain = plain(array, theirs)
+            close(y, y_plain, np.float32)
+            for ours, his in zip(_arrays(new), _arrays(new_plain), strict=True):
+                assert ours.shape == his.shape
+                close(ours, his, np.float32)
+    _, state = bound(narrow)
+    for engine in (bound, plain):
+        with pytest.raises(L0GateError, match=r"`state\[0\]` has an array of shape \(3, "):
+            engine(narrow[:, :2], state)
+        with pytest.raises(L0GateError, match="the 6 input features"):
+            engine(narrow[..., :5])
+        with pytest.raises(L0GateError, match="dtype int32"):
+            engine(narrow.view("i4"))
+
+
+@pytest.mark.parametrize("cell", ["lstm", "gru"])
+def test_a_stream_of_tokens_takes_whatever_comes_between(cell):
+    net = Net([{"type": kind, "name": kind} for kind in ("embedding", cell, "linear")])
+    sizes = {"embedding": 5, cell: 4, "linear": 7}
+    parameters = net.init(np.random.default_rng(0), input_size=7, sizes=sizes)
+    bound, plain = (net.bind(parameters, engine=engine) for engine in ("numba", "numpy"))
+    wide = {**parameters, "embedding.weight": np.asfortranarray(parameters["embedding.weight"])}
+    turned = net.bind(wide, engine="numba")
+    (_, state), (_, expected) = bound.step(3), plain.step(3)
+    for token in (0, 6, np.int64(2), np.int32(2), np.uint8(2), np.array(2)):
+        y, new = bound.step(token, state)
+        y_plain, new_plain = plain.step(token, expected)
+        close(y, y_plain, np.float32)
+        close(turned.step(token, turned.step(3)[1])[0], y_plain, np.float32)
+        for ours, theirs in zip(_arrays(new), _arrays(new_plain), strict=True):
+            close(ours, theirs, np.float32)
+    for token, message in ((7, "7"), (-1, "-1"), (np.int64(-1), "-1"), (2.0, "float64")):
+        for engine, own in ((bound, state), (plain, expected)):
+            with pytest.raises(L0GateError, match=message):
+                engine.step(token, own)
+
+
 def _arrays(state):
     return [a for entry in state for a in (entry if isinstance(entry, tuple) else [entry])]
 
