@@ -296,13 +296,13 @@ def _run_activation(like, exact, kind, T, b, x, width, y):
 
 
 @inlined
-def _room(like, table, rows, b):
+def _room(like, table, rows, T, b):
     """The numbers that a layer needs for itself, at most."""
     most = 0
     for row in range(rows):
         if integer_at(table + _COLUMNS * row + _KIND) <= _GRU_RESET_BEFORE:
             wide = _blocks(integer_at(table + _COLUMNS * row + _OUTPUTS), like) * lanes_in(like)
-            most = max(most, (6 * b + 4 * max(_CHUNK, b)) * wide)
+            most = max(most, (6 * b + 4 * min(T * b, max(_CHUNK, b))) * wide)
     return most + max(_TOGETHER, b) * 4 * lanes_in(like)
 
 
@@ -319,7 +319,7 @@ def _run(like, first, last, T, B, plan, lengths, x, state, out, y_all):
     if lengths:
         lengths += first
     passed = T * b * widest
-    memory = np.empty(2 * passed + _room(like, table, rows, b), type_of(like))
+    memory = np.empty(2 * passed + _room(like, table, rows, T, b), type_of(like))
     buffer = address(memory)
     room = buffer + 2 * passed
     before, after = state, out
