@@ -356,7 +356,9 @@ def _run(like, first, last, T, B, plan, lengths, x, state, out, y_all):
 
 @inlined
 def _in_order(x, T, B):
-    """Whether x (T, B, I) is aligned and in order; a dimension of one has no order."""
+    """Whether x (T, B, I) is aligned and in order; a dimension of one has none, nor has nothing."""
+    if x.size == 0:
+        return True
     features = x.shape[2]
     row = features * x.itemsize
     return (

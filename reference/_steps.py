@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from operator import itemgetter
 from typing import Any, ClassVar
@@ -206,23 +207,23 @@ class Compiled:
         takers: list[Callable[[Array], Any]] = []
         start, sizes = 0, iter(self._program.state_sizes)
         for pair in self._pairs:
-            size = next(sizes) * (1 if batch is None else batch)
+            shape = (next(sizes),) if batch is None else (batch, next(sizes))
             if pair:
                 next(sizes)
-            takers.append(_taker(start, size, pair, batch))
-            start += 2 * size if pair else size
+            takers.append(_taker(start, shape, pair))
+            start += math.prod(shape) * (2 if pair else 1)
         if len(takers) == 1:
             (take,) = takers
             return lambda out: (take(out),)
         return lambda out: [take(out) for take in takers]
 
 
-def _taker(start: int, size: int, pair: bool, batch: int | None) -> Callable[[Array], Any]:
+def _taker(start: int, shape: tuple[int, ...], pair: bool) -> Callable[[Array], Any]:
     """What takes h, or (h, c), from a program's result."""
+    size = math.prod(shape)
     h, c = slice(start, start + size), slice(start + size, start + 2 * size)
-    if batch is None:
+    if len(shape) == 1:
         return itemgetter(h, c) if pair else itemgetter(h)
-    shape = batch, size // max(1, batch)
     if not pair:
         return lambda out: out[h].reshape(shape)
     both, shapes, each = slice(start, start + 2 * size), (2, *shape), itemgetter(0, 1)

@@ -327,6 +327,18 @@ def test_short_sequences_take_whatever_comes_between(layers):
 
 
 @pytest.mark.parametrize("cell", ["lstm", "gru"])
+def test_the_state_of_no_sequence_has_its_neurons(cell):
+    net = Net([{"type": cell, "name": "rnn"}])
+    parameters = net.init(np.random.default_rng(0), input_size=6, sizes={"rnn": 4})
+    bound = net.bind(parameters, engine="numba")
+    state = None
+    for _ in range(2):
+        y, state = bound(np.zeros((3, 0, 6), np.float32), state)
+        assert y.shape == (3, 0, 4)
+        assert {array.shape for array in _arrays(state)} == {(0, 4)}
+
+
+@pytest.mark.parametrize("cell", ["lstm", "gru"])
 def test_a_stream_of_tokens_takes_whatever_comes_between(cell):
     net = Net([{"type": kind, "name": kind} for kind in ("embedding", cell, "linear")])
     sizes = {"embedding": 5, cell: 4, "linear": 7}
