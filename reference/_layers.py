@@ -47,7 +47,7 @@ class Gradients(dict[str, Array]):
         self[name] = self[name] + gradient if name in self else gradient
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False, repr=False)
 class Pass:
     """What one pass through a net has in common for all layers."""
 
@@ -100,10 +100,11 @@ class Direction(NamedTuple):
 class Layer:
     """What a net asks of a layer; `reads` names the axes of its input, `names` its parameters."""
 
-    name: str
-    reads: tuple[str, ...]
-    directions: tuple[Direction, ...]
-    states: int  # arrays in the state of a direction
+    name = ""
+    reads: tuple[str, ...] = ()
+    directions: tuple[Direction, ...] = ()
+    states = 0  # arrays in the state of a direction
+    # No dataclasses: each would add a millisecond to the loading of a net.
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -131,15 +132,11 @@ class Layer:
         raise NotImplementedError
 
 
-@dataclass(frozen=True)
 class Embedding(Layer):
     """Row x of `weight` (V, E) for every token x; a matrix reads the rows if `multiplied`."""
 
-    name: str
-    multiplied: bool
-    reads = ()
-    directions = ()
-    states = 0
+    def __init__(self, name: str, multiplied: bool) -> None:
+        self.name, self.multiplied = name, multiplied
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -167,15 +164,11 @@ class Embedding(Layer):
         return None, ()
 
 
-@dataclass(frozen=True)
 class Linear(Layer):
     """y = weight (x z) + bias, with weight (O, I)."""
 
-    name: str
-    bias: bool
-    reads: tuple[str, ...]
-    directions = ()
-    states = 0
+    def __init__(self, name: str, bias: bool, reads: tuple[str, ...]) -> None:
+        self.name, self.bias, self.reads = name, bias, reads
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -217,15 +210,11 @@ ACTIVATIONS: dict[str, tuple[Callable[[Array], Array], Callable[[Array], Array]]
 }
 
 
-@dataclass(frozen=True)
 class Activation(Layer):
     """An elementwise function, a key of `ACTIVATIONS`."""
 
-    function: str
-    name = ""
-    reads = ()
-    directions = ()
-    states = 0
+    def __init__(self, function: str) -> None:
+        self.function = function
 
     @property
     def names(self) -> tuple[str, ...]:

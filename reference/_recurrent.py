@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -35,15 +34,15 @@ class Record(NamedTuple):
     tape: Any
 
 
-@dataclass(frozen=True)
 class Recurrent(Layer):
     """One layer of an LSTM or GRU in one or both directions, their outputs concatenated."""
 
-    name: str
-    directions: tuple[Direction, ...]
-    reads: tuple[str, ...]
-
     blocks: ClassVar[int]
+
+    def __init__(
+        self, name: str, directions: tuple[Direction, ...], reads: tuple[str, ...]
+    ) -> None:
+        self.name, self.directions, self.reads = name, directions, reads
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -157,14 +156,21 @@ class LSTM(Recurrent):
         return gradient
 
 
-@dataclass(frozen=True)
 class GRU(Recurrent):
     """One layer of a GRU; the state of a direction is h."""
 
-    reset_after: bool
-
     blocks = 3
     states = 1
+
+    def __init__(
+        self,
+        name: str,
+        directions: tuple[Direction, ...],
+        reads: tuple[str, ...],
+        reset_after: bool,
+    ) -> None:
+        super().__init__(name, directions, reads)
+        self.reset_after = reset_after
 
     def _input_bias(self, parameters: Parameters, end: Direction) -> Array | None:
         return gru_bias(parameters, end, self.reset_after)[0]

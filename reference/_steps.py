@@ -272,23 +272,22 @@ def _linear_step(layer: Layer, parameters: Parameters) -> Step:
 
 
 def _lstm_step(layer: Layer, parameters: Parameters) -> Step:
-    """[W_ih W_hh] [x; h] is one product. As sigmoid(a) = (tanh(a / 2) + 1) / 2, rows scaled once
-    let a single tanh serve all four blocks."""
+    """As sigmoid(a) = (tanh(a / 2) + 1) / 2, one tanh serves all four blocks."""
     (end,) = layer.directions
-    weight_ih, weight_hh = parameters[end.weight_ih], parameters[end.weight_hh]
-    hidden, dtype = weight_hh.shape[1], weight_hh.dtype
+    # In memory as they were: to copy them would take as long as to read the file.
+    weight_ih, weight_hh = parameters[end.weight_ih].T, parameters[end.weight_hh].T
+    hidden, dtype = weight_hh.shape[0], weight_hh.dtype
     scale = np.repeat(np.array([0.5, 0.5, 1, 0.5], dtype), hidden)
     shift = np.repeat(np.array([0.5, 0.5, 0, 0.5], dtype), hidden)
-    weight = np.concatenate((weight_ih, weight_hh), axis=1)
-    weight *= scale[:, None]
-    weight = weight.T  # in memory as it was: turning it would take as long as reading the file
     bias = lstm_bias(parameters, end)
-    bias = np.zeros(4 * hidden, dtype) if bias is None else bias * scale
 
     def step(x: Array, state: State) -> tuple[Array, State]:
         ((h, c),) = state
-        gates = np.concatenate((x, h), axis=-1) @ weight
-        gates += bias
+        gates = x @ weight_ih
+        gates += h @ weight_hh
+        if bias is not None:
+            gates += bias
+        gates *= scale
         np.tanh(gates, out=gates)
         gates *= scale
         gates += shift

@@ -1,12 +1,12 @@
 from __future__ import annotations
 
-import hashlib
 import io
 import json
 import os
 import re
 import stat
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -165,9 +165,9 @@ def test_a_file_of_another_kind_or_version(tmp_path: Path) -> None:
         with pytest.raises(L0GateError, match="is no l0gate file"):
             l0gate.load(path)
     path.write_bytes(pack({}, {"format": "l0gate", "format_version": 99}))
-    with pytest.raises(L0GateError, match="has format version 99; this l0gate reads 1"):
+    with pytest.raises(L0GateError, match="has format version 99; this l0gate reads 2"):
         l0gate.load(path)
-    path.write_bytes(pack({}, {"format": "l0gate", "format_version": 1}))
+    path.write_bytes(pack({}, {"format": "l0gate", "format_version": 2}))
     with pytest.raises(L0GateError, match="damaged manifest: KeyError"):
         l0gate.load(path)
     path.write_bytes(pack({}, {"format": "checkpoint"}))
@@ -342,12 +342,12 @@ def test_what_a_file_says_of_its_model(tmp_path: Path) -> None:
         *(f"kept/{axis}" for axis in ("x", "h0", "h1")),
     }
     assert all(arrays[f"kept/{axis}"].dtype == np.int64 for axis in saved.kept)
-    digest = hashlib.sha256(b"<f4(4,)" + small["decoder.bias"].tobytes()).hexdigest()
-    assert manifest.pop("digests")["parameters/decoder.bias"] == digest
+    checksum = zlib.crc32(b"<f4(4,)" + small["decoder.bias"].tobytes())
+    assert manifest.pop("checksums")["parameters/decoder.bias"] == checksum
     certificate = saved.certificate
     assert manifest == {
         "format": "l0gate",
-        "format_version": 1,
+        "format_version": 2,
         "l0gate_version": l0gate.__version__,
         "layout": saved.layout.to_dict(),
         "uses": saved.layout.given_uses,
@@ -403,11 +403,11 @@ def test_refusals_of_files_word_by_word(tmp_path: Path) -> None:
     assert refused(archive.getvalue()) == "is no l0gate file: it holds no manifest"
     assert refused(b"PK") == "is no l0gate file, or is truncated"
     assert refused(pack({}, {"format": "x"})) == "is no l0gate model"
-    later = {"format": "l0gate", "format_version": 2, "l0gate_version": "9.9"}
+    later = {"format": "l0gate", "format_version": 3, "l0gate_version": "9.9"}
     assert refused(pack({}, later)) == (
-        "has format version 2; this l0gate reads 1 (it was written by l0gate 9.9)"
+        "has format version 3; this l0gate reads 2 (it was written by l0gate 9.9)"
     )
-    assert refused(pack({}, {**later, "format_version": 1})) == (
+    assert refused(pack({}, {**later, "format_version": 2})) == (
         "has a damaged manifest: KeyError: 'slices'"
     )
 
@@ -418,10 +418,10 @@ def test_refusals_of_files_word_by_word(tmp_path: Path) -> None:
 
     others = "is damaged: its arrays are not those that the manifest lists"
     assert refused(rewritten([])) == "is no l0gate file: its manifest is no JSON object"
-    assert refused(rewritten({})) == others
-    assert refused(rewritten({"digests": []})) == others
-    assert refused(rewritten({"digests": {"a": ""}})) == others
-    altered = rewritten({"digests": {"a": ""}}, a=np.zeros(2))
+    assert refused(rewritten({})) == ("holds no checksums: it is no l0gate file, or an older one")
+    assert refused(rewritten({"checksums": []})) == others
+    assert refused(rewritten({"checksums": {"a": 0}})) == others
+    altered = rewritten({"checksums": {"a": 0}}, a=np.zeros(2))
     assert refused(altered) == "is damaged: array 'a' was altered"
     with zipfile.ZipFile(path, "w") as inside:
         inside.writestr("manifest.npy", b"rubbish")
@@ -612,3 +612,10 @@ def test_every_kind_of_damage_to_a_large_array_is_noticed() -> None:
     for end in (header + 70_000, len(content) - 1):
         with pytest.raises(L0GateError, match="truncated"):
             unpack(io.BytesIO(content[:end]))
+
+
+def test_damage_to_a_large_manifest_is_noticed() -> None:
+    content = bytearray(pack({"a": np.arange(3)}, {"words": ["word"] * 20_000}))
+    content[content.index(b"word", content.index(b'"words"') + 8) + 40_000] ^= 1
+    with pytest.raises(L0GateError, match=r"Bad CRC-32 for file 'manifest\.npy'"):
+        unpack(io.BytesIO(content))

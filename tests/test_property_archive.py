@@ -16,7 +16,7 @@ from strategies import chains, examples
 from test_archive import pruned
 
 import l0gate
-from l0gate import L0GateError, Pruner
+from l0gate import L0GateError, Pruner, _archive
 from l0gate._archive import SavedModel, pack, read, unpack
 from l0gate._chain import Chain
 
@@ -52,7 +52,11 @@ def test_any_altered_or_missing_byte_is_noticed_or_harmless(tmp_path: Path, data
         assert loaded.version == l0gate.__version__
 
 
-def test_every_byte_of_a_small_file_matters_or_not() -> None:
+@pytest.mark.parametrize("large", [2**16, 0])  # bytes from which an array is read at once
+def test_every_byte_of_a_small_file_matters_or_not(
+    large: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_archive, "_LARGE", large)
     arrays = {"w": np.arange(3.0), "i": np.array([[1, -2]], np.int16)}
     content = pack(arrays, {"words": ["a", "é"]})
     expected = unpack(io.BytesIO(content))
