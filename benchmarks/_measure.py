@@ -75,15 +75,16 @@ def in_turns(
     seconds: float = 1.0,
     rounds: tuple[int, int] = ROUNDS,
     pause: float = 0.0,
+    sample: float = SAMPLE,
 ) -> dict[str, list[float]]:
     """Seconds per call, one value a round, by name; the calls take turns.
 
-    A sample repeats its call for a millisecond at least. There are as many rounds as `seconds`
+    A sample repeats its call for `sample` seconds at least. There are as many rounds as `seconds`
     allow, within `rounds`; every other one runs backwards, so that nobody always follows the same
     neighbour. Before a sample its call runs once more, to find its data in the caches again;
     before that comes the pause, in which threads of the neighbour stop to spin for work.
     """
-    counts = {name: _count(call) for name, call in calls.items()}
+    counts = {name: _count(call, sample) for name, call in calls.items()}
     took = sum(count * least for count, least in counts.values())
     least_rounds, most_rounds = rounds
     total = max(least_rounds, min(most_rounds, int(seconds / (took + len(calls) * pause))))
@@ -95,7 +96,7 @@ def in_turns(
             for name in list(calls)[:: -1 if number % 2 else 1]:
                 time.sleep(pause)
                 count, least = counts[name]
-                if least < 50 * SAMPLE:
+                if least < 50 * sample:
                     calls[name]()
                 times[name].append(_timed(calls[name], count) / count)
     finally:
@@ -104,13 +105,13 @@ def in_turns(
     return times
 
 
-def _count(call: Callable[[], object]) -> tuple[int, float]:
+def _count(call: Callable[[], object], sample: float = SAMPLE) -> tuple[int, float]:
     """How many calls make a sample, and the seconds of one; the first calls compile and warm up."""
     call()
     call()
     count, took = 1, _timed(call, 1)
-    while took < SAMPLE:
-        count = max(count + 1, math.ceil(1.2 * count * SAMPLE / max(took, SAMPLE / 100)))
+    while took < sample:
+        count = max(count + 1, math.ceil(1.2 * count * sample / max(took, sample / 100)))
         took = _timed(call, count)
     return count, took / count
 

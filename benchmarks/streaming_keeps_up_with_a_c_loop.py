@@ -127,7 +127,10 @@ def measure(results: Results, threads: int, options: argparse.Namespace) -> None
 
 
 def _single(spec: Any, sides: dict[str, Any], loop: CLoop, options: Any) -> Row:
-    """Single steps; C's are repeated inside C."""
+    """Single steps; C's are repeated inside C.
+
+    A stream goes on for long: so do samples, or those of C alone would find all in the caches.
+    """
     import numpy as np
     from _rivals import agreeing
 
@@ -136,8 +139,9 @@ def _single(spec: Any, sides: dict[str, Any], loop: CLoop, options: Any) -> Row:
     calls = {name: side.stream(x[0]) for name, side in sides.items()}
     loop.reset()
     agreeing({**calls, "c": loop.run(1, x, y)}, steps=3)
-    repeats = 1000
-    times = _measure.in_turns({**calls, "c": loop.run(repeats, x, y)}, seconds=options.seconds)
+    repeats = 1000 * 64 // max(64, loop.hidden)
+    calls["c"] = loop.run(repeats, x, y)
+    times = _measure.in_turns(calls, seconds=options.seconds, sample=0.01)
     times["c"] = [seconds / repeats for seconds in times["c"]]
     return _summary(times)
 
