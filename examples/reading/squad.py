@@ -337,7 +337,7 @@ def arguments() -> argparse.ArgumentParser:
     made.add_argument("--width", type=whole, default=50, help="of word vectors")
     made.add_argument("--dropout", type=number(float, 0, 0.99), default=0.2)
     made.add_argument("--part", type=part, default=0.4, help="of the recurrent weights")
-    made.add_argument("--epochs", type=whole, default=6, help="of each of the trainings")
+    made.add_argument("--epochs", type=whole, default=12, help="of each of the trainings")
     made.add_argument("--batch", type=whole, default=20)
     made.add_argument("--rate", type=number(float, 1e-9, 1), default=2e-3)
     made.add_argument("--seed", type=number(int, 0, 10**9), default=0)
