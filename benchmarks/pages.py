@@ -66,6 +66,8 @@ def section(name: str, report: Report | None) -> str:
         return f"Not measured yet:\n\n```\n{command}\n```"
     module = script(name)
     machine = ", ".join(f"{key} {value}" for key, value in report["machine"].items())
+    seconds = report.get("settings", {}).get("seconds", 1.0)
+    given = "" if seconds == 1.0 else f" --seconds {seconds:g}"  # what is not the default
     parts = [
         limits_table(module.limits(report)).markdown(),
         f"![a plot of these results]({picture(name).relative_to(DOCS).as_posix()})",
@@ -77,7 +79,7 @@ def section(name: str, report: Report | None) -> str:
         else:
             parts.append(f"{table.title}:\n\n{table.markdown()}")
     parts.append(
-        f"Machine: {machine}. [Results](../benchmarks/results/{name}.json) of\n`{command}`"
+        f"Machine: {machine}. [Results](../benchmarks/results/{name}.json) of\n`{command}{given}`"
     )
     return "\n\n".join(parts)
 
