@@ -1,0 +1,263 @@
+"""What stays whole in a model is named, with the reason and what it costs the budget."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch_models import set_gates
+from torch_shapes import (
+    SHAPES,
+    STEPS,
+    WORDS,
+    X_IN,
+    H,
+    Offset,
+    X,
+    assert_same,
+    hidden,
+    lift,
+    plain,
+    shape,
+)
+
+import l0gate
+from l0gate import Budget, L0GateError
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:every gate of axis:UserWarning"),
+    pytest.mark.filterwarnings("ignore:these neurons stay whole:UserWarning"),
+    pytest.mark.filterwarnings("ignore:.*with projections is not supported:UserWarning"),
+]
+
+
+def grouped(m: Any, x: Tensor) -> Any:
+    return m.out(m.conv(hidden(m, x).permute(1, 2, 0)).mean(-1))
+
+
+def met_later(m: Any, x: Tensor) -> Any:
+    """Neurons that are needed whole become those of the recurrent layer afterwards."""
+    lifted = m.lift(m.table(x))
+    shares = lifted.softmax(-1)
+    return m.out(hidden(m, x) + lifted) + m.out(shares)
+
+
+def related(m: Any, x: Tensor) -> Any:
+    y = hidden(m, x)
+    return m.out((y @ y.mT) @ y)
+
+
+REASONS: dict[str, tuple[Callable[[], nn.Module], str, str]] = {
+    "softmax over neurons": (
+        lambda: shape(lambda m, x: m.out(hidden(m, x).softmax(-1)), nn.GRU(X, H, 2)),
+        "h1",
+        r"the model's own forward \(Shape\) reads it in softmax along the neurons' own dimension",
+    ),
+    "neurons that meet others": (
+        lambda: shape(met_later, nn.GRU(X, H, 2), lift=lift(H, X)),
+        "h1",
+        "reads it in softmax along the neurons' own dimension",
+    ),
+    "average over neurons": (
+        lambda: shape(
+            lambda m, x: m.out(hidden(m, x) - hidden(m, x).mean(2, keepdim=True)), nn.GRU(X, H, 2)
+        ),
+        "h1",
+        "reads it in mean along the neurons' own dimension",
+    ),
+    "layer norm": (
+        SHAPES["layer norm"][0],
+        "h1",
+        r"module 'norm' \(LayerNorm\) reads it in layer_norm, a norm over all neurons",
+    ),
+    "channels in groups": (
+        lambda: shape(grouped, nn.GRU(X, H, 2), conv=nn.Conv1d(H, H, 2, groups=2)),
+        "h1",
+        r"module 'conv' \(Conv1d\) reads it in conv1d with groups=2, which takes neurons by",
+    ),
+    "sum over neurons": (
+        lambda: shape(lambda m, x: m.out(hidden(m, x) + hidden(m, x).sum()), nn.GRU(X, H, 2)),
+        "h1",
+        "reads it in sum over all dimensions, its own among them",
+    ),
+    "summed by einsum": (
+        lambda: shape(
+            lambda m, x: m.out(hidden(m, x)) * torch.einsum("tbh->tb", hidden(m, x))[..., None],
+            nn.GRU(X, H, 2),
+        ),
+        "h1",
+        "reads it in einsum, which sums over its neurons",
+    ),
+    "dot products": (
+        lambda: shape(related, nn.GRU(X, H, 2)),
+        "h1",
+        "reads it in matmul, a dot product over neurons",
+    ),
+    "an index of its own for each": (
+        lambda: shape(
+            lambda m, x: m.out(hidden(m, x).gather(0, torch.arange(H).expand(1, 3, H) % 5)[0]),
+            nn.GRU(X, H, 2),
+        ),
+        "h1",
+        "reads it in gather, whose index differs from neuron to neuron",
+    ),
+    "statistics of the batch": (
+        lambda: shape(
+            lambda m, x: m.out(m.norm(hidden(m, x)[-1])),
+            nn.GRU(X, H, 2),
+            norm=nn.BatchNorm1d(H, track_running_stats=False),
+        ),
+        "h1",
+        r"module 'norm' \(BatchNorm1d\) keeps no running statistics, so it depends on the batch",
+    ),
+    "a norm over time": (
+        lambda: shape(
+            lambda m, x: m.out(m.norm(hidden(m, x).transpose(0, 1))),
+            nn.GRU(X, H, 2),
+            norm=nn.BatchNorm1d(STEPS),
+        ),
+        "h1",
+        r"module 'norm' \(BatchNorm1d\) reads it in batch_norm over another dimension",
+    ),
+    "a slope for each": (
+        lambda: shape(
+            lambda m, x: m.out(m.slope(hidden(m, x)[-1])), nn.GRU(X, H, 2), slope=nn.PReLU(H)
+        ),
+        "h1",
+        r"module 'slope' \(PReLU\) reads it in prelu with a slope for each channel",
+    ),
+    "a buffer that is not saved": (
+        lambda: shape(
+            lambda m, x: m.out(m.offset(hidden(m, x))),
+            nn.GRU(X, H, 2),
+            offset=Offset(persistent=False),
+        ),
+        "h1",
+        r"module 'offset' \(Offset\) reads it in add, where it meets a tensor of full width",
+    ),
+    "a fixed size": (
+        lambda: shape(lambda m, x: m.out(hidden(m, x).reshape(-1, H)), nn.GRU(X, H, 2)),
+        "h1",
+        r"tried on random gates, .* shape '\[-1, 8\]' is invalid",
+    ),
+    "max_norm": (
+        lambda: shape(plain, nn.GRU(X, H), table=nn.Embedding(WORDS, X, max_norm=1.0)),
+        "x",
+        r"module 'table' \(Embedding\) has max_norm, a norm over all neurons",
+    ),
+    "seen": (SHAPES["output seen"][0], "h1", "the caller sees it in an output"),
+}
+
+
+@pytest.mark.parametrize("name", REASONS)
+def test_what_stays_whole_is_named_with_its_reason(name: str) -> None:
+    build, axis, message = REASONS[name]
+    model = build()
+    with pytest.warns(UserWarning, match=rf"(?s)stay whole:.*axis '{axis}': .*{message}"):
+        gated = l0gate.gate(model, example_inputs=X_IN, strength=1e-3).eval()
+    assert set(gated.frozen) == {axis}
+    set_gates(gated)
+    small = gated.shrink()
+    assert len(small.certificate.kept[axis]) == gated.pruner.sizes[axis]
+    assert_same(small(X_IN), gated(X_IN), small.certificate)
+    asked = l0gate.gate(model, example_inputs=X_IN, strength=1e-3, freeze=[axis], strict=True)
+    assert asked.frozen == {axis: "named in `freeze`"}
+    if name == "seen":  # nothing is wrong with that
+        assert l0gate.gate(model, example_inputs=X_IN, strength=1e-3, strict=True).frozen
+        return
+    with pytest.raises(L0GateError, match=rf"(?s){message}.*`?freeze="):
+        l0gate.gate(model, example_inputs=X_IN, strength=1e-3, strict=True)
+
+
+def test_a_cell_of_the_users_own_is_named() -> None:
+    class Own(nn.RNNCellBase):
+        def __init__(self) -> None:
+            super().__init__(X, H, True, 1)
+
+        def forward(self, x: Tensor, h: Tensor) -> Tensor:
+            read = F.linear(x, self.weight_ih, self.bias_ih)
+            return torch.tanh(read + F.linear(h, self.weight_hh, self.bias_hh))
+
+    def run(m: Any, x: Tensor) -> Any:
+        y, h = m.table(x), m.out.weight.new_zeros(x.shape[1], H)
+        for y_t in y:
+            h = m.own(y_t, h)
+        return m.out(h + hidden(m, x)[-1])
+
+    model = shape(run, nn.GRU(X, H, 2), own=Own())
+    message = r"module 'own' \(Own\) is not followed"
+    with pytest.warns(UserWarning, match=message):
+        gated = l0gate.gate(model, example_inputs=X_IN, strength=1e-3).eval()
+    assert set(gated.frozen) == {"x", "h1"}
+    set_gates(gated)
+    assert_same((small := gated.shrink())(X_IN), gated(X_IN), small.certificate)
+    with pytest.raises(L0GateError, match=message):
+        l0gate.gate(model, example_inputs=X_IN, strength=1e-3, strict=True)
+
+
+@pytest.mark.filterwarnings("ignore:.*jit.script. is deprecated:DeprecationWarning")
+def test_compiled_code_that_cannot_be_looked_into() -> None:
+    script = torch.jit.script(nn.Linear(H, H))
+    model = shape(lambda m, x: m.out(m.script(hidden(m, x))), nn.GRU(X, H, 2), script=script)
+    with pytest.warns(UserWarning, match=r"axis 'h1': tried on random gates, it cannot be shrunk"):
+        gated = l0gate.gate(model, example_inputs=X_IN, strength=1e-3).eval()
+    assert set(gated.frozen) == {"h1"}
+    set_gates(gated)
+    assert_same((small := gated.shrink())(X_IN), gated(X_IN), small.certificate)
+
+
+def test_a_model_that_would_keep_everything_is_refused() -> None:
+    with pytest.raises(
+        L0GateError, match=r"(?s)no neuron of the model can go.*axis 'h0': the caller sees it in"
+    ):
+        l0gate.gate(nn.GRU(3, 4), example_inputs=torch.zeros(5, 2, 3), strength=1e-3)
+
+
+class Frontend(nn.Module):
+    """Most of its parameters stand before anything that gates can reach."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.images = nn.Conv2d(1, 16, 5, padding=2)
+        self.mix = nn.MultiheadAttention(16, 4, batch_first=True)
+        self.rnn = nn.GRU(16, 8, batch_first=True)
+        self.out = nn.Linear(8, 4)
+
+    def forward(self, x: Tensor) -> Any:
+        y = self.images(x.unsqueeze(1)).mean(-1).transpose(1, 2)
+        return self.out(self.rnn(self.mix(y, y, y)[0])[0][:, -1])
+
+
+def test_what_the_budget_does_not_count_is_named() -> None:
+    model, x = Frontend(), torch.randn(4, 8, 12)
+    outside = sum(p.numel() for part in (model.images, model.mix) for p in part.parameters())
+    total = sum(p.numel() for p in model.parameters())
+    said = f"{outside:,} of the model's {total:,} parameters, which the budget does not count"
+    with pytest.warns(UserWarning, match=said) as caught:
+        gated = l0gate.gate(model, example_inputs=x, budget=Budget(parameters=0.5))
+    assert str(caught[0].message).count("images, mix, mix.out_proj") == 1
+    assert f"The whole model goes from {total:,} parameters" in str(l0gate.report(gated))
+
+
+class Normed(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.lift = nn.Linear(3, 6)
+        self.rnn = nn.GRU(6, 16, batch_first=True)
+        self.norm = nn.LayerNorm(16)
+        self.out = nn.Linear(16, 1)
+
+    def forward(self, x: Tensor) -> Any:
+        return self.out(self.norm(self.rnn(self.lift(x))[0][:, -1]))
+
+
+def test_a_budget_out_of_reach_names_what_stays_whole() -> None:
+    x = torch.randn(2, 5, 3)
+    with pytest.raises(L0GateError, match=r"the least is \d+ \(\d") as error:
+        l0gate.gate(Normed(), example_inputs=x, budget=Budget(parameters=0.05))
+    assert "'h0', which stay whole" in str(error.value)
+    assert "these neurons stay whole:\n  axis 'h0': module 'norm' (LayerNorm)" in str(error.value)
