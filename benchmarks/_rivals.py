@@ -72,16 +72,19 @@ class Runtime(Protocol):
 
 
 class L0gate:
-    """`Net.bind` with compiled kernels."""
+    """`Net.bind` with compiled kernels; a stream keeps its state, or is `handed_on` one."""
 
-    def __init__(self, spec: Spec, parameters: dict[str, Array]) -> None:
-        self.bound = spec.net().bind(parameters, engine="numba")
+    def __init__(self, spec: Spec, parameters: dict[str, Array], handed_on: bool = False) -> None:
+        self.bound, self.handed_on = spec.net().bind(parameters, engine="numba"), handed_on
 
     def sequence(self, x: Array) -> Callable[[], Any]:
         net = self.bound
         return lambda: net(x)[0]
 
     def stream(self, x_t: Array) -> Callable[[], Any]:
+        if not self.handed_on:
+            go_on = self.bound.stream().step
+            return lambda: go_on(x_t)
         step, state = self.bound.step, None
 
         def call() -> Any:

@@ -1,11 +1,12 @@
 """Claim: from Python, one step at a time, l0gate is about as fast as a plain C loop.
 
-One layer at batch 1 on one thread: a step a call through the public `step`, with the state carried
-on, beside ONNX Runtime's `run`, `torch.nn.LSTM`/`GRU`, and the loop in `recurrent_loop.c`, compiled
-here with -O3 -march=native -ffast-math. C's steps are repeated inside C, so that its figure holds
-no call from Python: it is the limit. Two more are listed: ONNX Runtime with buffers bound
-beforehand ("bound"), so that a step only copies its input in, and torch's single cells. Beside
-that, whole chunks of 200 steps.
+One layer at batch 1 on one thread: a step a call through a `Stream`, which keeps the state, beside
+ONNX Runtime's `run`, `torch.nn.LSTM`/`GRU`, and the loop in `recurrent_loop.c`, compiled here with
+-O3 -march=native -ffast-math. C's steps are repeated inside C, so that its figure holds no call
+from Python: it is the limit. Three more are listed: l0gate's `step`, which takes the state and
+returns the new one, as all but C do ("handed on"); ONNX Runtime with buffers bound beforehand
+("bound"), so that a step only copies its input in; and torch's single cells. Beside that, whole
+chunks of 200 steps.
 
 A step is at least 4 times as fast as ONNX Runtime's and 20 times as fast as torch's with up to 64
 neurons; from 128 on at least as fast as the faster of ONNX Runtime and C. A chunk takes at most 1.3
@@ -97,7 +98,7 @@ class CLoop:
 
 
 def measure(results: Results, threads: int, options: argparse.Namespace) -> None:
-    from _rivals import Spec, Torch, inference, runtimes
+    from _rivals import L0gate, Spec, Torch, inference, runtimes
 
     if threads != 1:
         raise SystemExit("a stream of single steps is measured on one thread: --threads 1")
@@ -109,10 +110,13 @@ def measure(results: Results, threads: int, options: argparse.Namespace) -> None
                 spec = Spec(cell, inputs, (hidden,))
                 sides = runtimes(spec, threads)
                 parameters = spec.parameters()
-                cells = Torch(spec, parameters, cells=True)
+                more = {
+                    "torch_cell": Torch(spec, parameters, cells=True),
+                    "handed_on": L0gate(spec, parameters, handed_on=True),
+                }
                 loop = CLoop(library, spec, parameters)
                 for steps, calls in (
-                    (1, lambda: _single(spec, sides | {"torch_cell": cells}, loop, options)),  # noqa: B023
+                    (1, lambda: _single(spec, sides | more, loop, options)),  # noqa: B023
                     (CHUNK, lambda: _chunks(spec, sides, loop, options)),  # noqa: B023
                 ):
                     key = {"cell": cell, "input": inputs, "hidden": hidden, "steps": steps}
@@ -176,7 +180,7 @@ def tables(report: Report) -> list[Table]:
         rows = [row for row in report["rows"] if row["steps"] == steps]
         sides = {**SIDES, "bound": "bound"}
         if steps == 1:
-            sides["torch_cell"] = "torch cell"
+            sides |= {"torch_cell": "torch cell", "handed_on": "handed on"}
         columns = ("cell", "input", "hidden", *sides.values())
         columns += tuple(f"than {name}" for side, name in sides.items() if side != "l0gate")
         body = [

@@ -50,7 +50,7 @@ class SavedModel:
     version: str = ""
 
     def net(self, engine: str = "numpy") -> Any:
-        """The NumPy net: `net(x, state=None) -> (y, state)` and `net.step(x_t, state)`."""
+        """The NumPy net: `net(x, state=None) -> (y, state)`, step by step `step` and `stream`."""
         if self.chain is None:
             raise L0GateError(
                 "the saved model is not a chain of embedding, recurrent, linear and activation"

@@ -311,7 +311,8 @@ def _run(like, first, last, T, B, plan, lengths, x, state, out, y_all):
     """Take the sequences first..last-1 through all layers; all arguments are addresses.
 
     plan: of `Program._plan`. lengths: of the numbers of steps, or 0. x (T, B, I), y_all (T, B, O).
-    state and out begin with the arrays (B, H) of the state, one after the other.
+    state and out begin with the arrays (B, H) of the state, one after the other; they may be the
+    same, as every layer reads its own before it writes them.
     """
     rows, widest, exact = integer_at(plan), integer_at(plan + 1), integer_at(plan + 2) == 1
     parameters, table = integer_at(plan + 3), plan + 4
@@ -369,7 +370,7 @@ def _in_order(x, T, B):
     )
 
 
-# Both are also called past the check of what order x is in, see `entry`.
+# These are also called past the check of what order x is in, see `entry`.
 @kernel("i i i i i i r3 r1 w1 w3 -> b")
 def _run_sequences(first, last, T, B, plan, lengths, x, state, out, y):
     """Returns whether the arrays are in order and aligned; otherwise nothing was done."""
@@ -388,6 +389,16 @@ def _run_step(size, plan, x, state, out):
         return False
     like = out.dtype.type(0)
     _run(like, 0, 1, 1, 1, plan, 0, address(x), address(state), address(out), address(out) + size)
+    return True
+
+
+@kernel("i i r1 w1 -> b")
+def _run_in_place(plan, state, x, y):
+    """One step of one sequence, whose state at an address changes. Returns as `_run_sequences`."""
+    if not aligned(x) or (len(x) > 1 and x.strides[0] != x.itemsize):
+        return False
+    like = y.dtype.type(0)
+    _run(like, 0, 1, 1, 1, plan, 0, address(x), state, state, address(y))
     return True
 
 
@@ -579,6 +590,12 @@ class Program:
         aligned. The addresses are those of the program's memory, so it must be kept.
         """
         return entry(self._run_step), self.state_size, self._address
+
+    def bare_in_place(self) -> tuple[Callable[..., bool], int]:
+        """A function and an argument that comes before (state, x, y): as `bare_step`, but that the
+        state changes. It is given by its address, counted in numbers of the dtype.
+        """
+        return entry(_run_in_place(self.dtype)), self._address
 
     def bare_call(self) -> tuple[Callable[..., bool], int, int]:
         """A function, an argument of it and a number: a call without lengths, with fewer checks.

@@ -98,7 +98,7 @@ class Compiled:
             y, out = self._program(x, flat, lengths)
         except TypeError:  # it is not all in order
             y, out = self._program(np.array(x, order="C"), flat, lengths)
-        return y, self._state(out, batch)
+        return y, self.state(out, batch)
 
     def step(self, x: Array, state: State | None) -> tuple[Array, Flat]:
         """x () token or (I,), or with a batch (B,) or (B, I), and a state without or with it."""
@@ -112,7 +112,7 @@ class Compiled:
             out = self._program.step(x, flat)
         except TypeError:
             out = self._program.step(np.array(x, order="C"), flat)
-        return out[self._program.state_size :], self._state(out, None)
+        return out[self._program.state_size :], self.state(out, None)
 
     def next_call(self) -> Callable[[Any, Any], tuple[Array, State] | None]:
         """A call for what short sequences give it all the time, or None for anything else.
@@ -177,6 +177,41 @@ class Compiled:
 
         return step
 
+    def flat_of(self, state: State) -> Array:
+        """The array of a state of one sequence that this net made."""
+        assert isinstance(state, Flat)
+        return state.flat[: self._program.state_size]
+
+    def in_place(
+        self, flat: Array, kept: tuple[Array, int] | None
+    ) -> tuple[Array, Callable[[Any], Array | None]]:
+        """The state of one sequence, and a step that changes it and returns y.
+
+        The step takes what `next_step` takes, or returns None and leaves the state as it was.
+        `kept`: the features read of those that are given, and how many these are.
+        """
+        program, rows = self._program, self._rows
+        run, address = program.bare_in_place()
+        place = flat.ctypes.data // flat.itemsize
+        dtype, outputs = np.dtype(program.dtype.type), program.output_size
+        index, features = (None, program.input_size) if kept is None else kept
+        shape, tokens = (features,), 0 if rows is None else len(rows)
+        ndarray, empty, whole = np.ndarray, np.empty, (int, np.int64)
+
+        def step(x_t: Any, _held: Array = flat) -> Array | None:  # for as long as it runs
+            if rows is not None:
+                if type(x_t) not in whole or not 0 <= x_t < tokens:
+                    return None
+                x_t = rows[x_t]
+            elif type(x_t) is not ndarray or x_t.dtype is not dtype or x_t.shape != shape:
+                return None
+            elif index is not None:
+                x_t = x_t.take(index)
+            y_t = empty(outputs, dtype)
+            return y_t if run(address, place, x_t, y_t) else None
+
+        return flat, step
+
     def _flat(self, state: State | None, batch: int) -> Array:
         if isinstance(state, Flat) and state:
             return state.flat
@@ -190,7 +225,7 @@ class Compiled:
             arrays += entry if pair else [entry]
         return np.concatenate([array.ravel() for array in arrays]) if arrays else self._zeros[:0]
 
-    def _state(self, out: Array, batch: int | None) -> Flat:
+    def state(self, out: Array, batch: int | None) -> Flat:
         """The state that a program's result begins with, without a batch or with one."""
         kind, entries = self.kind(batch)
         return tuple.__new__(kind, entries(out))

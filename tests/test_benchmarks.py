@@ -67,6 +67,7 @@ def test_runtimes_agree_on_sequences_and_streams(
     spec = rivals.Spec(cell, inputs, hidden)
     sides = rivals.runtimes(spec, threads=1)
     sides["cells"] = rivals.Torch(spec, spec.parameters(), cells=True)
+    sides["handed on"] = rivals.L0gate(spec, spec.parameters(), handed_on=True)
     x = spec.x(6, 3)
     expected, _ = spec.net().apply(spec.parameters(), x, engine="numpy")
     with rivals.inference():

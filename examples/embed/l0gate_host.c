@@ -11,9 +11,9 @@
 
 struct l0gate_net {
     PyThreadState *own; /* keeps the net's own interpreter; NULL where it shares the main one */
-    PyObject *step;     /* the bound method of the net */
+    PyObject *stream;   /* the net with its state */
+    PyObject *step;     /* its bound method */
     PyObject *x;        /* what every step reads: an array that `in` gives access to */
-    PyObject *state;    /* None at the beginning */
     Py_buffer in;
     int tokens, inputs, outputs;
 };
@@ -30,8 +30,10 @@ static const char program[] =
     "    else:\n"
     "        width = net.parameters[net.net.parameter_names[0]].shape[1]\n"
     "        x = numpy.zeros(net.input_kept[1] if net.input_kept else width, numpy.float32)\n"
-    "    y, state = net.step(x)\n"
-    "    return net.step, x, tokens, y.size\n";
+    "    stream = net.stream()\n"
+    "    outputs = stream.step(x).size\n"
+    "    stream.state = None\n"
+    "    return stream, stream.step, x, tokens, outputs\n";
 
 static PyThreadState *starter; /* of the thread that called l0gate_start; NULL if Python ran */
 static int open_nets;          /* guarded by the GIL */
@@ -167,9 +169,9 @@ static void release(l0gate_net *net)
 {
     if (net->in.obj != NULL)
         PyBuffer_Release(&net->in);
+    Py_CLEAR(net->stream);
     Py_CLEAR(net->step);
     Py_CLEAR(net->x);
-    Py_CLEAR(net->state);
 }
 
 /* In the interpreter that is current: what l0gate_open does. */
@@ -182,13 +184,12 @@ static int load(l0gate_net *net, const char *path, const char *engine, char *err
         where = PyUnicode_DecodeFSDefault(path);
     if (where != NULL)
         opened = PyObject_CallFunction(PyDict_GetItemString(names, "open_net"), "Os", where, engine);
-    int done = opened != NULL &&
-               PyArg_ParseTuple(opened, "OOpi", &net->step, &net->x, &net->tokens, &net->outputs);
+    int done = opened != NULL && PyArg_ParseTuple(opened, "OOOpi", &net->stream, &net->step,
+                                                  &net->x, &net->tokens, &net->outputs);
     if (done) {
+        Py_INCREF(net->stream);
         Py_INCREF(net->step);
         Py_INCREF(net->x);
-        Py_INCREF(Py_None);
-        net->state = Py_None;
         done = PyObject_GetBuffer(net->x, &net->in, PyBUF_WRITABLE) == 0;
     }
     if (done)
@@ -283,15 +284,9 @@ int l0gate_step(l0gate_net *net, const float *in, float *out, char *error)
     entry e = enter(net->own);
     int failed = write_input(net, in, error);
     if (!failed) {
-        PyObject *arguments[] = {net->x, net->state}, *y, *state;
-        PyObject *result = PyObject_Vectorcall(net->step, arguments, 2, NULL);
-        if (result == NULL || !PyArg_ParseTuple(result, "OO", &y, &state)) {
-            failed = fail_raised(error);
-        } else if ((failed = read_output(net, y, out, error)) == 0) {
-            Py_INCREF(state);
-            Py_SETREF(net->state, state);
-        }
-        Py_XDECREF(result);
+        PyObject *y = PyObject_CallOneArg(net->step, net->x);
+        failed = y == NULL ? fail_raised(error) : read_output(net, y, out, error);
+        Py_XDECREF(y);
     }
     leave(e);
     return failed;
@@ -300,8 +295,8 @@ int l0gate_step(l0gate_net *net, const float *in, float *out, char *error)
 void l0gate_reset(l0gate_net *net)
 {
     entry e = enter(net->own);
-    Py_INCREF(Py_None);
-    Py_SETREF(net->state, Py_None);
+    if (PyObject_SetAttrString(net->stream, "state", Py_None) < 0)
+        PyErr_Clear();
     leave(e);
 }
 
