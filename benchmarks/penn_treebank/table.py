@@ -26,6 +26,7 @@ BLOCK = re.compile(r"(<!-- results -->\n).*?(<!-- end -->)", re.DOTALL)
 MODELS = {"small": "2 x 200", "wide-small": "2 x 400", "medium": "2 x 650", "large": "2 x 1500"}
 MISSING = "not yet run"
 NEAR = 0.01
+TICKS = tuple(n * 10**k for k in range(1, 5) for n in (1, 2, 5))
 # What the page promises, in the order of its rows: (model, method), and how many seeds.
 PLANNED = {
     ("small", "dense"): 2,
@@ -138,15 +139,27 @@ def filled(page: str, folder: Path) -> str:
 
 def plot(path: Path, rows: list[dict[str, Any]], speeds: list[dict[str, Any]]) -> None:
     """Test perplexity against recurrent weights and, where it was timed, against the time."""
-    panels = {"recurrent weights": lambda row: row["recurrent_weights"]}
+    panels = {"recurrent weights, thousands": lambda row: row["recurrent_weights"] / 1000}
     if speeds:
         panels["us for 35 steps, batch 1, l0gate"] = lambda row: _microseconds(row, speeds)
     made, axes = _measure.figure(len(panels))
     for axis, (label, place) in zip(axes, panels.items(), strict=True):
-        for method in dict.fromkeys(row["options"]["method"] for row in rows):
-            own = [row for row in rows if row["options"]["method"] == method]
-            axis.scatter([place(row) for row in own], [row["test"] for row in own], label=method)
-        axis.set_xscale("log")
+        kinds = dict.fromkeys((r["options"]["model"], r["options"]["method"]) for r in rows)
+        colours = list(dict.fromkeys(method for _, method in kinds))
+        for model, method in kinds:
+            own = [
+                r
+                for r in rows
+                if (r["options"]["model"], r["options"]["method"]) == (model, method)
+            ]
+            axis.scatter(
+                [place(row) for row in own],
+                [row["test"] for row in own],
+                color=f"C{colours.index(method)}",
+                marker="osD^"[list(MODELS).index(model)],
+                label=f"{MODELS[model]}, {method}",
+            )
+        _measure.log_axes(axis, x=TICKS)
         axis.set_xlabel(label)
         axis.set_ylabel("test perplexity")
     axes[0].legend()
