@@ -13,10 +13,12 @@ from l0gate.reference._objective import (
     hard_concrete_test_gate,
     l0_objective,
 )
+from l0gate.reference._stream import Stream
 from l0gate.reference._streaming import StreamingNet
 
 __all__ = [
     "Net",
+    "Stream",
     "StreamingNet",
     "expected_size",
     "gru_scan",

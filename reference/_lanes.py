@@ -412,16 +412,18 @@ def set_number(typingctx, like, where):
 # --- products -------------------------------------------------------------------------------------
 
 
-_ROWS = 6  # of a tile of four vectors; 32 registers hold its sums, 16 do so in two halves
+# The most rows of a tile, by the vectors of its panel. Sixteen registers hold the sums of six rows
+# and four vectors in two halves.
+_MOST_ROWS = {1: 8, 2: 8, 3: 8, 4: 6} if _SUMS == 24 else {1: 6, 2: 6, 3: 4, 4: 6}
 
 
 def strip_of(vectors: int) -> int:
-    """How many vectors of a panel lie side by side: as many as a tile of it runs over at once.
+    """How many vectors of a panel lie side by side: as many as a tile runs over at once.
 
-    With more streams than one a single row gets no more than two thirds of what the second cache
-    can give, on AVX-512; on AVX2 it makes no difference.
+    With two strips a single row gets no more than two thirds of what the second cache can give, on
+    AVX-512; on AVX2 it makes no difference.
     """
-    return min(vectors, _SUMS // _ROWS) if vectors == 4 else vectors
+    return 2 if vectors == 4 and _SUMS == 12 else vectors
 
 
 def _tile(rows: int, vectors: int) -> Any:
@@ -523,7 +525,7 @@ def _tile(rows: int, vectors: int) -> Any:
 
 def _product(vectors: int) -> Any:
     """Compile out = start + a @ panel for any number of rows."""
-    most = _ROWS if vectors == 4 else 8 if _SUMS == 24 else 4 if vectors == 3 else 6
+    most = _MOST_ROWS[vectors]
     tile_most, tile_4, tile_2, tile_1 = (_tile(rows, vectors) for rows in (most, 4, 2, 1))
 
     @inlined

@@ -82,7 +82,7 @@ class Compiled:
     ) -> None:
         tokens = isinstance(chain[0], Embedding)
         layers = [_described(layer, parameters) for layer in chain[tokens:]]
-        self._rows = parameters[chain[0].names[0]] if tokens else None
+        self._rows = np.ascontiguousarray(parameters[chain[0].names[0]]) if tokens else None
         self._program = program(layers, exact)
         self._pairs = [layer.states == 2 for layer in chain for _ in layer.directions]
         self._kinds: dict[int | None, tuple[type[Flat], _Entries]] = {}
@@ -177,28 +177,22 @@ class Compiled:
 
         return step
 
-    def flat_of(self, state: State) -> Array:
-        """The array of a state of one sequence that this net made."""
-        assert isinstance(state, Flat)
-        return state.flat[: self._program.state_size]
+    def next_in_place(
+        self, kept: tuple[Array, int] | None
+    ) -> Callable[[Any, Array, int], Array | None]:
+        """A call (x_t, flat, where flat begins) that changes flat, one sequence's state: gives y_t.
 
-    def in_place(
-        self, flat: Array, kept: tuple[Array, int] | None
-    ) -> tuple[Array, Callable[[Any], Array | None]]:
-        """The state of one sequence, and a step that changes it and returns y.
-
-        The step takes what `next_step` takes, or returns None and leaves the state as it was.
-        `kept`: the features read of those that are given, and how many these are.
+        Or None, without a change, for anything but what `next_step` takes. `kept`: the features
+        read of those that are given, and how many these are.
         """
         program, rows = self._program, self._rows
         run, address = program.bare_in_place()
-        place = flat.ctypes.data // flat.itemsize
         dtype, outputs = np.dtype(program.dtype.type), program.output_size
         index, features = (None, program.input_size) if kept is None else kept
         shape, tokens = (features,), 0 if rows is None else len(rows)
         ndarray, empty, whole = np.ndarray, np.empty, (int, np.int64)
 
-        def step(x_t: Any, _held: Array = flat) -> Array | None:  # for as long as it runs
+        def step(x_t: Any, flat: Array, place: int, _held: Any = program) -> Array | None:
             if rows is not None:
                 if type(x_t) not in whole or not 0 <= x_t < tokens:
                     return None
@@ -210,7 +204,22 @@ class Compiled:
             y_t = empty(outputs, dtype)
             return y_t if run(address, place, x_t, y_t) else None
 
-        return flat, step
+        return step
+
+    def step_in_place(self, x: Array, flat: Array, place: int) -> Array:
+        """The same for any x () token or (I,) that has been checked."""
+        run, address = self._program.bare_in_place()
+        if self._rows is not None:
+            x = self._rows[x]
+        y = np.empty(self._program.output_size, self._program.dtype)
+        done = run(address, place, np.array(x, order="C"), y)
+        assert done
+        return y
+
+    def flat(self, state: State | None) -> tuple[Array, int]:
+        """A copy of the state of one sequence as one array, and where it begins: see above."""
+        flat = self._flat(state, 1)[: self._program.state_size].copy()
+        return flat, flat.ctypes.data // flat.itemsize
 
     def _flat(self, state: State | None, batch: int) -> Array:
         if isinstance(state, Flat) and state:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from l0gate.reference._cells import Array
+from l0gate.reference._layers import State
 
 if TYPE_CHECKING:
     from l0gate.reference._streaming import StreamingNet
@@ -15,11 +17,9 @@ if TYPE_CHECKING:
 class Stream:
     """What `StreamingNet.stream` returns: `step` takes x_t and returns y_t, nothing else.
 
-    A compiled net changes the state of a single sequence in place, so that beside the arithmetic a
-    step costs a third of `StreamingNet.step`. A stream belongs to one thread at a time; any number
-    of them share a net.
+    A compiled net changes the state of a single sequence in place. A stream belongs to one thread
+    at a time; any number of them share a net.
 
-    >>> import numpy as np
     >>> from l0gate.reference import Net
     >>> net = Net([{"type": "gru", "name": "rnn"}])
     >>> small = net.bind(net.init(np.random.default_rng(0), input_size=3, sizes={"rnn": 6}))
@@ -33,47 +33,64 @@ class Stream:
     True
     """
 
-    __slots__ = ("_flat", "_net", "_quick", "_state")
+    __slots__ = ("__weakref__", "_compiled", "_flat", "_net", "_place", "_quick", "_state")
 
     def __init__(self, net: StreamingNet, state: Any = None) -> None:
-        self._net = net
+        net._check_directions()
+        self._net, self._compiled = net, net._compiled
+        self._quick = None
+        if self._compiled is not None:
+            self._quick = self._compiled.next_in_place(net.input_kept)
         self.state = state
 
     @property
-    def state(self) -> Any:
+    def state(self) -> State | None:
         """The state after the last step, as `StreamingNet.step` returns it; None for zeros.
 
-        A copy, as is what is assigned to go on from another state.
+        A copy, as is what is assigned to go on from another state. Before the first step None
+        leaves open whether there is a batch.
         """
-        return copy.deepcopy(self._state) if self._flat is None else self._state_in_place()
+        if self._flat is None:
+            return copy.deepcopy(self._state)
+        assert self._compiled is not None
+        return self._compiled.state(self._flat.copy(), None)
 
     @state.setter
     def state(self, state: Any) -> None:
-        self._state = copy.deepcopy(state)
-        self._flat: Array | None = None  # the state of a compiled net, while steps change it
-        self._quick: Callable[[Any], Array | None] | None = None
+        self._flat: Array | None  # the state of a single sequence in compiled code
+        self._state: State | None  # any other
+        if state is not None:
+            batch, state = self._net._check_batch_and_state(state)
+            if self._compiled is not None and not batch:
+                (self._flat, self._place), self._state = self._compiled.flat(state), None
+                return
+        self._flat, self._place, self._state = None, 0, copy.deepcopy(state)
 
     def step(self, x_t: Any) -> Array:
         """Run one time step; x_t, y_t and what is wrong with them as in `StreamingNet.step`.
 
         The first step, or the state that was given, decides whether there is a batch.
         """
-        if self._quick is not None:
-            y_t = self._quick(x_t)
+        if self._flat is not None and self._quick is not None:
+            y_t = self._quick(x_t, self._flat, self._place)
             if y_t is not None:
                 return y_t
-        if self._flat is not None:
-            y_t, state = self._net.step(x_t, self._state_in_place())
-            self._flat[:] = self._net.flat_of(state)
-        else:
-            y_t, self._state = self._net.step(x_t, self._state)
-            if type(self._state) is not tuple:  # a compiled net made it
-                self._flat, self._quick = self._net.in_place(self._state)
-        return y_t
+        return self._other_step(x_t)
 
-    def _state_in_place(self) -> Any:
-        assert self._flat is not None
-        return self._net.state_in(self._flat.copy())
+    def _other_step(self, x_t: Any) -> Array:
+        """A step that begins, or that is not as usual. What fails leaves the state as it was."""
+        x_t = np.asarray(x_t)  # before the state is read: it may run code of the caller's
+        flat, place = self._flat, self._place
+        if self._compiled is not None and self._state is None:
+            x, batch = self._net._check_step(x_t)
+            if not batch:
+                if flat is None:
+                    flat, place = self._compiled.flat(None)
+                y_t = self._compiled.step_in_place(x, flat, place)
+                self._flat, self._place = flat, place
+                return y_t
+        y_t, self._state = self._net.step(x_t, self._state if flat is None else self.state)
+        return y_t
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self._net, self.state)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import gc
 import pickle
 from typing import Any
 
@@ -152,8 +153,18 @@ def test_what_is_refused_leaves_the_state(engine: str) -> None:
             with pytest.raises(L0GateError, match=r"`state\[0\]` has an array of shape \(5,\)"):
                 stream.step(X[:2])
         assert_equal(stream.step(x_t), expected[t])
-    with pytest.raises(L0GateError, match="`state` is a tuple of 1; expected a tuple of 2"):
-        bound.stream((np.zeros(5),)).step(X[0])
+    for wrong, message in (
+        ((np.zeros(5),), "`state` is a tuple of 1; expected a tuple of 2"),
+        ("none", "`state` is of type str; expected a tuple of 2"),
+        ((np.zeros(5), np.zeros(3)), r"`state\[1\]` has an array of shape \(3,\); expected \(4,\)"),
+        ((np.zeros((1, 1, 5)), np.zeros(4)), r"`state\[0\]` has an array of shape \(1, 1, 5\)"),
+    ):
+        with pytest.raises(L0GateError, match=message):
+            bound.stream(wrong)
+        last = stream.state
+        with pytest.raises(L0GateError, match=message):
+            stream.state = wrong
+        assert_equal(stream.state, last)
     two = net("gru", engine).stream()
     two.step(X[:2])
     with pytest.raises(L0GateError, match=r"`state\[0\]` has an array of shape \(2, 5\)"):
@@ -201,4 +212,39 @@ def test_a_reverse_layer_cannot_stream() -> None:
     made = Net([{"type": "gru", "name": "rnn", "bidirectional": True}])
     bound = made.bind(made.init(np.random.default_rng(0), input_size=3, sizes={"rnn": 3}))
     with pytest.raises(L0GateError, match="a reverse layer reads the future"):
-        bound.stream().step(X[0])
+        bound.stream()
+
+
+def test_a_stream_keeps_what_it_runs() -> None:
+    """Compiled code sees addresses: net, program and state must live for as long as they do."""
+    expected = outputs(net("gru", "numba"))
+    stream = net("gru", "numba").stream()
+    for x_t, y_t in zip(X, expected, strict=True):
+        gc.collect()
+        junk = [np.full(n, 7.0, np.float32) for n in range(4, 600)]
+        assert_equal(stream.step(x_t), y_t)
+        del junk
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_input_that_runs_code_of_the_callers(engine: str) -> None:
+    bound = net("gru", engine)
+    stream = bound.stream()
+    stream.step(X[0])
+
+    class Resets:
+        def __array__(self, dtype: Any = None, copy: Any = None) -> np.ndarray:
+            stream.state = None
+            return X[0]
+
+    assert_equal(stream.step(Resets()), outputs(bound)[0])
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_indices_are_the_nets_own(engine: str) -> None:
+    index = np.array([0, 2, 5])
+    bound = net("gru", engine, input_kept=(index, 6))
+    x = np.arange(6, dtype=np.float32)
+    expected = bound.stream().step(x)
+    index[:] = 10**6
+    assert_equal(bound.stream().step(x), expected)

@@ -214,13 +214,26 @@ TOKEN_PARAMETERS = TOKENS.init(
     ("options", "message"),
     [
         ({"engine": "gpu"}, "`engine` is 'gpu'; allowed: auto, numpy, numba"),
-        ({"input_kept": ([0, 1, 2], 4)}, "`input_kept` is ([0, 1, 2], 4); expected 2 indices"),
-        ({"input_kept": ([0, -1], 4)}, "`input_kept` is ([0, -1], 4); expected 2 indices"),
-        ({"input_kept": ([0.0, 1.0], 4)}, "`input_kept` is ([0.0, 1.0], 4); expected 2 indices"),
+        (
+            {"input_kept": ([0, 1, 2], 4)},
+            "`input_kept` is ([0, 1, 2], 4); expected 2 increasing",
+        ),
+        (
+            {"input_kept": ([0, -1], 4)},
+            "`input_kept` is ([0, -1], 4); expected 2 increasing",
+        ),
+        (
+            {"input_kept": ([0.0, 1.0], 4)},
+            "`input_kept` is ([0.0, 1.0], 4); expected 2 increasing",
+        ),
         ({"input_kept": [0]}, "`input_kept` is [0]; it must be indices and how many there were"),
         ({"kept": []}, "`kept` has 0 entries; expected 1, one per layer and direction"),
-        ({"kept": [([0, 1], 4)]}, "`kept[0]` is ([0, 1], 4); expected 3 indices below 4"),
-        ({"kept": [([0, 1, 4], 4)]}, "`kept[0]` is ([0, 1, 4], 4); expected 3 indices below 4"),
+        (
+            {"kept": [([0, 1], 4)]},
+            "`kept[0]` is ([0, 1], 4); expected 3 increasing",
+        ),
+        ({"kept": [([0, 1, 4], 4)]}, "`kept[0]` is ([0, 1, 4], 4); expected 3 increasing"),
+        ({"kept": [([1, 0, 2], 3)]}, "`kept[0]` is ([1, 0, 2], 3); expected 3 increasing"),
     ],
 )
 def test_wrong_bindings_are_refused(options: dict[str, Any], message: str) -> None:
