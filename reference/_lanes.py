@@ -528,7 +528,6 @@ def _product(vectors: int) -> Any:
     most = _MOST_ROWS[vectors]
     tile_most, tile_4, tile_2, tile_1 = (_tile(rows, vectors) for rows in (most, 4, 2, 1))
 
-    @inlined
     def product(like, rows, a, a_step, panel, depth, start, start_step, out, out_step):
         row = 0
         while row < rows:
@@ -547,7 +546,10 @@ def _product(vectors: int) -> Any:
                 tile_1(like, x, a_step, panel, depth, y, start_step, z, out_step)
                 row += 1
 
-    return product
+    # Symbols are called after it. Two kernels from the disk, compiled in different processes, would
+    # else take each other's products for their own.
+    product.__qualname__ = f"product_{vectors}"
+    return inlined(product)
 
 
 product_1, product_2, product_3, product_4 = (_product(vectors) for vectors in (1, 2, 3, 4))

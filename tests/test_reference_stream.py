@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import copy
 import gc
+import os
 import pickle
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -224,6 +228,37 @@ def test_a_stream_keeps_what_it_runs() -> None:
         junk = [np.full(n, 7.0, np.float32) for n in range(4, 600)]
         assert_equal(stream.step(x_t), y_t)
         del junk
+
+
+LATER = """
+import sys
+import numpy as np
+from l0gate.reference import Net
+
+for kind, engine in (("lstm", "numba"), ("gru", "numba"), ("lstm", "numpy"), ("gru", "numpy")):
+    made = Net([{"type": kind, "name": "rnn"}, {"type": "linear", "name": "out"}])
+    sizes = {"rnn": 5, "out": 2}
+    bound = made.bind(made.init(np.random.default_rng(0), input_size=3, sizes=sizes), engine=engine)
+    x = np.linspace(-1, 1, 3, dtype=np.float32)
+    if sys.argv[1] == "step":
+        y = bound.step(x)[0]
+    else:
+        stream = bound.stream()
+        y = [stream.step(x), stream.step(x)]
+    print(np.array(y, float).ravel().round(5).tolist())
+"""
+
+
+def test_kernels_that_were_compiled_in_different_processes(tmp_path: Path) -> None:
+    """A step in one process, a stream in the next, and both from the disk: no symbol is shared."""
+    pytest.importorskip("numba")
+    environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}
+    for what in ("step", "stream", "stream"):
+        run = [sys.executable, "-c", LATER, what]
+        done = subprocess.run(run, env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        lines = done.stdout.splitlines()
+        assert lines[:2] == lines[2:], what
 
 
 @pytest.mark.parametrize("engine", ENGINES)
