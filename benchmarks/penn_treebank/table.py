@@ -142,7 +142,7 @@ def plot(path: Path, rows: list[dict[str, Any]], speeds: list[dict[str, Any]]) -
     panels = {"recurrent weights, thousands": lambda row: row["recurrent_weights"] / 1000}
     if speeds:
         panels["us for 35 steps, batch 1, l0gate"] = lambda row: _microseconds(row, speeds)
-    made, axes = _measure.figure(len(panels))
+    made, axes = _measure.figure(len(panels), width=7.0 if len(panels) == 1 else 5.0)
     for axis, (label, place) in zip(axes, panels.items(), strict=True):
         kinds = dict.fromkeys((r["options"]["model"], r["options"]["method"]) for r in rows)
         colours = list(dict.fromkeys(method for _, method in kinds))
@@ -162,7 +162,7 @@ def plot(path: Path, rows: list[dict[str, Any]], speeds: list[dict[str, Any]]) -
         _measure.log_axes(axis, x=TICKS)
         axis.set_xlabel(label)
         axis.set_ylabel("test perplexity")
-    axes[0].legend()
+    made.legend(*axes[0].get_legend_handles_labels(), loc="outside right center")
     _measure.save(made, path)
 
 
