@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from torch_models import set_gates
 from torch_shapes import (
     BATCH,
+    EXPECTED_WARNINGS,
     FLOATS,
     STEPS,
     WORDS,
@@ -25,11 +26,7 @@ from torch_shapes import (
 
 import l0gate
 
-pytestmark = [
-    pytest.mark.filterwarnings("ignore:every gate of axis:UserWarning"),
-    pytest.mark.filterwarnings("ignore:these neurons stay whole:UserWarning"),
-    pytest.mark.filterwarnings("ignore:.*with projections is not supported:UserWarning"),
-]
+pytestmark = EXPECTED_WARNINGS
 
 
 class Composed(nn.Module):

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch_models import set_gates
 from torch_shapes import (
+    EXPECTED_WARNINGS,
     SHAPES,
     X_IN,
     H,
@@ -23,11 +24,7 @@ import l0gate
 from l0gate import Layout
 from l0gate.backends._torch_tree import tensors
 
-pytestmark = [
-    pytest.mark.filterwarnings("ignore:every gate of axis:UserWarning"),
-    pytest.mark.filterwarnings("ignore:these neurons stay whole:UserWarning"),
-    pytest.mark.filterwarnings("ignore:.*with projections is not supported:UserWarning"),
-]
+pytestmark = EXPECTED_WARNINGS
 
 
 @pytest.mark.parametrize("name", SHAPES)

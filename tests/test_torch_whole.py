@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch_models import set_gates
 from torch_shapes import (
+    EXPECTED_WARNINGS,
     SHAPES,
     STEPS,
     WORDS,
@@ -28,11 +29,7 @@ from torch_shapes import (
 import l0gate
 from l0gate import Budget, L0GateError
 
-pytestmark = [
-    pytest.mark.filterwarnings("ignore:every gate of axis:UserWarning"),
-    pytest.mark.filterwarnings("ignore:these neurons stay whole:UserWarning"),
-    pytest.mark.filterwarnings("ignore:.*with projections is not supported:UserWarning"),
-]
+pytestmark = EXPECTED_WARNINGS
 
 
 def grouped(m: Any, x: Tensor) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -12,6 +13,12 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence, pad_se
 from torch_models import tokens
 
 from l0gate.backends._torch_tree import tensors
+
+EXPECTED_WARNINGS = [
+    pytest.mark.filterwarnings("ignore:every gate of axis:UserWarning"),
+    pytest.mark.filterwarnings("ignore:these neurons stay whole:UserWarning"),
+    pytest.mark.filterwarnings("ignore:.*with projections is not supported:UserWarning"),
+]
 
 Run = Callable[..., Any]
 STEPS, BATCH, WORDS, X, H = 5, 3, 11, 6, 8
