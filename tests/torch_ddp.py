@@ -25,7 +25,13 @@ STEPS, STOP = 12, 5
 def main(folder: Path) -> None:
     warnings.filterwarnings("ignore", message="the gates stalled")
     dist.init_process_group("gloo")
-    rank = dist.get_rank()
+    work(folder, dist.get_rank())
+    # By now no wrapper holds the group, and no process leaves while the other still needs it.
+    dist.barrier()
+    dist.destroy_process_group()
+
+
+def work(folder: Path, rank: int) -> None:
     gated = fresh()
     ddp = DistributedDataParallel(gated)
     optimizer = torch.optim.Adam(gated.param_groups(lr=1e-2))
@@ -47,7 +53,6 @@ def main(folder: Path) -> None:
     train(DistributedDataParallel(resumed), optimizer, range(STOP, STEPS), rank)
     got["resumed"] = resumed.state_dict()
     torch.save(got, folder / f"rank{rank}.pt")
-    dist.destroy_process_group()
 
 
 def fresh() -> Any:
