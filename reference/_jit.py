@@ -20,7 +20,7 @@ import numpy as np
 from l0gate._errors import L0GateError
 from l0gate.reference._cells import Array, Tape
 from l0gate.reference._compiling import inlined, kernel
-from l0gate.reference._lanes import address, keep, lanes_of, product_2, sigmoid_of, tanh_of
+from l0gate.reference._lanes import NEAR, address, keep, lanes_of, product_2, sigmoid_of, tanh_of
 from l0gate.reference._program import Program, at_work
 from l0gate.reference._threads import check_arrays, set_num_threads, share
 
@@ -84,9 +84,10 @@ def _add_product(out, a, start, panels):
     depth, width = panels.shape[1], panels.shape[2]
     like = panels.dtype.type(0)
     left, result, step = address(a) + start, address(out), a.shape[1]
+    far = panels.size * panels.itemsize > NEAR
     for p in range(len(panels)):
         place, panel = result + p * width, address(panels) + p * depth * width
-        product_2(like, rows, left, step, panel, depth, place, columns, place, columns)
+        product_2(like, far, rows, left, step, panel, depth, place, columns, place, columns)
     keep(a)
     keep(out)
 

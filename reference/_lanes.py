@@ -36,6 +36,7 @@ intrinsic: Any = typed_intrinsic  # its type counts the typing context as an arg
 _FEATURES = cpu_target.target_context.codegen().magic_tuple()[2]  # what numba compiles for
 BYTES = 64 if "+avx512f" in _FEATURES else 32 if "+avx" in _FEATURES else 16  # a vector register
 LINE, _AHEAD = 64, 1024  # bytes: a line of the cache, and how far ahead weights are fetched
+NEAR = 2**19  # bytes of weights that stay in the second cache, from where they come by themselves
 # AVX-512 and NEON have 32 registers, the others 16; some hold the operands of a product.
 _SUMS = 24 if BYTES == 64 or "+neon" in _FEATURES else 12
 
@@ -431,6 +432,7 @@ def _tile(rows: int, vectors: int) -> Any:
 
     The panel is a matrix (depth, vectors * lanes), cut into strips that lie one after the other, so
     that a run over the depth reads memory in order. a, start and out have a distance between rows.
+    far: whether the weights of the whole net are more than `NEAR`.
     """
     strip = strip_of(vectors)
     most = max(1, min(vectors, _SUMS // rows))
@@ -438,10 +440,10 @@ def _tile(rows: int, vectors: int) -> Any:
     widths = [vectors * (n + 1) // parts - vectors * n // parts for n in range(parts)]
 
     @intrinsic
-    def tile(typingctx, like, a, a_step, panel, depth, start, start_step, out, out_step):
+    def tile(typingctx, like, far, a, a_step, panel, depth, start, start_step, out, out_step):
         def generate(context, builder, signature, arguments):
             memory = _Memory(context, builder, like)
-            _, a, a_step, panel, depth, start, start_step, out, out_step = arguments
+            _, far, a, a_step, panel, depth, start, start_step, out, out_step = arguments
             lanes, number = memory.width, memory.number
 
             def row_of(base, step, r):
@@ -498,13 +500,23 @@ def _tile(rows: int, vectors: int) -> Any:
                             builder.store(term.value, place)
 
                 even = builder.and_(depth, memory.integer(-unroll))
-                with cgutils.for_range_slice(
-                    builder, memory.integer(0), even, memory.integer(unroll)
-                ) as (k, _):
-                    if rows == 1:
-                        prefetch(k)
-                    for u in range(unroll):
-                        add_products(sums[u], builder.add(k, memory.integer(u)))
+
+                def run(ahead, sums=sums, unroll=unroll, even=even, ask=prefetch, add=add_products):
+                    bounds = memory.integer(0), even, memory.integer(unroll)
+                    with cgutils.for_range_slice(builder, *bounds) as (k, _):
+                        if ahead:
+                            ask(k)
+                        for u in range(unroll):
+                            add(sums[u], builder.add(k, memory.integer(u)))
+
+                if rows == 1:
+                    with builder.if_else(far) as (then, otherwise):
+                        with then:
+                            run(ahead=True)
+                        with otherwise:
+                            run(ahead=False)
+                else:
+                    run(ahead=False)
                 if unroll > 1:
                     with cgutils.for_range_slice(builder, even, depth, memory.integer(1)) as (k, _):
                         add_products(sums[0], k)
@@ -518,7 +530,7 @@ def _tile(rows: int, vectors: int) -> Any:
             return context.get_dummy_value()
 
         steps = a, a_step, panel, depth, start, start_step, out, out_step
-        return types.void(like, *steps), generate
+        return types.void(like, far, *steps), generate
 
     return tile
 
@@ -528,22 +540,22 @@ def _product(vectors: int) -> Any:
     most = _MOST_ROWS[vectors]
     tile_most, tile_4, tile_2, tile_1 = (_tile(rows, vectors) for rows in (most, 4, 2, 1))
 
-    def product(like, rows, a, a_step, panel, depth, start, start_step, out, out_step):
+    def product(like, far, rows, a, a_step, panel, depth, start, start_step, out, out_step):
         row = 0
         while row < rows:
             x, y, z = a + row * a_step, start + row * start_step, out + row * out_step
             left = rows - row
             if left >= most:
-                tile_most(like, x, a_step, panel, depth, y, start_step, z, out_step)
+                tile_most(like, far, x, a_step, panel, depth, y, start_step, z, out_step)
                 row += most
             elif left >= 4:
-                tile_4(like, x, a_step, panel, depth, y, start_step, z, out_step)
+                tile_4(like, far, x, a_step, panel, depth, y, start_step, z, out_step)
                 row += 4
             elif left >= 2:
-                tile_2(like, x, a_step, panel, depth, y, start_step, z, out_step)
+                tile_2(like, far, x, a_step, panel, depth, y, start_step, z, out_step)
                 row += 2
             else:
-                tile_1(like, x, a_step, panel, depth, y, start_step, z, out_step)
+                tile_1(like, far, x, a_step, panel, depth, y, start_step, z, out_step)
                 row += 1
 
     # Symbols are called after it. Two kernels from the disk, compiled in different processes, would

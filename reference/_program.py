@@ -22,6 +22,7 @@ from l0gate.reference._cells import Array
 from l0gate.reference._compiling import entry, inlined, kernel
 from l0gate.reference._lanes import (
     LINE,
+    NEAR,
     address,
     aligned,
     clear,
@@ -61,7 +62,9 @@ _LSTM, _GRU, _GRU_RESET_BEFORE, _LINEAR, _TANH, _SIGMOID, _RELU = range(7)
 # direction, and whether its layer is the last.
 _KIND, _INPUTS, _OUTPUTS, _START, _REVERSE, _COLUMN, _WIDTH, _LAST, _FINAL = range(9)
 _COLUMNS = 9
+_HEAD = 6  # before the rows: see `Program`
 _TOGETHER = 32  # rows times blocks whose products come before their activations
+_BRIEF = 2**18  # bytes of weights that take 2 or 3 us, less than it takes to wake another thread
 _CHUNK = 96  # rows of an input product, so that weights are read seldom and results stay in cache
 
 
@@ -75,36 +78,48 @@ def _blocks(count, like):
 
 
 @inlined
-def _set_input_product(like, kind, t, steps, b, x, inputs, panels, blocks, gates, gx):
-    """gx (steps * b, blocks, gates, lanes) = bias + x[t : t + steps] @ matrix."""
+def _set_input_product(like, far, q, rows, x, x_step, inputs, panels, blocks, gates, gx):
+    """gx (rows, blocks, gates, lanes) = bias + x @ matrix, for block q."""
+    size = gates * lanes_in(like)
+    bias, out, step = panels + q * size, gx + q * size, blocks * size
+    panel = panels + (blocks + q * inputs) * size
+    if gates == 4:
+        product_4(like, far, rows, x, x_step, panel, inputs, bias, 0, out, step)
+    else:
+        product_3(like, far, rows, x, x_step, panel, inputs, bias, 0, out, step)
+
+
+@inlined
+def _set_input_products(like, far, t, steps, b, x, inputs, panels, blocks, gates, gx):
+    """The same for all blocks and the rows of x[t : t + steps]."""
     x, x_t, x_b = x
-    lanes = lanes_in(like)
-    size = gates * lanes
-    matrix = panels + blocks * size
     rows, runs = b, steps
     if x_t == b * x_b or b == 1:  # all rows are equally far from each other
         rows, runs = b * steps, 1
         if b == 1:
             x_b = x_t
     for q in range(blocks):
-        bias, panel = panels + q * size, matrix + q * size * inputs
         for run in range(runs):
-            source, out = x + (t + run) * x_t, gx + (run * rows * blocks + q) * size
-            if gates == 4:
-                product_4(like, rows, source, x_b, panel, inputs, bias, 0, out, blocks * size)
-            else:
-                product_3(like, rows, source, x_b, panel, inputs, bias, 0, out, blocks * size)
+            source, out = x + (t + run) * x_t, gx + run * rows * blocks * gates * lanes_in(like)
+            _set_input_product(like, far, q, rows, source, x_b, inputs, panels, blocks, gates, out)
 
 
 # In a step all products of some blocks come before their activations, which then do not wait for
 # each other: of few blocks where there are many rows, so that the sums stay in the cache. Every
-# other step goes through the blocks backwards: what the step before read last is still cached.
+# other step goes through the blocks backwards: what the step before read last is still cached. A
+# step by itself takes the input product of a block along, for the same reason.
 
 
 @inlined
-def _lstm_step(like, exact, flip, low, high, gx, panels, H, blocks, h, new_h, c, new_c):
+def _lstm_step(
+    like, how, flip, low, high, signal, gx, panels, H, blocks, h, new_h, c, new_c
+):  # fmt: skip
+    """signal: x (B, I), the distance between its rows, and I; x is 0 if gx holds its product."""
+    (exact, far), (x, x_step, inputs) = how, signal
+    x += low * x_step
     lanes = lanes_in(like)
     size, wide, rows = 4 * lanes, blocks * lanes, high - low
+    matrix = panels + blocks * size * (1 + inputs)
     gx, h, new_h, c, new_c = (
         gx + low * blocks * size, h + low * wide, new_h + low * wide, c + low * wide,
         new_c + low * wide,
@@ -114,8 +129,10 @@ def _lstm_step(like, exact, flip, low, high, gx, panels, H, blocks, h, new_h, c,
         end = min(blocks, begin + together)
         for n in range(begin, end):
             q = blocks - 1 - n if flip else n
+            if x:
+                _set_input_product(like, far, q, rows, x, x_step, inputs, panels, blocks, 4, gx)
             a, step = gx + q * size, blocks * size
-            product_4(like, rows, h, wide, panels + q * size * H, H, a, step, a, step)
+            product_4(like, far, rows, h, wide, matrix + q * size * H, H, a, step, a, step)
         for row in range(rows):
             for n in range(begin, end):
                 q = blocks - 1 - n if flip else n
@@ -128,26 +145,33 @@ def _lstm_step(like, exact, flip, low, high, gx, panels, H, blocks, h, new_h, c,
 
 
 @inlined
-def _gru_step(like, exact, flip, low, high, gx, panels, H, blocks, h, new_h, sums):
+def _gru_step(like, how, flip, low, high, signal, gx, panels, H, blocks, h, new_h, sums):
+    """signal: as in `_lstm_step`."""
+    (exact, far), (x, x_step, inputs) = how, signal
+    x += low * x_step
     lanes = lanes_in(like)
     size, wide, rows = 3 * lanes, blocks * lanes, high - low
     gx, h, new_h = gx + low * blocks * size, h + low * wide, new_h + low * wide
-    matrix = panels + blocks * size
+    recurrent = panels + blocks * size * (1 + inputs)
+    matrix = recurrent + blocks * size
     together = max(1, _TOGETHER // max(1, rows))
     step = together * size
     for begin in range(0, blocks, together):
         end = min(blocks, begin + together)
         for n in range(begin, end):
             q = blocks - 1 - n if flip else n
-            bias, panel, out = panels + q * size, matrix + q * size * H, sums + (n - begin) * size
-            product_3(like, rows, h, wide, panel, H, bias, 0, out, step)
+            if x:
+                _set_input_product(like, far, q, rows, x, x_step, inputs, panels, blocks, 3, gx)
+            bias, out = recurrent + q * size, sums + (n - begin) * size
+            panel = matrix + q * size * H
+            product_3(like, far, rows, h, wide, panel, H, bias, 0, out, step)
         for row in range(rows):
             for n in range(begin, end):
                 q = blocks - 1 - n if flip else n
-                x, a = gx + (row * blocks + q) * size, sums + row * step + (n - begin) * size
+                g, a = gx + (row * blocks + q) * size, sums + row * step + (n - begin) * size
                 at = row * wide + q * lanes
                 where = (
-                    x, x + lanes, x + 2 * lanes, a, a + lanes, a + 2 * lanes, h + at, new_h + at
+                    g, g + lanes, g + 2 * lanes, a, a + lanes, a + 2 * lanes, h + at, new_h + at
                 )  # fmt: skip
                 if exact:
                     exact_gru_block(like, where)
@@ -156,15 +180,19 @@ def _gru_step(like, exact, flip, low, high, gx, panels, H, blocks, h, new_h, sum
 
 
 @inlined
-def _gru_reset_before_step(like, exact, low, high, gx, panels, H, blocks, h, new_h, read, sums):
+def _gru_reset_before_step(
+    like, how, low, high, inputs, gx, panels, H, blocks, h, new_h, read, sums
+):  # fmt: skip
     """read: room for r h and for z, as wide as two states."""
+    exact, far = how
     lanes = lanes_in(like)
     size, wide, rows = 3 * lanes, blocks * lanes, high - low
+    panels += blocks * size * (1 + inputs)
     gx, h, new_h = gx + low * blocks * size, h + low * wide, new_h + low * wide
     z, step = read + rows * wide, blocks * size
     for q in range(blocks):
         panel = panels + 2 * q * lanes * H
-        product_2(like, rows, h, wide, panel, H, gx + q * size, step, sums, size)
+        product_2(like, far, rows, h, wide, panel, H, gx + q * size, step, sums, size)
         for row in range(rows):
             a, at = sums + row * size, row * wide + q * lanes
             gated = a, a + lanes, h + at, read + at, z + at
@@ -175,7 +203,7 @@ def _gru_reset_before_step(like, exact, low, high, gx, panels, H, blocks, h, new
     panels += 2 * wide * H
     for q in range(blocks):
         start = gx + q * size + 2 * lanes
-        product_1(like, rows, read, wide, panels + q * lanes * H, H, start, step, sums, size)
+        product_1(like, far, rows, read, wide, panels + q * lanes * H, H, start, step, sums, size)
         for row in range(rows):
             at = row * wide + q * lanes
             where = sums + row * size, z + at, h + at, new_h + at
@@ -198,15 +226,20 @@ def at_work(t, lengths, rows):
 
 @inlined
 def _run_recurrent(
-    like, exact, kind, T, b, x, inputs, panels, H, reverse, lengths, states, last, room, y
+    like, how, kind, flip, T, b, x, inputs, panels, H, reverse, lengths, states, last, room, y
 ):
-    """One layer in one direction. `states` and `last`: addresses of h and c, before and after."""
+    """One layer in one direction. `states` and `last`: addresses of h and c, before and after.
+
+    how: whether activations are exact, and `far` of the products. flip: 1 or 0, whether the first
+    step goes through the blocks backwards.
+    """
     lanes = lanes_in(like)
     gates, count = (4, 2) if kind == _LSTM else (3, 1)
     blocks = _blocks(H, like)
     wide = blocks * lanes
     size = b * wide
-    recurrent = panels + blocks * gates * lanes * (1 + inputs)
+    by_itself = T == 1 and kind != _GRU_RESET_BEFORE
+    signal = (x[0], x[2], inputs) if by_itself else (0, 0, inputs)
     sums = room
     old = sums + max(_TOGETHER, b) * 4 * lanes
     new = old + 2 * size
@@ -221,22 +254,26 @@ def _run_recurrent(
     while done < T:
         steps = min(chunk, T - done)
         begin = T - done - steps if reverse else done
-        _set_input_product(like, kind, begin, steps, b, x, inputs, panels, blocks, gates, gx)
+        if not by_itself:
+            _set_input_products(like, how[1], begin, steps, b, x, inputs, panels, blocks, gates, gx)
         for step in range(steps):
             t = begin + steps - 1 - step if reverse else begin + step
             low, high = at_work(t, lengths, b) if lengths else (0, b)
-            flip = step % 2 == 1
+            backwards = (step + flip) % 2 == 1
             own = gx + (t - begin) * b * blocks * gates * lanes
             if kind == _LSTM:
                 _lstm_step(
-                    like, exact, flip, low, high, own, recurrent, H, blocks, old, new, old + size,
-                    new + size,
+                    like, how, backwards, low, high, signal, own, panels, H, blocks, old, new,
+                    old + size, new + size,
                 )  # fmt: skip
             elif kind == _GRU:
-                _gru_step(like, exact, flip, low, high, own, recurrent, H, blocks, old, new, sums)
+                _gru_step(
+                    like, how, backwards, low, high, signal, own, panels, H, blocks, old, new,
+                    sums,
+                )  # fmt: skip
             else:
                 _gru_reset_before_step(
-                    like, exact, low, high, own, recurrent, H, blocks, old, new, read, sums
+                    like, how, low, high, inputs, own, panels, H, blocks, old, new, read, sums
                 )
             for row in range(b):
                 out = y[0] + t * y[1] + row * y[2]
@@ -255,7 +292,7 @@ def _run_recurrent(
 
 
 @inlined
-def _run_linear(like, T, b, x, inputs, panels, outputs, room, y):
+def _run_linear(like, far, T, b, x, inputs, panels, outputs, room, y):
     lanes = lanes_in(like)
     size = 2 * lanes
     blocks = (outputs + size - 1) // size
@@ -270,11 +307,12 @@ def _run_linear(like, T, b, x, inputs, panels, outputs, room, y):
         for t in range(T):
             source, out = x + t * x_t, y + t * y_t + q * size
             if columns == size:
-                product_2(like, b, source, x_b, panel, inputs, bias, 0, out, y_b)
+                product_2(like, far, b, source, x_b, panel, inputs, bias, 0, out, y_b)
                 continue
             for row in range(0, b, _TOGETHER):
                 rows = min(_TOGETHER, b - row)
-                product_2(like, rows, source + row * x_b, x_b, panel, inputs, bias, 0, room, size)
+                place = source + row * x_b
+                product_2(like, far, rows, place, x_b, panel, inputs, bias, 0, room, size)
                 for r in range(rows):
                     copy(like, out + (row + r) * y_b, room + r * size, columns)
 
@@ -295,34 +333,43 @@ def _run_activation(like, exact, kind, T, b, x, width, y):
                 set_number(number, out + j)
 
 
-@inlined
-def _room(like, table, rows, T, b):
-    """The numbers that a layer needs for itself, at most."""
-    most = 0
-    for row in range(rows):
-        if integer_at(table + _COLUMNS * row + _KIND) <= _GRU_RESET_BEFORE:
-            wide = _blocks(integer_at(table + _COLUMNS * row + _OUTPUTS), like) * lanes_in(like)
-            most = max(most, (6 * b + 4 * min(T * b, max(_CHUNK, b))) * wide)
-    return most + max(_TOGETHER, b) * 4 * lanes_in(like)
+def _room(lanes, widest, widest_state, T, b):
+    """The numbers that a call with b sequences needs for itself.
+
+    widest: the most that a layer but the last writes. widest_state: the most of one state, padded.
+    """
+    signals = 2 * T * b * widest
+    layer = (6 * b + 4 * min(T * b, max(_CHUNK, b))) * widest_state
+    return signals + layer + max(_TOGETHER, b) * 4 * lanes
+
+
+_room_in_kernel = inlined(_room)
 
 
 @inlined
-def _run(like, first, last, T, B, plan, lengths, x, state, out, y_all):
+def _memory_for(like, T, b, plan):
+    room = _room_in_kernel(lanes_in(like), integer_at(plan + 1), integer_at(plan + 2), T, b)
+    return np.empty(room, type_of(like))
+
+
+@inlined
+def _run(like, flip, first, last, T, B, plan, lengths, x, state, out, y_all, memory):
     """Take the sequences first..last-1 through all layers; all arguments are addresses.
 
-    plan: of `Program._plan`. lengths: of the numbers of steps, or 0. x (T, B, I), y_all (T, B, O).
-    state and out begin with the arrays (B, H) of the state, one after the other; they may be the
-    same, as every layer reads its own before it writes them.
+    flip: as in `_run_recurrent`. plan: of `Program._plan`. lengths: of the numbers of steps, or 0.
+    x (T, B, I), y_all (T, B, O). state and out begin with the arrays (B, H) of the state, one after
+    the other; they may be the same, as every layer reads its own before it writes them. memory: as
+    much as `_room` says.
     """
-    rows, widest, exact = integer_at(plan), integer_at(plan + 1), integer_at(plan + 2) == 1
-    parameters, table = integer_at(plan + 3), plan + 4
+    rows, widest, parameters, table = (
+        integer_at(plan), integer_at(plan + 1), integer_at(plan + 5), plan + _HEAD
+    )  # fmt: skip
+    exact, far = how = integer_at(plan + 3) == 1, integer_at(plan + 4) == 1
     b = last - first
     if lengths:
         lengths += first
     passed = T * b * widest
-    memory = np.empty(2 * passed + _room(like, table, rows, T, b), type_of(like))
-    buffer = address(memory)
-    room = buffer + 2 * passed
+    room = memory + 2 * passed
     before, after = state, out
     width = integer_at(table + _INPUTS)
     signal = x + first * width, B * width, width
@@ -334,25 +381,24 @@ def _run(like, first, last, T, B, plan, lengths, x, state, out, y_all):
         if integer_at(table + _FINAL):
             y = y_all + first * width, B * width, width
         else:
-            y = buffer + which * passed, b * width, width
+            y = memory + which * passed, b * width, width
         part = y[0] + integer_at(table + _COLUMN), y[1], y[2]
         if kind <= _GRU_RESET_BEFORE:
             reverse, count, skip = integer_at(table + _REVERSE) == 1, B * outputs, first * outputs
             _run_recurrent(
-                like, exact, kind, T, b, signal, inputs, own, outputs, reverse, lengths,
+                like, how, kind, flip, T, b, signal, inputs, own, outputs, reverse, lengths,
                 (before + skip, before + count + skip), (after + skip, after + count + skip),
                 room, part,
             )  # fmt: skip
             count *= 2 if kind == _LSTM else 1
             before, after = before + count, after + count
         elif kind == _LINEAR:
-            _run_linear(like, T, b, signal, inputs, own, outputs, room, part)
+            _run_linear(like, far, T, b, signal, inputs, own, outputs, room, part)
         else:
             _run_activation(like, exact, kind, T, b, signal, inputs, part)
         if integer_at(table + _LAST):
             signal, which = y, 1 - which
         table += _COLUMNS
-    keep(memory)
 
 
 @inlined
@@ -377,8 +423,10 @@ def _run_sequences(first, last, T, B, plan, lengths, x, state, out, y):
     if not (_in_order(x, T, B) and aligned(state)):
         return False
     like = out.dtype.type(0)
-    places = address(x), address(state), address(out), address(y)
-    _run(like, first, last, T, B, plan, lengths, *places)
+    memory = _memory_for(like, T, last - first, plan)
+    places = address(x), address(state), address(out), address(y), address(memory)
+    _run(like, 0, first, last, T, B, plan, lengths, *places)
+    keep(memory)
     return True
 
 
@@ -388,17 +436,26 @@ def _run_step(size, plan, x, state, out):
     if not (aligned(x) and aligned(state)) or (len(x) > 1 and x.strides[0] != x.itemsize):
         return False
     like = out.dtype.type(0)
-    _run(like, 0, 1, 1, 1, plan, 0, address(x), address(state), address(out), address(out) + size)
+    memory = _memory_for(like, 1, 1, plan)
+    places = address(x), address(state), address(out), address(out) + size, address(memory)
+    _run(like, 0, 0, 1, 1, 1, plan, 0, *places)
+    keep(memory)
     return True
 
 
-@kernel("i i r1 w1 -> b")
-def _run_in_place(plan, state, x, y):
-    """One step of one sequence, whose state at an address changes. Returns as `_run_sequences`."""
+@kernel("i i i r1 w1 -> b")
+def _run_in_place(size, plan, state, x, y):
+    """One step of one sequence; `state` is an address. Returns as `_run_sequences`.
+
+    What follows the state is a number, 0 or 1: which way through the blocks comes next, and memory.
+    """
     if not aligned(x) or (len(x) > 1 and x.strides[0] != x.itemsize):
         return False
-    like = y.dtype.type(0)
-    _run(like, 0, 1, 1, 1, plan, 0, address(x), state, state, address(y))
+    like, flip = y.dtype.type(0), state + size
+    backwards = number_at(like, flip)
+    places = address(x), state, state, address(y), flip + 1
+    _run(like, int(backwards), 0, 1, 1, 1, plan, 0, *places)
+    set_number(y.dtype.type(1) - backwards, flip)
     return True
 
 
@@ -521,7 +578,7 @@ class Program:
         self.dtype: np.dtype[Any] = weights[0].dtype
         self.input_size = width = int(weights[0].shape[1])
         self.state_sizes: tuple[int, ...] = ()
-        table, packed, start, widest = [], [], 0, 0
+        table, packed, start, widest, widest_state = [], [], 0, 0, 0
         for depth, layer in enumerate(layers):
             final, column, rows = depth == len(layers) - 1, 0, []
             for kind, reverse, *given in layer:
@@ -536,6 +593,7 @@ class Program:
                 start += sum(part.size for part in parts)
                 packed += parts
                 self.state_sizes += sizes
+                widest_state = max(widest_state, *sizes, 0)
                 column += outputs
             rows[-1][_LAST] = 1
             for row in rows:
@@ -547,12 +605,16 @@ class Program:
         self.state_size = sum(self.state_sizes)
         self._parameters = _in_lines(packed)
         start = self._parameters.ctypes.data // self._parameters.itemsize
-        head = [len(table), widest, exact, start]
+        lanes = lanes_of(self.dtype)
+        widest_state = -(-widest_state // lanes) * lanes
+        far = self._parameters.nbytes > NEAR
+        head = [len(table), widest, widest_state, exact, far, start]
         self._plan = np.concatenate([np.array(head), np.ravel(table)]).astype(np.int64)
         self._single = LEAST_WORK // (self._parameters.size + STEP_WORK)
         self._address = self._plan.ctypes.data // self._plan.itemsize
         self._run, self._run_step = _run_sequences(self.dtype), _run_step(self.dtype)
         self.step_size = self.state_size + self.output_size
+        self.place_size = self.state_size + 1 + _room(lanes, widest, widest_state, 1, 1)
 
     def __reduce__(self) -> Any:
         raise TypeError("a program cannot be copied: it holds addresses of its memory")
@@ -591,11 +653,13 @@ class Program:
         """
         return entry(self._run_step), self.state_size, self._address
 
-    def bare_in_place(self) -> tuple[Callable[..., bool], int]:
-        """A function and an argument that comes before (state, x, y): as `bare_step`, but that the
-        state changes. It is given by its address, counted in numbers of the dtype.
+    def bare_in_place(self) -> tuple[Callable[..., bool], int, int]:
+        """A function and two arguments that come before (state, x, y): as `bare_step`, but that the
+        state changes. It is given by its address, counted in numbers of the dtype, where
+        `place_size` numbers begin: the state, a 0 and memory for the function.
         """
-        return entry(_run_in_place(self.dtype)), self._address
+        brief = self._parameters.nbytes <= _BRIEF
+        return entry(_run_in_place(self.dtype, nogil=not brief)), self.state_size, self._address
 
     def bare_call(self) -> tuple[Callable[..., bool], int, int]:
         """A function, an argument of it and a number: a call without lengths, with fewer checks.

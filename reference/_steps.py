@@ -186,10 +186,10 @@ class Compiled:
         read of those that are given, and how many these are.
         """
         program, rows = self._program, self._rows
-        run, address = program.bare_in_place()
+        run, size, address = program.bare_in_place()
         dtype, outputs = np.dtype(program.dtype.type), program.output_size
         index, features = (None, program.input_size) if kept is None else kept
-        shape, tokens = (features,), 0 if rows is None else len(rows)
+        tokens = 0 if rows is None else len(rows)
         ndarray, empty, whole = np.ndarray, np.empty, (int, np.int64)
 
         def step(x_t: Any, flat: Array, place: int, _held: Any = program) -> Array | None:
@@ -197,29 +197,40 @@ class Compiled:
                 if type(x_t) not in whole or not 0 <= x_t < tokens:
                     return None
                 x_t = rows[x_t]
-            elif type(x_t) is not ndarray or x_t.dtype is not dtype or x_t.shape != shape:
+            elif (
+                type(x_t) is not ndarray
+                or x_t.dtype is not dtype
+                or x_t.ndim != 1
+                or len(x_t) != features
+            ):
                 return None
             elif index is not None:
                 x_t = x_t.take(index)
             y_t = empty(outputs, dtype)
-            return y_t if run(address, place, x_t, y_t) else None
+            return y_t if run(size, address, place, x_t, y_t) else None
 
         return step
 
     def step_in_place(self, x: Array, flat: Array, place: int) -> Array:
         """The same for any x () token or (I,) that has been checked."""
-        run, address = self._program.bare_in_place()
+        run, size, address = self._program.bare_in_place()
         if self._rows is not None:
             x = self._rows[x]
         y = np.empty(self._program.output_size, self._program.dtype)
-        done = run(address, place, np.array(x, order="C"), y)
+        done = run(size, address, place, np.array(x, order="C"), y)
         assert done
         return y
 
     def flat(self, state: State | None) -> tuple[Array, int]:
         """A copy of the state of one sequence as one array, and where it begins: see above."""
-        flat = self._flat(state, 1)[: self._program.state_size].copy()
+        size = self._program.state_size
+        flat = np.zeros(self._program.place_size, self._program.dtype)
+        flat[:size] = self._flat(state, 1)[:size]
         return flat, flat.ctypes.data // flat.itemsize
+
+    def state_of(self, flat: Array) -> Flat:
+        """A copy of the state that `flat` gave."""
+        return self.state(flat[: self._program.state_size].copy(), None)
 
     def _flat(self, state: State | None, batch: int) -> Array:
         if isinstance(state, Flat) and state:

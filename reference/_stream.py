@@ -53,7 +53,7 @@ class Stream:
         if self._flat is None:
             return copy.deepcopy(self._state)
         assert self._compiled is not None
-        return self._compiled.state(self._flat.copy(), None)
+        return self._compiled.state_of(self._flat)
 
     @state.setter
     def state(self, state: Any) -> None:

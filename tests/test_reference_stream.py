@@ -55,6 +55,26 @@ def test_a_stream_equals_steps(engine: str, dtype: type, data: st.DataObject) ->
         assert_equal(second.state, zeros)
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("sizes", [(70, 30), (200, 150), (20, 420)])
+@pytest.mark.parametrize("layer", [("lstm", True), ("gru", True), ("gru", False)])
+def test_the_way_through_the_blocks_changes_nothing(
+    layer: tuple[str, bool], sizes: tuple[int, int], dtype: type
+) -> None:
+    """A stream goes through a matrix forward and backward in turn; the last is read from afar."""
+    kind, reset_after = layer
+    options = {"reset_after": reset_after} if kind == "gru" else {}
+    made = Net([{"type": kind, "name": "rnn", "num_layers": 2, **options}])
+    rng = np.random.default_rng(0)
+    bound = made.bind(made.init(rng, input_size=9, sizes={"rnn": sizes}, dtype=dtype))
+    x = rng.standard_normal((5, 9)).astype(dtype)
+    stream, (y, last) = bound.stream(), bound(x[:, None])
+    found = [stream.step(x_t) for x_t in x]
+    assert_equal(found, outputs(bound, x))
+    assert_close(np.array(found), y[:, 0], dtype)
+    assert_close(stream.state, tree_map(lambda a: a[0], last), dtype)
+
+
 def net(kind: str, engine: str, **options: Any) -> StreamingNet:
     layers = [{"type": kind, "name": "rnn", "num_layers": 2}, {"type": "linear", "name": "out"}]
     made = Net(layers)
@@ -237,7 +257,7 @@ from l0gate.reference import Net
 
 for kind, engine in (("lstm", "numba"), ("gru", "numba"), ("lstm", "numpy"), ("gru", "numpy")):
     made = Net([{"type": kind, "name": "rnn"}, {"type": "linear", "name": "out"}])
-    sizes = {"rnn": 5, "out": 2}
+    sizes = {"rnn": int(sys.argv[2]), "out": 2}
     bound = made.bind(made.init(np.random.default_rng(0), input_size=3, sizes=sizes), engine=engine)
     x = np.linspace(-1, 1, 3, dtype=np.float32)
     if sys.argv[1] == "step":
@@ -253,8 +273,9 @@ def test_kernels_that_were_compiled_in_different_processes(tmp_path: Path) -> No
     """A step in one process, a stream in the next, and both from the disk: no symbol is shared."""
     pytest.importorskip("numba")
     environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}
-    for what in ("step", "stream", "stream"):
-        run = [sys.executable, "-c", LATER, what]
+    # Large nets have kernels of their own, which give back the interpreter's lock.
+    for what, size in (("step", "5"), ("stream", "5"), ("stream", "200"), ("stream", "5")):
+        run = [sys.executable, "-c", LATER, what, size]
         done = subprocess.run(run, env=environment, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
         lines = done.stdout.splitlines()
