@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 from numba import njit, types
 
-_KERNELS = ("_compiling", "_jit", "_lanes", "_program")  # the files, which call each other
+# The files, which call each other.
+_KERNELS = "_compiling", "_lanes", "_scan_parts", "_lstm_scan", "_gru_scan", "_program"
 
 
 @functools.cache

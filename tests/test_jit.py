@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from pathlib import Path
 from typing import Any
 
 import numba
@@ -14,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from l0gate import L0GateError
-from l0gate.reference import _cells, _compiling, _jit, _threads
+from l0gate.reference import _cells, _compiling, _jit, _scan_parts, _threads
 
 DTYPES = [np.float32, np.float64]
 RESET = [True, False]
@@ -265,7 +266,7 @@ def error_in_units(function, exact, x):
 
 @pytest.mark.parametrize(
     ("function", "exact"),
-    [(_jit._set_sigmoid, lambda x: 1 / (1 + np.exp(-x))), (_jit._set_tanh, np.tanh)],
+    [(_scan_parts.set_sigmoid, lambda x: 1 / (1 + np.exp(-x))), (_scan_parts.set_tanh, np.tanh)],
     ids=["sigmoid", "tanh"],
 )
 def test_float32_activations_are_within_4_units_in_the_last_place(function, exact):
@@ -348,3 +349,11 @@ def test_a_kernel_is_compiled_anew_when_any_kernel_file_changes(monkeypatch):
     assert kernel._cache._index_key((numba.int64,), codegen) == key
     monkeypatch.setattr(_compiling, "_sources", lambda: "changed")
     assert kernel._cache._index_key((numba.int64,), codegen) != key
+
+
+def test_every_file_with_kernels_counts():
+    """Otherwise a change of it would go unseen where kernels are kept on disk."""
+    folder = Path(_compiling.__file__).parent
+    found = {path.stem for path in folder.glob("*.py") if "@inlined" in path.read_text()}
+    found |= {path.stem for path in folder.glob("*.py") if "intrinsic" in path.read_text()}
+    assert found == set(_compiling._KERNELS) - {"_compiling"}

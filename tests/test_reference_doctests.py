@@ -20,7 +20,7 @@ MODULES = (
     "_net",
     "_objective",
     "_program",
-    "_jit",
+    "_scan_parts",
     "_recurrent",
     "_streaming",
 )
