@@ -7,6 +7,7 @@ first process saves a checkpoint, from which both then train once more.
 from __future__ import annotations
 
 import copy
+import os
 import sys
 import warnings
 from pathlib import Path
@@ -98,3 +99,7 @@ def gradients(ddp: Any, rank: int) -> dict[str, tuple[torch.Tensor, torch.Tensor
 
 if __name__ == "__main__":
     main(Path(sys.argv[1]))
+    # Gloo's threads may still hold tensors; to let go of them while Python shuts down aborts the
+    # process now and then (pytorch/pytorch pull request 179291). All has been written by now.
+    sys.stderr.flush()
+    os._exit(0)
