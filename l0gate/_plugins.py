@@ -20,7 +20,7 @@ import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, TypeGuard
+from typing import TYPE_CHECKING, Any
 
 from l0gate._errors import L0GateError, warn
 from l0gate._tensor import INTERFACE, Backend
@@ -298,7 +298,7 @@ class Registry:
         ]
 
     def _add_backend(self, descriptor: object, distribution: str) -> list[str]:
-        given = descriptor if isinstance(descriptor, dict) else {}
+        given: Any = descriptor if isinstance(descriptor, dict) else {}
         name, module, factory = given.get("name"), given.get("module"), given.get("factory")
         interface = given.get("interface", INTERFACE)
         if not (_is_name(name) and _is_name(module) and _is_factory(factory)):
@@ -313,7 +313,7 @@ class Registry:
         return []
 
     def _add_method(self, descriptor: object, distribution: str) -> list[str]:
-        given = descriptor if isinstance(descriptor, dict) else {}
+        given: Any = descriptor if isinstance(descriptor, dict) else {}
         name, factory = given.get("name"), given.get("factory")
         if not (_is_name(name) and _is_factory(factory)):
             return [f"the descriptor {descriptor!r} must be a dict with name and factory"]
@@ -339,11 +339,11 @@ def _descriptors(hook: str, found: object) -> list[str] | tuple[object, ...]:
     return tuple(found)
 
 
-def _is_name(given: object) -> TypeGuard[str]:
+def _is_name(given: object) -> bool:
     return isinstance(given, str) and given != ""
 
 
-def _is_factory(given: object) -> TypeGuard[str | Callable[[], Any]]:
+def _is_factory(given: object) -> bool:
     return isinstance(given, str) or callable(given)
 
 
