@@ -3,7 +3,8 @@
     python tests/mutate.py l0gate        every mutant of the algorithm, by mutmut
     python tests/mutate.py reference     200 random mutants of the reference, by cosmic-ray
 
-Both go on where they stopped; `--again` starts over, `--show` only prints what is known so far.
+Both go on where they stopped, in another checkout too: what is known stands in docs/mutation.json,
+for functions and files as they were. `--again` starts over, `--show` only prints what is known.
 The package is laid out as it is installed, in `build/mutation`, and mutated there, never in the
 checkout. mutmut is fast, and leaves decorated functions alone; the kernels of `reference/` are
 decorated, so cosmic-ray, which runs the tests anew for every mutant, takes that part. mutmut has
@@ -16,9 +17,9 @@ from __future__ import annotations
 
 import argparse
 import ast
+import hashlib
 import json
 import os
-import random
 import re
 import shutil
 import sqlite3
@@ -27,10 +28,16 @@ import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
+
+from cosmic_ray.work_db import WorkDB
+from cosmic_ray.work_item import TestOutcome, WorkerOutcome, WorkResult
 
 ROOT = Path(__file__).resolve().parents[1]
 LAB = ROOT / "build" / "mutation"
-SAMPLE, SEED = 200, 0
+KNOWN = ROOT / "docs" / "mutation.json"
+SAMPLE = 200
+MUTANT = "module_path, operator_name, occurrence, start_pos_row, start_pos_col"
 WANTED = 0.9
 OTHERS_LAB = "others"
 KILLED, TYPED, SURVIVED, UNSEEN = "killed", "refused by mypy", "survived", "not run"
@@ -61,11 +68,29 @@ def main() -> int:
     given = parser.parse_args()
     lab = LAB / given.part
     run, results = (mutmut, mutmut_results) if given.part == "l0gate" else (cosmic, cosmic_results)
+    if given.again:
+        shutil.rmtree(lab, ignore_errors=True)
+        write_known(given.part, {})
     if not given.show:
-        if given.again:
-            shutil.rmtree(lab, ignore_errors=True)
-        run(lab)
+        try:
+            run(lab)
+        finally:
+            write_known(given.part, mutmut_known(lab) if run is mutmut else cosmic_known(lab))
     return report(list(results(lab)))
+
+
+def read_known(part: str) -> Any:
+    """What docs/mutation.json says about a part."""
+    known = json.loads(KNOWN.read_text(encoding="utf-8")) if KNOWN.exists() else {}
+    return known.get(part, {})
+
+
+def write_known(part: str, found: Any) -> None:
+    known = json.loads(KNOWN.read_text(encoding="utf-8")) if KNOWN.exists() else {}
+    lines = json.dumps({**known, part: found}, indent=0, sort_keys=True, ensure_ascii=False)
+    temporary = KNOWN.with_suffix(".new")
+    temporary.write_text(lines + "\n", encoding="utf-8")
+    temporary.replace(KNOWN)
 
 
 def lay_out(lab: Path) -> None:
@@ -121,6 +146,7 @@ def mutmut(lab: Path) -> None:
 
 def _mutmut(lab: Path, names: str, mutants: Sequence[str] = ()) -> None:
     lay_out(lab)
+    mutmut_restore(lab, 2 if mutants else 1)
     settings = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
     if mutants:  # mypy has let them pass
         settings = re.sub("type_check_command = .*", "", settings)
@@ -129,6 +155,56 @@ def _mutmut(lab: Path, names: str, mutants: Sequence[str] = ()) -> None:
     (lab / "pyproject.toml").write_text(settings, encoding="utf-8")
     run = command("mutmut", "run", *mutants)
     subprocess.run(run, cwd=lab, env=environment(lab), check=True)
+
+
+def mutmut_known(lab: Path) -> dict[str, dict[str, list[str]]]:
+    """By module and function: its digest, and the exit codes of its mutants in both rounds."""
+    known: dict[str, dict[str, list[str]]] = {}
+    for path in sorted(lab.glob("mutants/l0gate/**/*.meta")):
+        module = str(path.relative_to(lab / "mutants")).removesuffix(".meta")
+        later = lab / OTHERS_LAB / path.relative_to(lab)
+        first, second = (
+            json.loads(p.read_text(encoding="utf-8")) if p.exists() else {"exit_code_by_key": {}}
+            for p in (path, later)
+        )
+        functions: dict[str, list[list[int | None]]] = {}
+        for name, code in first["exit_code_by_key"].items():
+            codes = functions.setdefault(_function(name), [[], []])
+            codes[0].append(code)
+            codes[1].append(second["exit_code_by_key"].get(name))
+        digests = first["hash_by_function_name"]
+        known[module] = {
+            name: [digests.get(name, ""), *(" ".join(map(str, codes)) for codes in both)]
+            for name, both in functions.items()
+            if any(code is not None for codes in both for code in codes)
+        }
+    return known
+
+
+def _function(mutant: str) -> str:
+    """Of a mutant's name: module.function__mutmut_number."""
+    return mutant.rpartition(".")[2].rpartition("__mutmut_")[0]
+
+
+def mutmut_restore(lab: Path, round_: int) -> None:
+    """Write what is known where mutmut looks for it; it forgets functions that have changed."""
+    for module, functions in read_known("l0gate").items():
+        path = lab / "mutants" / f"{module}.meta"
+        if path.exists():
+            continue
+        package = module.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+        codes = {
+            f"{package}.{name}__mutmut_{number}": None if code == "None" else int(code)
+            for name, known in functions.items()
+            for number, code in enumerate(known[round_].split(), 1)
+        }
+        meta: dict[str, Any] = {
+            "exit_code_by_key": codes,
+            "hash_by_function_name": {name: known[0] for name, known in functions.items()},
+        }
+        others = "type_check_error_by_key", "durations_by_key", "estimated_durations_by_key"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(meta | {key: {} for key in others}), encoding="utf-8")
 
 
 def mutmut_results(lab: Path) -> Iterator[tuple[str, str, str]]:
@@ -156,6 +232,29 @@ def cosmic(lab: Path) -> None:
         list(pool.map(_cosmic, [lab / name for name in REFERENCE]))
 
 
+def cosmic_known(lab: Path) -> dict[str, dict[str, Any]]:
+    """By file: its digest, and what became of its mutants in the sample."""
+    known: dict[str, dict[str, Any]] = {}
+    for file in sorted(lab.glob("*/session.sqlite")):
+        with sqlite3.connect(file) as session:
+            for *mutant, outcome in session.execute(
+                f"select {MUTANT}, test_outcome from mutation_specs join work_results using(job_id)"
+            ):
+                module = mutant[0]
+                own = known.setdefault(module, {"digest": _digest(file.parent / module)})
+                own[_named(mutant)] = str(outcome).rpartition(".")[2].lower()
+    return known
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:12]
+
+
+def _named(mutant: Sequence[Any]) -> str:
+    _, operator, occurrence, row, column = mutant
+    return f"{row}:{column} {operator.rpartition('/')[2]} {occurrence}"
+
+
 def _cosmic(lab: Path) -> None:
     kernels = lab.name == "kernels"
     if not lab.exists():
@@ -181,18 +280,26 @@ def _cosmic(lab: Path) -> None:
 
 def _sample(file: Path, kernels: bool) -> None:
     """Leave 200 mutants, drawn from all that could be noticed; annotations are never evaluated."""
-    query = "select job_id, module_path, operator_name, occurrence, start_pos_row, start_pos_col"
     with sqlite3.connect(file) as session:
-        rows = session.execute(f"{query} from mutation_specs").fetchall()
+        rows = session.execute(f"select job_id, {MUTANT} from mutation_specs").fetchall()
         hidden = {module: _annotations(file.parent / module) for module in {row[1] for row in rows}}
         visible = [r for r in rows if not any(a <= r[4:] < b for a, b in hidden[r[1]])]
-        # Job ids and their order are new in every session.
-        drawn = random.Random(SEED).sample(sorted(visible, key=lambda row: row[1:]), SAMPLE)
+        # By lot, which for each mutant depends on itself alone: where one file changes, most of the
+        # others' stay. Job ids and their order are new in every session.
+        drawn = sorted(visible, key=lambda row: hashlib.sha256(repr(row[1:]).encode()).digest())
+        drawn = drawn[:SAMPLE]
         left = {row[0] for row in drawn if (Path(row[1]).stem in KERNELS) == kernels}
         for table in ("mutation_specs", "work_items"):
             for row in rows:
                 if row[0] not in left:
                     session.execute(f"delete from {table} where job_id = ?", row[:1])
+    known, work = read_known("reference"), WorkDB(str(file), WorkDB.Mode.open)
+    for job, *mutant in drawn:
+        own = known.get(mutant[0], {})
+        outcome = own.get(_named(mutant))
+        if job in left and outcome and own["digest"] == _digest(file.parent / mutant[0]):
+            work.set_result(job, WorkResult(WorkerOutcome.NORMAL, "", TestOutcome(outcome)))
+    work.close()
 
 
 def _annotations(path: Path) -> list[tuple[tuple[int, int], tuple[int, int]]]:
@@ -209,12 +316,11 @@ def _annotations(path: Path) -> list[tuple[tuple[int, int], tuple[int, int]]]:
 def cosmic_results(lab: Path) -> Iterator[tuple[str, str, str]]:
     """(module, mutant, result) of the sample."""
     query = (
-        "select module_path, operator_name, occurrence, start_pos_row, test_outcome"
-        " from mutation_specs left join work_results using (job_id)"
+        f"select {MUTANT}, test_outcome from mutation_specs left join work_results using (job_id)"
     )
     for file in sorted(lab.glob("*/session.sqlite")):
         with sqlite3.connect(file) as session:
-            for module, operator, occurrence, row, outcome in session.execute(query):
+            for module, operator, occurrence, row, _, outcome in session.execute(query):
                 result = UNSEEN if outcome is None else str(outcome).rpartition(".")[2].lower()
                 result = KILLED if result in ("killed", "incompetent") else result
                 yield module, f"line {row}: {operator.rpartition('/')[2]} {occurrence}", result

@@ -382,3 +382,23 @@ def test_exact_activations_are_closer_to_float64():
         for exact in (False, True)
     ]
     assert errors[1] < errors[0] < 1e-6
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("hidden", [(9, 40, 3), (16, 33, 8), (1, 2, 150)])
+def test_a_step_in_place_keeps_to_its_place(dtype, hidden):
+    layers, _ = chain(dtype, hidden)
+    program = Program(layers)
+    run, *arguments = program.bare_in_place()
+    rng = np.random.default_rng(3)
+    place = np.full(program.place_size + 64, 7, dtype)
+    place[: program.place_size] = 0
+    state, address = np.zeros(program.state_size, dtype), place.ctypes.data // place.itemsize
+    for _ in range(4):
+        x, y = rng.standard_normal(5).astype(dtype), np.empty(program.output_size, dtype)
+        assert run(*arguments, address, x, y)
+        out = program.step(x, state)
+        state = out[: program.state_size]
+        np.testing.assert_array_equal(place[: program.state_size], state)
+        np.testing.assert_array_equal(y, out[program.state_size :])
+    assert (place[program.place_size :] == 7).all()
