@@ -47,11 +47,13 @@ OTHERS = "cli property_archive property_gradients property_shrinking property_st
 OTHERS += " testing_module testing_parts testing_torch torch_backend methods_torch"
 # They start other processes, which takes long, and hold nothing that quicker tests do not.
 DESELECTED = [
+    "tests/test_reference_stream.py::test_kernels_that_were_compiled_in_different_processes",
     "tests/test_plugins.py::test_a_real_entry_point_is_found",
     "tests/test_plugins.py::test_a_framework_that_asks_for_a_backend_while_it_loads",
     # mutmut stands between the caller and the function that looks for it.
     "tests/test_plugins.py::test_a_warning_points_at_the_line_that_called_l0gate",
 ]
+DESELECT = [f"--deselect={test}" for test in DESELECTED]
 REFERENCE = {
     "plain": "reference_cells reference_objective reference_streaming reference_stream"
     " reference_net reference_torch property_gradients",
@@ -150,7 +152,7 @@ def _mutmut(lab: Path, names: str, mutants: Sequence[str] = ()) -> None:
     settings = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
     if mutants:  # mypy has let them pass
         settings = re.sub("type_check_command = .*", "", settings)
-    chosen = [*files(names), *(f"--deselect={test}" for test in DESELECTED)]
+    chosen = [*files(names), *DESELECT]
     settings += f"pytest_add_cli_args_test_selection = {chosen}\n"
     (lab / "pyproject.toml").write_text(settings, encoding="utf-8")
     run = command("mutmut", "run", *mutants)
@@ -260,7 +262,7 @@ def _cosmic(lab: Path) -> None:
     if not lab.exists():
         lay_out(lab)
     tests = command("pytest", "-x", "-q", "-p", "no:unraisableexception", "-p", "no:cacheprovider")
-    tests += files(REFERENCE[lab.name])
+    tests += [*files(REFERENCE[lab.name]), *DESELECT]
     config, file = lab / "cosmic-ray.toml", lab / "session.sqlite"
     config.write_text(
         '[cosmic-ray]\nmodule-path = "l0gate/reference"\ntimeout = 600.0\nexcluded-modules = []\n'
