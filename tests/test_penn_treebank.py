@@ -190,13 +190,25 @@ def test_the_page_says_what_the_results_say(train: Any, tmp_path: Path) -> None:
         f"| 2 x 200 | l0 |  | {table.MISSING} |  |  |  |  |  |  |  |  |",
     ]
     assert page.count(table.MISSING) == 11
-    assert "better than iss with 115.0" in page
-    assert "NOT better than random with 113.0" in page
+    assert "better than iss, which reaches 115.0" in page
+    assert "NOT better than random, which reaches 113.0" in page
     assert "python train.py random" in page
     assert table.filled(page, tmp_path) == page
     picture = tmp_path / "picture.png"
     table.plot(picture, made, [speed])
     assert picture.stat().st_size > 1000
+
+
+def test_seeds_count_by_their_mean(train: Any) -> None:
+    """The best of two would be no fair match for one."""
+    rival, first, second = (
+        row("small", method, (130, 90, 130), test)
+        for method, test in (("iss", 113.0), ("l0", 112.0), ("l0", 116.0))
+    )
+    second["options"] = second["options"] | {"seed": 2}
+    (sentence,) = load("table").compared([rival, first, second])
+    assert "reach 114.0 (seeds: 112.0, 116.0) with" in sentence
+    assert "NOT better than iss, which reaches 113.0 with" in sentence
 
 
 def test_the_committed_page_is_up_to_date(train: Any) -> None:

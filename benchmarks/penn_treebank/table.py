@@ -99,24 +99,41 @@ def _line(row: dict[str, Any], speeds: list[dict[str, Any]]) -> tuple[Any, ...]:
 def compared(rows: list[dict[str, Any]]) -> list[str]:
     """Ours beside every rival with as many recurrent weights or more, in sentences.
 
-    Neurons are whole, so nets of one budget differ by up to `NEAR` of their weights.
+    Runs that differ in their seed alone count as one, by the mean. Neurons are whole, so nets of
+    one budget differ by up to `NEAR` of their weights.
     """
+    groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for row in rows:
+        options = row["options"]
+        key = json.dumps(options | {"seed": 0}, sort_keys=True)
+        groups.setdefault((options["model"], key), []).append(row)
     sentences = []
     for model, name in MODELS.items():
-        own = [r for r in rows if r["options"]["model"] == model]
-        ours = [r for r in own if r["options"]["method"] == "l0"]
-        for rival in (r for r in own if r["options"]["method"] not in ("dense", "l0")):
-            most = (1 + NEAR) * rival["recurrent_weights"]
-            smaller = [r for r in ours if r["recurrent_weights"] <= most]
+        own = [runs for (other, _), runs in groups.items() if other == model]
+        ours = [runs for runs in own if runs[0]["options"]["method"] == "l0"]
+        for rival in (r for r in own if r[0]["options"]["method"] not in ("dense", "l0")):
+            most = (1 + NEAR) * _mean(rival, "recurrent_weights")
+            smaller = [runs for runs in ours if _mean(runs, "recurrent_weights") <= most]
             if smaller:
-                best = min(smaller, key=lambda r: r["test"])
-                word = "better" if best["test"] < rival["test"] else "NOT better"
+                best = min(smaller, key=lambda runs: _mean(runs, "test"))
+                word = "better" if _mean(best, "test") < _mean(rival, "test") else "NOT better"
+                method = rival[0]["options"]["method"]
                 sentences.append(
-                    f"{name}: gates reach {best['test']:.1f} with {best['recurrent_weights']:,}"
-                    f" recurrent weights, {word} than {rival['options']['method']} with"
-                    f" {rival['test']:.1f} and {rival['recurrent_weights']:,}."
+                    f"{name}: gates reach {_reached(best)}, {word} than {method}, which reaches"
+                    f" {_reached(rival)}."
                 )
     return sentences
+
+
+def _mean(runs: list[dict[str, Any]], what: str) -> float:
+    return sum(run[what] for run in runs) / len(runs)
+
+
+def _reached(runs: list[dict[str, Any]]) -> str:
+    each = ", ".join(f"{run['test']:.1f}" for run in runs)
+    seeds = f" (seeds: {each})" if len(runs) > 1 else ""
+    weights = _mean(runs, "recurrent_weights")
+    return f"{_mean(runs, 'test'):.1f}{seeds} with {weights:,.0f} recurrent weights"
 
 
 def filled(page: str, folder: Path) -> str:
