@@ -169,22 +169,23 @@ def test_the_lasso_ends_with_the_selection() -> None:
     state = pruner.init(parameters)
     assert float(pruner.penalty(state, 0.1, parameters)) > 0
     assert set(pruner.parameter_gradient(state, parameters)) == set(LAYOUT.patterns)
-    state = pruner.select(state, parameters)
+    state = pruner.select(pruner.update(state, 0.7, parameters), parameters)
     assert float(pruner.penalty(state, 0.7, parameters)) == 0
     assert not pruner.parameter_gradient(state, parameters)
 
 
 def test_geometric_median_scores_distances() -> None:
-    layout = Layout({"w": "(2 h) <- _", "u": ["h <- h", "h <- h"], "v": "_ <- (h 2)"})
+    # The block that belongs to no axis stands before one that does.
+    layout = Layout({"w": "(3 + 2 h) <- _", "u": ["h <- h", "h <- h"], "v": "_ <- (h 2)"})
     rng = np.random.default_rng(0)
     parameters = {
-        "w": rng.standard_normal((8, 3)),
+        "w": rng.standard_normal((11, 3)),
         "u": rng.standard_normal((2, 4, 4)),
         "v": rng.standard_normal((2, 8)),
     }
     vectors = []
     for j in range(4):
-        parts = [parameters["w"][[j, 4 + j]], parameters["v"][:, 2 * j : 2 * j + 2]]
+        parts = [parameters["w"][[3 + j, 7 + j]], parameters["v"][:, 2 * j : 2 * j + 2]]
         parts += [u[j] for u in parameters["u"]] + [u[:, j] for u in parameters["u"]]
         vectors.append(np.concatenate([part.ravel() for part in parts]))
     expected = [sum(np.linalg.norm(a - b) for b in vectors) for a in vectors]
@@ -221,10 +222,12 @@ def test_wrong_methods_are_refused(options: dict[str, Any], message: str) -> Non
 
 def test_options_of_methods() -> None:
     assert repr(GroupLasso(0.5)) == "GroupLasso(gradual=False, strength=0.5)"
+    assert GroupLasso(0).strength == 0
     for make, message in (
         (lambda: Magnitude(gradual=1), "`gradual` is 1"),  # type: ignore[arg-type]
         (lambda: GroupLasso(-1.0), "`strength` is -1.0"),
         (lambda: GroupLasso(float("nan")), "`strength` is nan"),
+        (lambda: GroupLasso(float("inf")), "`strength` is inf"),
         (lambda: Random(-1), "`seed` is -1"),
     ):
         with pytest.raises(L0GateError, match=message):
