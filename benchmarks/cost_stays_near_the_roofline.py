@@ -39,19 +39,41 @@ SWEEPS: dict[str, list[tuple[int, int, int, int]]] = {
 POINT = ("input", "hidden", "batch", "length")
 CELLS = ("lstm", "gru")
 KEYS = ("sweep", "cell", "input", "hidden", "batch", "length", "threads")
-# Accumulators of the peak: in 8 registers, as two units take 4 cycles for a multiply-add.
-LANES = 128 if _measure.machine()["isa"] == "AVX-512" else 64
+CHAINS = 8  # of multiply-adds that do not wait for each other: two units take 4 cycles for one
 
 
 def loops() -> tuple[Any, Any, Any]:
     """multiply-adds in registers, reading, and the triad."""
-    from numba import njit
+    from llvmlite import ir
+    from numba import njit, types
+    from numba.core import cgutils
+    from numba.extending import intrinsic
 
-    @njit(fastmath=True)  # type: ignore[untyped-decorator]
-    def multiply_adds(times: int, a: Any, b: Any, c: Any) -> None:
-        for _ in range(times):
-            for lane in range(LANES):
-                a[lane] = a[lane] * b + c
+    from l0gate.reference._lanes import BYTES, Lanes
+
+    @intrinsic  # type: ignore[untyped-decorator]
+    def chains(typingctx: Any, times: Any) -> Any:
+        """In whole registers: left to itself, the compiler takes half of one on AVX-512."""
+
+        def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+            vector = ir.VectorType(ir.FloatType(), BYTES // 4)
+            # From different numbers, or the compiler would make one chain of all.
+            starts = [ir.Constant(vector, [float(n)] * vector.count) for n in range(CHAINS)]
+            sums = [cgutils.alloca_once_value(builder, start) for start in starts]
+            with cgutils.for_range(builder, arguments[0]):
+                for place in sums:
+                    term = Lanes(builder, builder.load(place)) * 0.5 + 0.5
+                    builder.store(term.value, place)
+            total = Lanes(builder, builder.load(sums[0]))
+            for place in sums[1:]:
+                total = total + Lanes(builder, builder.load(place))
+            return builder.extract_element(total.value, ir.Constant(ir.IntType(32), 0))
+
+        return types.float32(times), generate
+
+    @njit  # type: ignore[untyped-decorator]
+    def multiply_adds(times: int) -> Any:
+        return chains(times)
 
     @njit(fastmath=True)  # type: ignore[untyped-decorator]
     def read(times: int, x: Any, scale: Any) -> None:
@@ -82,14 +104,17 @@ class Machine:
         import numpy as np
 
         self.multiply_adds, self.read, triad = loops()
-        half, lanes = np.float32(0.5), np.ones(LANES, np.float32)
-        self.peak: Callable[[], Any] = lambda: self.multiply_adds(self.TIMES, lanes, half, half)
+        from l0gate.reference._lanes import lanes_of
+
+        self.flops = 2 * CHAINS * lanes_of(np.dtype(np.float32)) * self.TIMES
+        self.peak: Callable[[], Any] = lambda: self.multiply_adds(self.TIMES)
+        half = np.float32(0.5)
         a, b, c = (np.ones(20_000_000, np.float32) for _ in range(3))
         times = _measure.in_turns({"triad": lambda: triad(a, b, c, half)}, seconds=0.5)["triad"]
         self.triad = 3 * a.nbytes / statistics.median(times)  # bytes per second
 
     def peak_flops(self, seconds: float) -> float:
-        return 2 * LANES * self.TIMES / seconds
+        return self.flops / seconds
 
     def reading(self, size: int) -> tuple[Callable[[], Any], int]:
         """A call that reads so many bytes again and again, and how many it reads in all."""

@@ -443,19 +443,21 @@ def _run_step(size, plan, x, state, out):
     return True
 
 
-@kernel("i i i r1 w1 -> b")
-def _run_in_place(size, plan, state, x, y):
-    """One step of one sequence; `state` is an address. Returns as `_run_sequences`.
+@kernel("i r1 -> b")
+def _run_in_place(where, x):
+    """One step of one sequence. Returns as `_run_sequences`, also False for a wrong size of x.
 
-    What follows the state is a number, 0 or 1: which way through the blocks comes next, and memory.
+    Five integers are at `where`: which way through the blocks comes next, and the addresses of the
+    plan, the state, y, and memory.
     """
+    flip, plan, state = integer_at(where), integer_at(where + 1), integer_at(where + 2)
     if not aligned(x) or (len(x) > 1 and x.strides[0] != x.itemsize):
         return False
-    like, flip = y.dtype.type(0), state + size
-    backwards = number_at(like, flip)
-    places = address(x), state, state, address(y), flip + 1
-    _run(like, int(backwards), 0, 1, 1, 1, plan, 0, *places)
-    set_number(y.dtype.type(1) - backwards, flip)
+    if len(x) != integer_at(plan + _HEAD + _INPUTS):
+        return False
+    places = address(x), state, state, integer_at(where + 3), integer_at(where + 4)
+    _run(x.dtype.type(0), flip, 0, 1, 1, 1, plan, 0, *places)
+    set_number(1 - flip, where)
     return True
 
 
@@ -614,7 +616,7 @@ class Program:
         self._address = self._plan.ctypes.data // self._plan.itemsize
         self._run, self._run_step = _run_sequences(self.dtype), _run_step(self.dtype)
         self.step_size = self.state_size + self.output_size
-        self.place_size = self.state_size + 1 + _room(lanes, widest, widest_state, 1, 1)
+        self.place_size = self.step_size + _room(lanes, widest, widest_state, 1, 1)
 
     def __reduce__(self) -> Any:
         raise TypeError("a program cannot be copied: it holds addresses of its memory")
@@ -653,13 +655,18 @@ class Program:
         """
         return entry(self._run_step), self.state_size, self._address
 
-    def bare_in_place(self) -> tuple[Callable[..., bool], int, int]:
-        """A function and two arguments that come before (state, x, y): as `bare_step`, but that the
-        state changes. It is given by its address, counted in numbers of the dtype, where
-        `place_size` numbers begin: the state, a 0 and memory for the function.
+    def bare_in_place(self, place: Array) -> tuple[Callable[..., bool], int, Any]:
+        """A function and an argument that comes before x: a step as `bare_step`, whose state, y and
+        memory are those of `place`, of `place_size` numbers: they begin with the state, then y.
+
+        It also returns False for an x (I,) of a wrong size. The third is to be kept as well.
         """
         brief = self._parameters.nbytes <= _BRIEF
-        return entry(_run_in_place(self.dtype, nogil=not brief)), self.state_size, self._address
+        state = place.ctypes.data // place.itemsize
+        places = state, state + self.state_size, state + self.step_size
+        where = np.array([0, self._address, *places])
+        function = entry(_run_in_place(self.dtype, nogil=not brief))
+        return function, where.ctypes.data // where.itemsize, (self, place, where)
 
     def bare_call(self) -> tuple[Callable[..., bool], int, int]:
         """A function, an argument of it and a number: a call without lengths, with fewer checks.

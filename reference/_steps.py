@@ -177,60 +177,48 @@ class Compiled:
 
         return step
 
-    def next_in_place(
-        self, kept: tuple[Array, int] | None
-    ) -> Callable[[Any, Array, int], Array | None]:
-        """A call (x_t, flat, where flat begins) that changes flat, one sequence's state: gives y_t.
+    def in_place(
+        self, state: State | None, kept: tuple[Array, int] | None
+    ) -> tuple[Array, Callable[[Any], Array | None], Callable[[Array], Array]]:
+        """Memory that begins with a copy of one sequence's state, and two calls that change it.
 
-        Or None, without a change, for anything but what `next_step` takes. `kept`: the features
-        read of those that are given, and how many these are.
+        Each takes x_t and gives y_t. The first gives None, without a change, for anything but what
+        `next_step` takes; the second takes any x () token or (I,) that has been checked. `kept`:
+        the features read of those that are given to the first, and how many these are.
         """
         program, rows = self._program, self._rows
-        run, size, address = program.bare_in_place()
-        dtype, outputs = np.dtype(program.dtype.type), program.output_size
-        index, features = (None, program.input_size) if kept is None else kept
+        size, dtype = program.state_size, np.dtype(program.dtype.type)
+        place = np.zeros(program.place_size, dtype)
+        place[:size] = self._flat(state, 1)[:size]
+        run, where, held = program.bare_in_place(place)
+        y_t = place[size : program.step_size]
+        index, features = kept or (None, 0)
         tokens = 0 if rows is None else len(rows)
-        ndarray, empty, whole = np.ndarray, np.empty, (int, np.int64)
+        ndarray, whole, copy = np.ndarray, (int, np.int64), y_t.copy
 
-        def step(x_t: Any, flat: Array, place: int, _held: Any = program) -> Array | None:
+        def step(x_t: Any, _held: Any = held) -> Array | None:
             if rows is not None:
                 if type(x_t) not in whole or not 0 <= x_t < tokens:
                     return None
                 x_t = rows[x_t]
-            elif (
-                type(x_t) is not ndarray
-                or x_t.dtype is not dtype
-                or x_t.ndim != 1
-                or len(x_t) != features
-            ):
+            elif type(x_t) is not ndarray or x_t.dtype is not dtype or x_t.ndim != 1:
                 return None
             elif index is not None:
+                if len(x_t) != features:
+                    return None
                 x_t = x_t.take(index)
-            y_t = empty(outputs, dtype)
-            return y_t if run(size, address, place, x_t, y_t) else None
+            return copy() if run(where, x_t) else None
 
-        return step
+        def checked_step(x: Array, _held: Any = held) -> Array:
+            done = run(where, np.array(x if rows is None else rows[x], order="C"))
+            assert done
+            return copy()
 
-    def step_in_place(self, x: Array, flat: Array, place: int) -> Array:
-        """The same for any x () token or (I,) that has been checked."""
-        run, size, address = self._program.bare_in_place()
-        if self._rows is not None:
-            x = self._rows[x]
-        y = np.empty(self._program.output_size, self._program.dtype)
-        done = run(size, address, place, np.array(x, order="C"), y)
-        assert done
-        return y
+        return place, step, checked_step
 
-    def flat(self, state: State | None) -> tuple[Array, int]:
-        """A copy of the state of one sequence as one array, and where it begins: see above."""
-        size = self._program.state_size
-        flat = np.zeros(self._program.place_size, self._program.dtype)
-        flat[:size] = self._flat(state, 1)[:size]
-        return flat, flat.ctypes.data // flat.itemsize
-
-    def state_of(self, flat: Array) -> Flat:
-        """A copy of the state that `flat` gave."""
-        return self.state(flat[: self._program.state_size].copy(), None)
+    def state_of(self, place: Array) -> Flat:
+        """A copy of the state that begins the memory from `in_place`."""
+        return self.state(place[: self._program.state_size].copy(), None)
 
     def _flat(self, state: State | None, batch: int) -> Array:
         if isinstance(state, Flat) and state:

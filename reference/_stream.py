@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -33,14 +34,11 @@ class Stream:
     True
     """
 
-    __slots__ = ("__weakref__", "_compiled", "_flat", "_net", "_place", "_quick", "_state")
+    __slots__ = ("__weakref__", "_checked_step", "_net", "_place", "_quick_step", "_state")
 
     def __init__(self, net: StreamingNet, state: Any = None) -> None:
         net._check_directions()
-        self._net, self._compiled = net, net._compiled
-        self._quick = None
-        if self._compiled is not None:
-            self._quick = self._compiled.next_in_place(net.input_kept)
+        self._net = net
         self.state = state
 
     @property
@@ -50,29 +48,40 @@ class Stream:
         A copy, as is what is assigned to go on from another state. Before the first step None
         leaves open whether there is a batch.
         """
-        if self._flat is None:
+        if self._place is None:
             return copy.deepcopy(self._state)
-        assert self._compiled is not None
-        return self._compiled.state_of(self._flat)
+        assert self._net._compiled is not None
+        return self._net._compiled.state_of(self._place)
 
     @state.setter
     def state(self, state: Any) -> None:
-        self._flat: Array | None  # the state of a single sequence in compiled code
-        self._state: State | None  # any other
+        batch: tuple[int, ...] = ()
         if state is not None:
             batch, state = self._net._check_batch_and_state(state)
-            if self._compiled is not None and not batch:
-                (self._flat, self._place), self._state = self._compiled.flat(state), None
-                return
-        self._flat, self._place, self._state = None, 0, copy.deepcopy(state)
+        self._place: Array | None = None  # of a single sequence in compiled code
+        self._state: State | None = None  # any other
+        self._quick_step: Callable[[Any], Array | None] | None = None
+        self._checked_step: Callable[[Array], Array] | None = None
+        if state is None or self._net._compiled is None or batch:
+            self._state = copy.deepcopy(state)
+        else:
+            self._begin(state)
+
+    def _begin(self, state: Any) -> Callable[[Array], Array]:
+        """Keep the state of a single sequence in compiled code."""
+        assert self._net._compiled is not None
+        place, quick, checked = self._net._compiled.in_place(state, self._net.input_kept)
+        self._place, self._quick_step, self._checked_step = place, quick, checked
+        return checked
 
     def step(self, x_t: Any) -> Array:
         """Run one time step; x_t, y_t and what is wrong with them as in `StreamingNet.step`.
 
         The first step, or the state that was given, decides whether there is a batch.
         """
-        if self._flat is not None and self._quick is not None:
-            y_t = self._quick(x_t, self._flat, self._place)
+        quick = self._quick_step
+        if quick is not None:
+            y_t = quick(x_t)
             if y_t is not None:
                 return y_t
         return self._other_step(x_t)
@@ -80,16 +89,12 @@ class Stream:
     def _other_step(self, x_t: Any) -> Array:
         """A step that begins, or that is not as usual. What fails leaves the state as it was."""
         x_t = np.asarray(x_t)  # before the state is read: it may run code of the caller's
-        flat, place = self._flat, self._place
-        if self._compiled is not None and self._state is None:
+        if self._net._compiled is not None and self._state is None:
             x, batch = self._net._check_step(x_t)
             if not batch:
-                if flat is None:
-                    flat, place = self._compiled.flat(None)
-                y_t = self._compiled.step_in_place(x, flat, place)
-                self._flat, self._place = flat, place
-                return y_t
-        y_t, self._state = self._net.step(x_t, self._state if flat is None else self.state)
+                return (self._checked_step or self._begin(None))(x)
+        state = self._state if self._place is None else self.state
+        y_t, self._state = self._net.step(x_t, state)
         return y_t
 
     def __reduce__(self) -> tuple[Any, ...]:

@@ -389,16 +389,18 @@ def test_exact_activations_are_closer_to_float64():
 def test_a_step_in_place_keeps_to_its_place(dtype, hidden):
     layers, _ = chain(dtype, hidden)
     program = Program(layers)
-    run, *arguments = program.bare_in_place()
-    rng = np.random.default_rng(3)
-    place = np.full(program.place_size + 64, 7, dtype)
-    place[: program.place_size] = 0
-    state, address = np.zeros(program.state_size, dtype), place.ctypes.data // place.itemsize
+    size, whole = program.state_size, np.full(program.place_size + 64, 7, dtype)
+    place = whole[: program.place_size]
+    place[:] = 0
+    run, where, _held = program.bare_in_place(place)
+    rng, state = np.random.default_rng(3), np.zeros(size, dtype)
     for _ in range(4):
-        x, y = rng.standard_normal(5).astype(dtype), np.empty(program.output_size, dtype)
-        assert run(*arguments, address, x, y)
+        x = rng.standard_normal(5).astype(dtype)
+        assert run(where, x)
         out = program.step(x, state)
-        state = out[: program.state_size]
-        np.testing.assert_array_equal(place[: program.state_size], state)
-        np.testing.assert_array_equal(y, out[program.state_size :])
-    assert (place[program.place_size :] == 7).all()
+        state = out[:size]
+        np.testing.assert_array_equal(place[: program.step_size], out)
+    for wrong in (x[:4], np.zeros(6, dtype), np.zeros(10, dtype)[::2]):
+        assert not run(where, wrong)
+    np.testing.assert_array_equal(place[: program.step_size], out)
+    assert (whole[program.place_size :] == 7).all()
