@@ -65,6 +65,7 @@ _COLUMNS = 9
 _HEAD = 6  # before the rows: see `Program`
 _TOGETHER = 32  # rows times blocks whose products come before their activations
 _BRIEF = 2**18  # bytes of weights that take 2 or 3 us, less than it takes to wake another thread
+_MANY = 64  # inputs, so that their product takes longer than to spread it
 _CHUNK = 96  # rows of an input product, so that weights are read seldom and results stay in cache
 
 
@@ -104,6 +105,65 @@ def _set_input_products(like, far, t, steps, b, x, inputs, panels, blocks, gates
             _set_input_product(like, far, q, rows, source, x_b, inputs, panels, blocks, gates, out)
 
 
+@inlined
+def _run_linear(like, far, T, b, x, inputs, panels, outputs, room, y):
+    lanes = lanes_in(like)
+    size = 2 * lanes
+    blocks = (outputs + size - 1) // size
+    x, x_t, x_b = x
+    y, y_t, y_b = y
+    if x_t == b * x_b and y_t == b * y_b:
+        T, b = 1, T * b
+    matrix = panels + blocks * size
+    for q in range(blocks):
+        columns = min(size, outputs - q * size)
+        bias, panel = panels + q * size, matrix + q * size * inputs
+        for t in range(T):
+            source, out = x + t * x_t, y + t * y_t + q * size
+            if columns == size:
+                product_2(like, far, b, source, x_b, panel, inputs, bias, 0, out, y_b)
+                continue
+            for row in range(0, b, _TOGETHER):
+                rows = min(_TOGETHER, b - row)
+                place = source + row * x_b
+                product_2(like, far, rows, place, x_b, panel, inputs, bias, 0, room, size)
+                for r in range(rows):
+                    copy(like, out + (row + r) * y_b, room + r * size, columns)
+
+
+# A block of few neurons is mostly empty where vectors are wide. A layer with many inputs then has
+# its input matrix packed like that of a linear layer, and the product is spread over the blocks.
+
+
+def _is_dense(lanes, gates, H, inputs):
+    blocks = (H + lanes - 1) // lanes
+    least = (gates * H + 2 * lanes - 1) // (2 * lanes) * 2 * lanes
+    return inputs >= _MANY and 5 * least <= 4 * gates * blocks * lanes
+
+
+def _columns(lanes, gates, H, dense):
+    """Of the packed input matrix."""
+    if dense:
+        return (gates * H + 2 * lanes - 1) // (2 * lanes) * 2 * lanes
+    return gates * ((H + lanes - 1) // lanes) * lanes
+
+
+_is_dense_in_kernel, _columns_in_kernel = inlined(_is_dense), inlined(_columns)
+
+
+@inlined
+def _spread(like, rows, packed, blocks, gates, H, gx):
+    """gx (rows, blocks, gates, lanes), from packed (rows, gates, H)."""
+    lanes = lanes_in(like)
+    for row in range(rows):
+        for gate in range(gates):
+            source = packed + (row * gates + gate) * H
+            to = gx + (row * blocks * gates + gate) * lanes
+            for q in range(blocks):
+                at = q * lanes
+                copy(like, to + gates * at, source + at, min(lanes, H - at))
+
+
 # In a step all products of some blocks come before their activations, which then do not wait for
 # each other: of few blocks where there are many rows, so that the sums stay in the cache. Every
 # other step goes through the blocks backwards: what the step before read last is still cached. A
@@ -112,14 +172,13 @@ def _set_input_products(like, far, t, steps, b, x, inputs, panels, blocks, gates
 
 @inlined
 def _lstm_step(
-    like, how, flip, low, high, signal, gx, panels, H, blocks, h, new_h, c, new_c
+    like, how, flip, low, high, signal, gx, panels, matrix, H, blocks, h, new_h, c, new_c
 ):  # fmt: skip
     """signal: x (B, I), the distance between its rows, and I; x is 0 if gx holds its product."""
     (exact, far), (x, x_step, inputs) = how, signal
     x += low * x_step
     lanes = lanes_in(like)
     size, wide, rows = 4 * lanes, blocks * lanes, high - low
-    matrix = panels + blocks * size * (1 + inputs)
     gx, h, new_h, c, new_c = (
         gx + low * blocks * size, h + low * wide, new_h + low * wide, c + low * wide,
         new_c + low * wide,
@@ -145,14 +204,15 @@ def _lstm_step(
 
 
 @inlined
-def _gru_step(like, how, flip, low, high, signal, gx, panels, H, blocks, h, new_h, sums):
+def _gru_step(
+    like, how, flip, low, high, signal, gx, panels, recurrent, H, blocks, h, new_h, sums
+):  # fmt: skip
     """signal: as in `_lstm_step`."""
     (exact, far), (x, x_step, inputs) = how, signal
     x += low * x_step
     lanes = lanes_in(like)
     size, wide, rows = 3 * lanes, blocks * lanes, high - low
     gx, h, new_h = gx + low * blocks * size, h + low * wide, new_h + low * wide
-    recurrent = panels + blocks * size * (1 + inputs)
     matrix = recurrent + blocks * size
     together = max(1, _TOGETHER // max(1, rows))
     step = together * size
@@ -181,13 +241,12 @@ def _gru_step(like, how, flip, low, high, signal, gx, panels, H, blocks, h, new_
 
 @inlined
 def _gru_reset_before_step(
-    like, how, low, high, inputs, gx, panels, H, blocks, h, new_h, read, sums
+    like, how, low, high, gx, panels, H, blocks, h, new_h, read, sums
 ):  # fmt: skip
     """read: room for r h and for z, as wide as two states."""
     exact, far = how
     lanes = lanes_in(like)
     size, wide, rows = 3 * lanes, blocks * lanes, high - low
-    panels += blocks * size * (1 + inputs)
     gx, h, new_h = gx + low * blocks * size, h + low * wide, new_h + low * wide
     z, step = read + rows * wide, blocks * size
     for q in range(blocks):
@@ -238,23 +297,35 @@ def _run_recurrent(
     blocks = _blocks(H, like)
     wide = blocks * lanes
     size = b * wide
-    by_itself = T == 1 and kind != _GRU_RESET_BEFORE
+    dense = _is_dense_in_kernel(lanes, gates, H, inputs)
+    columns = _columns_in_kernel(lanes, gates, H, dense)
+    recurrent = panels + columns * (1 + inputs)
+    by_itself = T == 1 and kind != _GRU_RESET_BEFORE and not dense
     signal = (x[0], x[2], inputs) if by_itself else (0, 0, inputs)
     sums = room
     old = sums + max(_TOGETHER, b) * 4 * lanes
     new = old + 2 * size
     read = new + 2 * size
     gx = read + 2 * size
+    chunk = max(1, _CHUNK // b)
+    if dense:
+        packed = gx + min(T, chunk) * b * blocks * gates * lanes
+        clear(like, gx, packed - gx)  # the lanes past the last neuron stay 0
+    else:
+        packed = gx
     for n in range(count):
         for row in range(b):
             clear(like, old + n * size + row * wide, wide)
             copy(like, old + n * size + row * wide, states[n] + row * H, H)
-    chunk = max(1, _CHUNK // b)
     done = 0
     while done < T:
         steps = min(chunk, T - done)
         begin = T - done - steps if reverse else done
-        if not by_itself:
+        if dense:
+            part, to = (x[0] + begin * x[1], x[1], x[2]), (packed, b * gates * H, gates * H)
+            _run_linear(like, how[1], steps, b, part, inputs, panels, gates * H, sums, to)
+            _spread(like, steps * b, packed, blocks, gates, H, gx)
+        elif not by_itself:
             _set_input_products(like, how[1], begin, steps, b, x, inputs, panels, blocks, gates, gx)
         for step in range(steps):
             t = begin + steps - 1 - step if reverse else begin + step
@@ -263,17 +334,17 @@ def _run_recurrent(
             own = gx + (t - begin) * b * blocks * gates * lanes
             if kind == _LSTM:
                 _lstm_step(
-                    like, how, backwards, low, high, signal, own, panels, H, blocks, old, new,
-                    old + size, new + size,
+                    like, how, backwards, low, high, signal, own, panels, recurrent, H, blocks, old,
+                    new, old + size, new + size,
                 )  # fmt: skip
             elif kind == _GRU:
                 _gru_step(
-                    like, how, backwards, low, high, signal, own, panels, H, blocks, old, new,
-                    sums,
+                    like, how, backwards, low, high, signal, own, panels, recurrent, H, blocks, old,
+                    new, sums,
                 )  # fmt: skip
             else:
                 _gru_reset_before_step(
-                    like, how, low, high, inputs, own, panels, H, blocks, old, new, read, sums
+                    like, how, low, high, own, recurrent, H, blocks, old, new, read, sums
                 )
             for row in range(b):
                 out = y[0] + t * y[1] + row * y[2]
@@ -289,32 +360,6 @@ def _run_recurrent(
     for n in range(count):
         for row in range(b):
             copy(like, last[n] + row * H, old + n * size + row * wide, H)
-
-
-@inlined
-def _run_linear(like, far, T, b, x, inputs, panels, outputs, room, y):
-    lanes = lanes_in(like)
-    size = 2 * lanes
-    blocks = (outputs + size - 1) // size
-    x, x_t, x_b = x
-    y, y_t, y_b = y
-    if x_t == b * x_b and y_t == b * y_b:
-        T, b = 1, T * b
-    matrix = panels + blocks * size
-    for q in range(blocks):
-        columns = min(size, outputs - q * size)
-        bias, panel = panels + q * size, matrix + q * size * inputs
-        for t in range(T):
-            source, out = x + t * x_t, y + t * y_t + q * size
-            if columns == size:
-                product_2(like, far, b, source, x_b, panel, inputs, bias, 0, out, y_b)
-                continue
-            for row in range(0, b, _TOGETHER):
-                rows = min(_TOGETHER, b - row)
-                place = source + row * x_b
-                product_2(like, far, rows, place, x_b, panel, inputs, bias, 0, room, size)
-                for r in range(rows):
-                    copy(like, out + (row + r) * y_b, room + r * size, columns)
 
 
 @inlined
@@ -339,7 +384,7 @@ def _room(lanes, widest, widest_state, T, b):
     widest: the most that a layer but the last writes. widest_state: the most of one state, padded.
     """
     signals = 2 * T * b * widest
-    layer = (6 * b + 4 * min(T * b, max(_CHUNK, b))) * widest_state
+    layer = (6 * b + 2 * 4 * min(T * b, max(_CHUNK, b))) * widest_state
     return signals + layer + max(_TOGETHER, b) * 4 * lanes
 
 
@@ -500,10 +545,16 @@ def _blocked_bias(bias: Array | None, matrix: Array, gates: int) -> Array:
 _Packed = tuple[int, tuple[int, ...], list[Array]]
 
 
+def _packed_input(weight: Array, bias: Array | None, gates: int) -> list[Array]:
+    rows, inputs = weight.shape
+    if _is_dense(lanes_of(weight.dtype), gates, rows // gates, inputs):
+        return _pack_linear(weight, bias)[2]
+    return [_blocked_bias(bias, weight, gates), _blocked(weight, gates)]
+
+
 def _pack_lstm(weight_ih: Array, weight_hh: Array, bias: Array | None) -> _Packed:
     H = weight_hh.shape[1]
-    parts = [_blocked_bias(bias, weight_hh, 4), _blocked(weight_ih, 4), _blocked(weight_hh, 4)]
-    return _LSTM, (H, H), parts
+    return _LSTM, (H, H), [*_packed_input(weight_ih, bias, 4), _blocked(weight_hh, 4)]
 
 
 def _pack_gru(
@@ -514,7 +565,7 @@ def _pack_gru(
     reset_after: bool,
 ) -> _Packed:
     H = weight_hh.shape[1]
-    parts = [_blocked_bias(bias, weight_hh, 3), _blocked(weight_ih, 3)]
+    parts = _packed_input(weight_ih, bias, 3)
     if not reset_after:
         parts += [_blocked(weight_hh[: 2 * H], 2), _blocked(weight_hh[2 * H :], 1)]
         return _GRU_RESET_BEFORE, (H,), parts

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from l0gate import L0GateError
-from l0gate.reference import Net, _cells, _threads
+from l0gate.reference import Net, _cells, _program, _threads
 from l0gate.reference._program import Program
 
 DTYPES = [np.float32, np.float64]
@@ -19,7 +19,7 @@ TOLERANCE = {
 }
 
 
-def chain(dtype, hidden=(9, 40, 3), bidirectional=False, seed=0):
+def chain(dtype, hidden=(9, 40, 3), bidirectional=False, seed=0, inputs=5):
     """Layers for `Program`, and the same chain by the NumPy scans: (y, the last states)."""
     rng = np.random.default_rng(seed)
     ends = (False, True) if bidirectional else (False,)
@@ -34,7 +34,7 @@ def chain(dtype, hidden=(9, 40, 3), bidirectional=False, seed=0):
 
     a, b, c = hidden
     layers = [
-        [("lstm", reverse, *recurrent(4, 5, a)) for reverse in ends],
+        [("lstm", reverse, *recurrent(4, inputs, a)) for reverse in ends],
         [("tanh", False)],
         [("gru", end, *recurrent(3, many * a, b), random(b), True) for end in ends],
         [("sigmoid", False)],
@@ -404,3 +404,35 @@ def test_a_step_in_place_keeps_to_its_place(dtype, hidden):
         assert not run(where, wrong)
     np.testing.assert_array_equal(place[: program.step_size], out)
     assert (whole[program.place_size :] == 7).all()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("hidden", [(1, 3, 1), (2, 20, 70), (20, 70, 3)])
+@pytest.mark.parametrize(("T", "B"), [(1, 1), (7, 1), (3, 4), (120, 2), (2, 110), (1, 5)])
+def test_many_inputs_of_few_neurons(dtype, hidden, T, B):
+    """The input matrix is packed densely: where that is depends on the width of a vector."""
+    layers, run = chain(dtype, hidden, inputs=80)
+    program = Program(layers)
+    rng = np.random.default_rng(T)
+    x = 0.3 * rng.standard_normal((T, B, 80)).astype(dtype)
+    before = [rng.standard_normal((B, size)).astype(dtype) for size in program.state_sizes]
+    lengths = rng.integers(0, T + 1, B)
+    for given in (None, lengths):
+        y, after = program(x, flat(before, dtype), given)
+        expected, last = run(x, before, given)
+        close(y, expected, dtype)
+        close(after, flat(last, dtype), dtype)
+
+
+@pytest.mark.parametrize("lanes", [4, 8, 16])
+def test_dense_packing_is_never_wider(lanes):
+    found = set()
+    for gates in (3, 4):
+        for H in range(1, 100):
+            dense, blocked = (_program._columns(lanes, gates, H, way) for way in (True, False))
+            assert gates * H <= dense
+            if _program._is_dense(lanes, gates, H, 64):
+                found.add(H)
+                assert dense <= 0.8 * blocked
+            assert not _program._is_dense(lanes, gates, H, 63)
+    assert found
