@@ -148,7 +148,7 @@ def mutmut(lab: Path) -> None:
 
 def _mutmut(lab: Path, names: str, mutants: Sequence[str] = ()) -> None:
     lay_out(lab)
-    mutmut_restore(lab, 2 if mutants else 1)
+    mutmut_restore(lab, 1 if mutants else 0)
     settings = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
     if mutants:  # mypy has let them pass
         settings = re.sub("type_check_command = .*", "", settings)
@@ -159,9 +159,12 @@ def _mutmut(lab: Path, names: str, mutants: Sequence[str] = ()) -> None:
     subprocess.run(run, cwd=lab, env=environment(lab), check=True)
 
 
-def mutmut_known(lab: Path) -> dict[str, dict[str, list[str]]]:
-    """By module and function: its digest, and the exit codes of its mutants in both rounds."""
-    known: dict[str, dict[str, list[str]]] = {}
+def mutmut_known(lab: Path) -> dict[str, dict[str, str]]:
+    """By module and function: its digest, and the exit codes of its mutants in both rounds.
+
+    They stand in one string, "digest: codes of the first; codes of the second"; -, not run.
+    """
+    known: dict[str, dict[str, str]] = {}
     for path in sorted(lab.glob("mutants/l0gate/**/*.meta")):
         module = str(path.relative_to(lab / "mutants")).removesuffix(".meta")
         later = lab / OTHERS_LAB / path.relative_to(lab)
@@ -176,11 +179,15 @@ def mutmut_known(lab: Path) -> dict[str, dict[str, list[str]]]:
             codes[1].append(second["exit_code_by_key"].get(name))
         digests = first["hash_by_function_name"]
         known[module] = {
-            name: [digests.get(name, ""), *(" ".join(map(str, codes)) for codes in both)]
+            name: f"{digests.get(name, '')}: " + "; ".join(map(_in_words, both))
             for name, both in functions.items()
             if any(code is not None for codes in both for code in codes)
         }
     return known
+
+
+def _in_words(codes: Sequence[int | None]) -> str:
+    return " ".join("-" if code is None else str(code) for code in codes)
 
 
 def _function(mutant: str) -> str:
@@ -195,15 +202,13 @@ def mutmut_restore(lab: Path, round_: int) -> None:
         if path.exists():
             continue
         package = module.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
-        codes = {
-            f"{package}.{name}__mutmut_{number}": None if code == "None" else int(code)
-            for name, known in functions.items()
-            for number, code in enumerate(known[round_].split(), 1)
-        }
-        meta: dict[str, Any] = {
-            "exit_code_by_key": codes,
-            "hash_by_function_name": {name: known[0] for name, known in functions.items()},
-        }
+        codes, digests = {}, {}
+        for name, known in functions.items():
+            digests[name], _, rounds = known.partition(": ")
+            for number, code in enumerate(rounds.split("; ")[round_].split(), 1):
+                key = f"{package}.{name}__mutmut_{number}"
+                codes[key] = None if code == "-" else int(code)
+        meta: dict[str, Any] = {"exit_code_by_key": codes, "hash_by_function_name": digests}
         others = "type_check_error_by_key", "durations_by_key", "estimated_durations_by_key"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(meta | {key: {} for key in others}), encoding="utf-8")
