@@ -194,7 +194,8 @@ class Compiled:
         y_t = place[size : program.step_size]
         index, features = kept or (None, 0)
         tokens = 0 if rows is None else len(rows)
-        ndarray, whole, copy = np.ndarray, (int, np.int64), y_t.copy
+        ndarray, whole = np.ndarray, (int, np.int64)
+        copy: Callable[[], Array] = y_t.copy
 
         def step(x_t: Any, _held: Any = held) -> Array | None:
             if rows is not None:
