@@ -81,15 +81,13 @@ def main() -> int:
     return report(list(results(lab)))
 
 
-def read_known(part: str) -> Any:
-    """What docs/mutation.json says about a part."""
-    known = json.loads(KNOWN.read_text(encoding="utf-8")) if KNOWN.exists() else {}
-    return known.get(part, {})
+def read_known() -> dict[str, Any]:
+    """What docs/mutation.json says, by part."""
+    return json.loads(KNOWN.read_text(encoding="utf-8")) if KNOWN.exists() else {}
 
 
 def write_known(part: str, found: Any) -> None:
-    known = json.loads(KNOWN.read_text(encoding="utf-8")) if KNOWN.exists() else {}
-    lines = json.dumps({**known, part: found}, indent=0, sort_keys=True, ensure_ascii=False)
+    lines = json.dumps(read_known() | {part: found}, indent=0, sort_keys=True, ensure_ascii=False)
     temporary = KNOWN.with_suffix(".new")
     temporary.write_text(lines + "\n", encoding="utf-8")
     temporary.replace(KNOWN)
@@ -197,7 +195,7 @@ def _function(mutant: str) -> str:
 
 def mutmut_restore(lab: Path, round_: int) -> None:
     """Write what is known where mutmut looks for it; it forgets functions that have changed."""
-    for module, functions in read_known("l0gate").items():
+    for module, functions in read_known().get("l0gate", {}).items():
         path = lab / "mutants" / f"{module}.meta"
         if path.exists():
             continue
@@ -300,7 +298,7 @@ def _sample(file: Path, kernels: bool) -> None:
             for row in rows:
                 if row[0] not in left:
                     session.execute(f"delete from {table} where job_id = ?", row[:1])
-    known, work = read_known("reference"), WorkDB(str(file), WorkDB.Mode.open)
+    known, work = read_known().get("reference", {}), WorkDB(str(file), WorkDB.Mode.open)
     for job, *mutant in drawn:
         own = known.get(mutant[0], {})
         outcome = own.get(_named(mutant))
