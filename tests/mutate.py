@@ -77,7 +77,9 @@ def main() -> int:
         try:
             run(lab)
         finally:
-            write_known(given.part, mutmut_known(lab) if run is mutmut else cosmic_known(lab))
+            found = mutmut_known(lab) if run is mutmut else cosmic_known(lab)
+            # A run that failed before it took up what was known must not forget it.
+            write_known(given.part, read_known().get(given.part, {}) | found)
     return report(list(results(lab)))
 
 
@@ -146,7 +148,9 @@ def mutmut(lab: Path) -> None:
 
 def _mutmut(lab: Path, names: str, mutants: Sequence[str] = ()) -> None:
     lay_out(lab)
-    mutmut_restore(lab, 1 if mutants else 0)
+    if not mutants:
+        for round_, where in enumerate((lab, lab / OTHERS_LAB)):
+            mutmut_restore(lab, round_, where)
     settings = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
     if mutants:  # mypy has let them pass
         settings = re.sub("type_check_command = .*", "", settings)
@@ -163,18 +167,12 @@ def mutmut_known(lab: Path) -> dict[str, dict[str, str]]:
     They stand in one string, "digest: codes of the first; codes of the second"; -, not run.
     """
     known: dict[str, dict[str, str]] = {}
-    for path in sorted(lab.glob("mutants/l0gate/**/*.meta")):
-        module = str(path.relative_to(lab / "mutants")).removesuffix(".meta")
-        later = lab / OTHERS_LAB / path.relative_to(lab)
-        first, second = (
-            json.loads(p.read_text(encoding="utf-8")) if p.exists() else {"exit_code_by_key": {}}
-            for p in (path, later)
-        )
+    for module, first, second in _rounds(lab):
         functions: dict[str, list[list[int | None]]] = {}
         for name, code in first["exit_code_by_key"].items():
             codes = functions.setdefault(_function(name), [[], []])
             codes[0].append(code)
-            codes[1].append(second["exit_code_by_key"].get(name))
+            codes[1].append(second.get(name))
         digests = first["hash_by_function_name"]
         known[module] = {
             name: f"{digests.get(name, '')}: " + "; ".join(map(_in_words, both))
@@ -182,6 +180,19 @@ def mutmut_known(lab: Path) -> dict[str, dict[str, str]]:
             if any(code is not None for codes in both for code in codes)
         }
     return known
+
+
+def _rounds(lab: Path) -> Iterator[tuple[str, dict[str, Any], dict[str, int | None]]]:
+    """(module, what the first round wrote, the second's codes for functions that are the same)."""
+    for path in sorted(lab.glob("mutants/l0gate/**/*.meta")):
+        module = str(path.relative_to(lab / "mutants")).removesuffix(".meta")
+        first, later = json.loads(path.read_text(encoding="utf-8")), lab / OTHERS_LAB
+        later /= path.relative_to(lab)
+        second = json.loads(later.read_text(encoding="utf-8")) if later.exists() else {}
+        now, then = (found.get("hash_by_function_name", {}) for found in (first, second))
+        codes = second.get("exit_code_by_key", {}).items()
+        same = {k: v for k, v in codes if now.get(_function(k)) == then.get(_function(k))}
+        yield module, first, same
 
 
 def _in_words(codes: Sequence[int | None]) -> str:
@@ -193,11 +204,11 @@ def _function(mutant: str) -> str:
     return mutant.rpartition(".")[2].rpartition("__mutmut_")[0]
 
 
-def mutmut_restore(lab: Path, round_: int) -> None:
+def mutmut_restore(lab: Path, round_: int, where: Path) -> None:
     """Write what is known where mutmut looks for it; it forgets functions that have changed."""
     for module, functions in read_known().get("l0gate", {}).items():
-        path = lab / "mutants" / f"{module}.meta"
-        if path.exists():
+        path = where / "mutants" / f"{module}.meta"
+        if path.exists() or not (lab / module).exists():
             continue
         package = module.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
         codes, digests = {}, {}
@@ -214,14 +225,8 @@ def mutmut_restore(lab: Path, round_: int) -> None:
 
 def mutmut_results(lab: Path) -> Iterator[tuple[str, str, str]]:
     """(module, mutant, result) of every mutant."""
-    for path in sorted(lab.glob("mutants/l0gate/**/*.meta")):
-        module = str(path.relative_to(lab / "mutants")).removesuffix(".meta")
-        later = lab / OTHERS_LAB / path.relative_to(lab)
-        codes, others = (
-            json.loads(p.read_text())["exit_code_by_key"] if p.exists() else {}
-            for p in (path, later)
-        )
-        for name, code in codes.items():
+    for module, first, others in _rounds(lab):
+        for name, code in first["exit_code_by_key"].items():
             # 0: all tests passed. 5 and 33: no test calls the function. 37: the types are wrong.
             known = {None: UNSEEN, 0: SURVIVED, 5: SURVIVED, 33: SURVIVED, 37: TYPED}
             result = known.get(code, KILLED)
