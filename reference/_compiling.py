@@ -14,7 +14,15 @@ import numpy as np
 from numba import njit, types
 
 # The files, which call each other.
-_KERNELS = "_compiling", "_lanes", "_scan_parts", "_lstm_scan", "_gru_scan", "_program"
+_KERNELS = (
+    "_compiling",
+    "_lanes",
+    "_layer_kernels",
+    "_net_kernels",
+    "_scan_parts",
+    "_lstm_scan",
+    "_gru_scan",
+)
 
 
 @functools.cache

@@ -8,7 +8,7 @@ import numpy as np
 from l0gate.reference._cells import Array, Tape
 from l0gate.reference._compiling import inlined, kernel
 from l0gate.reference._lanes import address
-from l0gate.reference._program import at_work
+from l0gate.reference._layer_kernels import at_work
 from l0gate.reference._scan_parts import (
     add_product,
     contiguous,

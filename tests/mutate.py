@@ -59,7 +59,8 @@ REFERENCE = {
     " reference_net reference_torch property_gradients",
     "kernels": "program jit reference_streaming reference_stream",
 }
-KERNELS = ["_compiling", "_lanes", "_scan_parts", "_lstm_scan", "_gru_scan", "_program", "_threads"]
+KERNELS = "_compiling _lanes _layer_kernels _net_kernels _packing _program _scan_parts _lstm_scan"
+KERNELS += " _gru_scan _threads"
 
 
 def main() -> int:
@@ -298,7 +299,7 @@ def _sample(file: Path, kernels: bool) -> None:
         # others' stay. Job ids and their order are new in every session.
         drawn = sorted(visible, key=lambda row: hashlib.sha256(repr(row[1:]).encode()).digest())
         drawn = drawn[:SAMPLE]
-        left = {row[0] for row in drawn if (Path(row[1]).stem in KERNELS) == kernels}
+        left = {row[0] for row in drawn if (Path(row[1]).stem in KERNELS.split()) == kernels}
         for table in ("mutation_specs", "work_items"):
             for row in rows:
                 if row[0] not in left:

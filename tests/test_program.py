@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from l0gate import L0GateError
-from l0gate.reference import Net, _cells, _program, _threads
+from l0gate.reference import Net, _cells, _layer_kernels, _threads
 from l0gate.reference._program import Program
 
 DTYPES = [np.float32, np.float64]
@@ -429,10 +429,12 @@ def test_dense_packing_is_never_wider(lanes):
     found = set()
     for gates in (3, 4):
         for H in range(1, 100):
-            dense, blocked = (_program._columns(lanes, gates, H, way) for way in (True, False))
+            dense, blocked = (
+                _layer_kernels.columns_of(lanes, gates, H, way) for way in (True, False)
+            )
             assert gates * H <= dense
-            if _program._is_dense(lanes, gates, H, 64):
+            if _layer_kernels.is_dense(lanes, gates, H, 64):
                 found.add(H)
                 assert dense <= 0.8 * blocked
-            assert not _program._is_dense(lanes, gates, H, 63)
+            assert not _layer_kernels.is_dense(lanes, gates, H, 63)
     assert found
