@@ -161,10 +161,39 @@ def test_answers_are_words_of_the_passage(reading: dict[str, Any], tmp_path: Pat
             text.split_by_article(found, count)
 
 
+def test_nothing_stands_on_both_sides(reading: dict[str, Any], tmp_path: Path) -> None:
+    """One title is one article, and a passage of a held-out article is not trained on."""
+    text = reading["text"]
+    told = "Who?", "Ann"
+    articles = [
+        article("a", "Ann sang.", told),
+        article("b", "Ann slept.", told),
+        article("c", "Ann  ran. ", told),
+        article("d", "Ann read.", told),
+        article("b", "Ann ran.", told),
+    ]
+    path = tmp_path / "squad.json"
+    path.write_text(json.dumps({"data": articles}), encoding="utf-8")
+    found = text.read_squad(path)
+    known, test = text.split_by_article(found, 1)
+    assert [q.passage for q in known] == ["Ann sang.", "Ann slept.", "Ann  ran. ", "Ann ran."]
+    assert [q.passage for q in test] == ["Ann read."]
+    known, test = text.split_by_article([*found[2:], *found[:2]], 2)
+    assert [q.passage for q in known] == ["Ann read."]
+    squad = reading["squad"]
+    with pytest.raises(L0GateError, match=r"no training question has .* not held out"):
+        squad.Reading([*found[2:3], *found[4:]], 1, 1)
+    for one in articles:
+        one["title"] = ""
+    path.write_text(json.dumps({"data": articles}), encoding="utf-8")
+    assert len(text.split_by_article(text.read_squad(path), 4)[1]) == 4
+
+
 def test_questions_without_a_word(reading: dict[str, Any], tmp_path: Path) -> None:
     """They are not trained on, and count as wrong."""
     squad, path = reading["squad"], tmp_path / "squad.json"
-    articles = [article(f"a{i}", "The sky is red.", (" ", "red"), ("Sky?", "red")) for i in (0, 1)]
+    asked = (" ", "red"), ("Sky?", "red")
+    articles = [article(f"a{i}", f"The sky is red, {i}.", *asked) for i in (0, 1)]
     path.write_text(json.dumps({"data": articles}), encoding="utf-8")
     case = squad.Reading(reading["text"].read_squad(path), 1, 3)
     assert [q.question for q in case.known] == ["Sky?"]
@@ -176,7 +205,9 @@ def test_questions_without_a_word(reading: dict[str, Any], tmp_path: Path) -> No
         return scores, scores
 
     assert case.scores(first_word_red, vocabulary, "cpu") == {"exact": 50.0, "f1": 50.0}
-    path.write_text(json.dumps({"data": [article(f"a{i}", "A b.", (" ", "b")) for i in (0, 1)]}))
+    path.write_text(
+        json.dumps({"data": [article(f"a{i}", f"A b {i}.", (" ", "b")) for i in (0, 1)]})
+    )
     with pytest.raises(L0GateError, match="no training question has an answer"):
         squad.Reading(reading["text"].read_squad(path), 1, 3)
 
@@ -304,9 +335,15 @@ def test_a_reader_is_trained_pruned_and_asked(
         assert run(squad, monkeypatch, "ask", *model, *given) == 2
         assert f"`--{what}` is ' '; it must hold" in capsys.readouterr().err
     assert run(squad, monkeypatch, "ask", *model, "--passage", "One word.", "--question", "?") == 0
-    lines = iter(["The sea is red.", "What is red?", "", ""])
+    capsys.readouterr()
+    passage = "The sea is red.", "The sky is blue."
+    lines = iter([*passage, "", "What is red?", "?", "", "One.", "", "", ""])
     monkeypatch.setattr("builtins.input", lambda prompt: next(lines))
     assert run(squad, monkeypatch, "ask", *model) == 0
+    assert list(lines) == []
+    _, *told = capsys.readouterr().out.splitlines()
+    assert len(told) == 2
+    assert all(line.rpartition("  (")[0] in "\n".join(passage) for line in told)
     for stop, code in ((EOFError, 0), (KeyboardInterrupt, 130)):
         monkeypatch.setattr("builtins.input", lambda prompt, e=stop: (_ for _ in ()).throw(e))
         assert run(squad, monkeypatch, "ask", *model) == code

@@ -7,8 +7,8 @@
 FILE is in SQuAD's format, version 1.1. The last articles are held out. `train` trains the dense
 reader, prunes its LSTMs from there, shrinks it with the certificate, trains the dense one on for as
 long, and compares exact match, F1, sizes and latency. Stopped, the same command goes on. `ask`
-answers from the small reader: without `--passage` it asks for passages and questions until an empty
-line.
+answers from the small reader: without `--passage` it asks for passages, which an empty line ends,
+and questions on each.
 """
 
 from __future__ import annotations
@@ -132,7 +132,10 @@ class Reading:
         self.known = [q for q in self.known if q.span is not None and words_of(q.question)]
         self.batch = batch
         if not self.known:
-            raise L0GateError("`--data`: no training question has an answer that is made of words")
+            raise L0GateError(
+                "`--data`: no training question has an answer that is made of words and a passage"
+                " that is not held out"
+            )
 
     def vocabulary(self, extra: Sequence[str] = ()) -> Vocabulary:
         texts = dict.fromkeys(q.passage for q in self.known)
@@ -296,12 +299,21 @@ def ask(options: argparse.Namespace) -> None:
     if options.passage is not None:
         _tell(model, vocabulary, options.passage, options.question)
         return
-    while passage := _line("passage (empty ends): "):
-        while question := _line("  question (empty: another passage): "):
+    print("A passage of any number of lines ends with an empty one, and so do the questions on it.")
+    while passage := "\n".join(_lines("passage: ", "   ...   ")):
+        for question in _lines("  question: ", "  question: "):
             try:
                 _tell(model, vocabulary, passage, question)
             except L0GateError as error:
                 print(f"  {error}")
+
+
+def _lines(first: str, others: str) -> Iterator[str]:
+    """What is entered up to an empty line."""
+    prompt = first
+    while line := _line(prompt):
+        yield line
+        prompt = others
 
 
 def _line(prompt: str) -> str:

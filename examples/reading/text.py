@@ -39,7 +39,8 @@ def words_of(text: str) -> list[Word]:
 class Question:
     """A question on a passage; `answers` are texts, `span` the first one's words, both included.
 
-    `article` counts the articles of the file; `span` is None where an answer holds no word.
+    `article` counts the articles of the file, those of one title as one; `span` is None where an
+    answer holds no word.
     """
 
     id: str
@@ -59,13 +60,15 @@ def read_squad(path: Path) -> list[Question]:
     except (ValueError, RecursionError) as error:
         raise L0GateError(f"`--data` '{path}' is no JSON file: {error}") from None
     found: list[Question] = []
+    titles: dict[str, int] = {}
     where = "its top level"
     try:
         for i, article in enumerate(content["data"]):
             where = f"article {i}"
+            number = titles.setdefault(str(article.get("title") or i), i)
             for j, paragraph in enumerate(article["paragraphs"]):
                 where = f"article {i}, paragraph {j}"
-                found += _questions(i, paragraph)
+                found += _questions(number, paragraph)
     except (KeyError, TypeError, AttributeError) as error:
         raise L0GateError(
             f"`--data` '{path}' is not in SQuAD's format: {where}: {type(error).__name__}: {error}"
@@ -113,7 +116,10 @@ def _span(words: Sequence[Word], passage: str, name: str, answer: Any) -> tuple[
 def split_by_article(
     questions: Sequence[Question], held_out: int
 ) -> tuple[list[Question], list[Question]]:
-    """Training and held-out questions: the last `held_out` articles are held out."""
+    """Training and held-out questions: the last `held_out` articles are held out.
+
+    A passage that also stands in one of them is not trained on.
+    """
     articles = list(dict.fromkeys(question.article for question in questions))
     if not 0 < held_out < len(articles):
         raise L0GateError(
@@ -121,10 +127,10 @@ def split_by_article(
             " must stay on either side"
         )
     last = set(articles[-held_out:])
-    return (
-        [question for question in questions if question.article not in last],
-        [question for question in questions if question.article in last],
-    )
+    test = [question for question in questions if question.article in last]
+    tested = {" ".join(question.passage.split()) for question in test}
+    rest = [question for question in questions if question.article not in last]
+    return [q for q in rest if " ".join(q.passage.split()) not in tested], test
 
 
 @dataclass(frozen=True)
