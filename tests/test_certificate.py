@@ -102,6 +102,9 @@ def test_a_channel_is_held_to_its_own_largest_value() -> None:
             assert difference.passed == passes
             assert difference.largest == pytest.approx(size * scale, rel=1e-4)
             assert difference.output == 100.0
+    allowed = _Difference(0.5)
+    allowed.add(np.ones(1), np.array([1.5]))
+    assert allowed.passed
     # What was seen once stays; a smaller one later changes nothing.
     difference.add(np.ones(3), np.ones(3))
     assert not difference.passed
@@ -119,6 +122,9 @@ def test_infinite_values_agree_exactly_or_not_at_all() -> None:
     difference = _Difference(TOLERANCE)
     difference.add(y, y.copy())
     assert (difference.passed, difference.largest, difference.output) == (True, 0.0, 1.0)
+    small = _Difference(TOLERANCE)
+    small.add(np.array([np.inf, 0.5]), np.array([np.inf, 0.5]))
+    assert small.output == 0.5
     for other in (np.array([np.inf, np.inf, 1.0]), np.array([np.inf, 0.0, 1.0])):
         difference = _Difference(TOLERANCE)
         difference.add(y, other)
@@ -202,6 +208,10 @@ def test_no_input_is_no_proof() -> None:
     with pytest.raises(L0GateError) as error:
         run(summed, [])
     assert str(error.value) == "`inputs` is empty; a certificate needs at least one input"
+    empty = np.zeros((0, 1))
+    with pytest.raises(L0GateError, match="led to no output at all"):
+        run(summed, [empty])
+    assert run(summed, [np.ones((1, 1)), empty]).sequences == 2
 
 
 @pytest.mark.parametrize("wrap", [list, tuple])
@@ -242,7 +252,15 @@ OPEN = {"x": np.array([True, False]), "h": np.array([False, True, False, True])}
         ({"x": [0], "h": [1, 3], "z": [0]}, "`kept` must give the indices of the axes x, h"),
         *(
             ({"x": [0], "h": wrong}, "`kept['h']` must be sorted indices of the axis's 4 neurons")
-            for wrong in ([[1, 3]], [1.0, 3.0], [], [3, 1], [1, 1, 3], [-1, 1, 3], [1, 3, 4])
+            for wrong in (
+                [[1, 3]],
+                [1.0, 3.0],
+                np.zeros(0, int),
+                [3, 1],
+                [1, 1, 3],
+                [-1, 1, 3],
+                [1, 3, 4],
+            )
         ),
         (
             {"x": [0], "h": [0, 2]},

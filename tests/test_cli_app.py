@@ -20,6 +20,7 @@ from l0gate.cli._options import Options
 from l0gate.cli._signals import StoppedError
 from l0gate.cli._text import steps_per_epoch
 from l0gate.cli._training import NotFiniteError
+from l0gate.methods import Random
 
 
 @pytest.fixture
@@ -297,6 +298,66 @@ def test_the_list_of_backends(
     assert ["broken", "numpy", "yes", "a-dist", "", problem] in cells
     missing = "no_such_framework is not installed"
     assert ["absent", "no_such_framework", "no", "a-dist", "", missing] in cells
+
+
+class Methods:
+    """A method that works, with and without words, and one that does not."""
+
+    @hookimpl
+    def l0gate_methods(self) -> list[dict[str, Any]]:
+        def explode() -> Any:
+            raise RuntimeError("no such criterion")
+
+        class Silent(Random):
+            pass
+
+        class Told(Random):
+            """Draws lots.
+
+            In more than one line.
+            """
+
+        return [
+            {"name": "silent", "factory": Silent},
+            {"name": "told", "factory": Told},
+            {"name": "broken", "factory": explode},
+        ]
+
+
+def test_the_list_of_methods(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "300")
+    monkeypatch.setattr(registry, "problems", [*registry.problems, "plugin x: is [b]wrong[/b]"])
+    registry.method_names()
+    registry.register(Methods(), "a-dist")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            rows, problems = _app._methods()
+        assert _app.run(["methods", "list", "--json"]) == 0
+        shown = capsys.readouterr().out
+        assert shown == json.dumps({"methods": rows, "problems": problems}, indent=2) + "\n"
+        assert _app.run(["methods", "list"]) == 0
+        table = capsys.readouterr().out
+    finally:
+        registry.unregister("a-dist")
+    assert problems[-1] == "plugin x: is [b]wrong[/b]"
+    names = [row["name"] for row in rows]
+    assert names == ["l0", *registry.method_names()[1:], "silent", "told", "broken"]
+    assert rows[0] == {
+        **{"name": "l0", "summary": "Hard-concrete gates, trained with the weights."},
+        **{"distribution": "l0gate", "problem": None},
+    }
+    by_name = {row["name"]: row for row in rows}
+    own = {"distribution": "a-dist", "problem": None}
+    assert by_name["told"] == {"name": "told", "summary": "Draws lots.", **own}
+    assert by_name["silent"] == {"name": "silent", "summary": "Silent(seed=0)", **own}
+    assert "no such criterion" in by_name["broken"].pop("problem")
+    assert by_name["broken"] == {"name": "broken", "summary": "", "distribution": "a-dist"}
+    for row in rows:
+        assert f"{row['name']} " in table
+        assert row["summary"] in table
 
 
 def test_listing_backends_warns_of_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

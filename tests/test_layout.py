@@ -184,7 +184,7 @@ def test_gather_is_the_transpose_of_spread(text: str, seed: int) -> None:
 def test_group_norms_count_every_entry_of_a_neuron_once(name: str) -> None:
     layout = CASES[name]
     sizes = {axis: SIZES[axis] for axis in layout.axes}
-    parameters = arrays_for(layout, sizes)
+    parameters = {name: 0.01 * value for name, value in arrays_for(layout, sizes).items()}
     norms = group_norms(layout, parameters, NUMPY)
     for axis, n in sizes.items():
         for j in range(n):

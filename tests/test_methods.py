@@ -127,6 +127,50 @@ def test_gradual_magnitude_closes_on_the_way_and_never_opens() -> None:
     assert pruner.selected(pruner.select(state, parameters))
 
 
+@pytest.mark.filterwarnings("ignore:.*open neurons were cut")
+def test_methods_cut_a_state_that_was_not_selected() -> None:
+    """`shrink`, `certify` and `report` settle it, for which a method needs the parameters."""
+    parameters = arrays()
+    pruner = Pruner(LAYOUT, Budget(parameters=0.5), method="magnitude")
+    state = pruner.init(parameters)
+    small, kept = pruner.shrink(parameters, state)
+    x = np.random.default_rng(0).integers(0, 7, (4, 2))
+    certificate = pruner.certify(
+        lambda p, given: NET.apply(p, given)[0], parameters, state, small, kept, [x]
+    )
+    assert certificate.forced_open == certificate.forced_closed == 0
+    told = l0gate.report(pruner, state, parameters)
+    assert {row.axis: row.after for row in told.axes} == {a: len(i) for a, i in kept.items()}
+
+
+def test_a_method_has_no_gates_to_train() -> None:
+    parameters = arrays()
+    pruner = Pruner(LAYOUT, Budget(parameters=0.5), method="magnitude")
+    zeros = {axis: np.zeros(n) for axis, n in (("x", 5), ("h0", 6), ("h1", 4))}
+    state = pruner.update(pruner.init(parameters, log_alpha=zeros), 0.25, parameters)
+    assert float(pruner.penalty(state, 0.25, parameters)) == 0.0
+    slopes = (
+        pruner.penalty_gradient(state, 0.25),
+        pruner.pullback(parameters, state, None, arrays())[1],
+    )
+    for axis, values in pruner.open_probabilities(state).items():
+        assert values.dtype == "float64"
+        assert (values == 1.0).all()
+        for slope in slopes:
+            assert slope[axis].tolist() == zeros[axis].tolist()
+
+
+def test_gradual_magnitude_does_not_cut_below_the_budget_or_before_its_time() -> None:
+    parameters = arrays(hidden=(30, 30))
+    pruner = Pruner(LAYOUT, Budget(parameters=0.3, settle=0.5), method="gradual_magnitude")
+    state = pruner.update(pruner.init(parameters), 0.004, parameters)
+    assert pruner.size(state) == pruner.cost.total
+    late = pruner.update(state, 0.9, parameters)
+    assert 0.29 <= pruner.size(late) / pruner.cost.total <= 0.3
+    assert [Magnitude(gradual=True).share(p) for p in (0, 0.5, 1, 2)] == [0, 0.875, 1, 1]
+    assert Magnitude().share(0.5) == GeometricMedian().share(0.5) == 0
+
+
 def test_the_lasso_is_the_sum_of_all_norms() -> None:
     layout = Layout({"w": "(2 h + 3) <- x", "u": "h <- h", "v": "_ <- h"})
     rng = np.random.default_rng(0)

@@ -41,6 +41,11 @@ def test_any_text_parses_or_fails_cleanly(text: str) -> None:
         ("(v + 40 + 2)", (Block("v"), Block(None, 42))),
         ("(2 (h 3))", (Block("h", 2, 3),)),
         ("(2 3)", (Block(None, 6),)),
+        ("(h 2 3)", (Block("h", 1, 6),)),
+        ("((f + 2) 3)", (Block("f", 1, 3), Block(None, 6))),
+        ("(9999 h)", (Block("h", 9999),)),
+        ("(2048 (f + b))", (Block("f"), Block("b")) * 2048),
+        ("(" * 32 + "h" + ")" * 32, (Block("h"),)),
         ("_", ()),
     ],
 )
@@ -73,7 +78,8 @@ def test_the_in_side_follows_the_arrow() -> None:
         ("h²", "not an identifier", 0),
         ("h - x", "'-'", 2),
         ("(" * 40, "parentheses inside each other", 32),
-        ("(9999 (a + b))", "more than 4096 blocks", 13),
+        ("(h) (h) " + "(" * 33, "parentheses inside each other", 40),
+        ("(2049 (a + b))", "more than 4096 blocks", 13),
     ],
 )
 def test_faults_show_the_pattern_and_a_caret(text: str, fault: str, column: int) -> None:
@@ -83,6 +89,10 @@ def test_faults_show_the_pattern_and_a_caret(text: str, fault: str, column: int)
     assert fault in message
     assert shown == f"    {text}"
     assert caret == " " * (4 + column) + "^"
+
+
+def test_parentheses_one_after_the_other_are_not_deep() -> None:
+    assert len(parse_pattern("(h) " * 40 + "(" * 32 + "h" + ")" * 32).dimensions) == 41
 
 
 def test_a_pattern_must_be_text() -> None:

@@ -18,6 +18,7 @@ from l0gate import Backend, Budget, HardConcrete, L0GateError, Layout, Pruner
 from l0gate._certificate import _cast
 from l0gate._chain import Chain
 from l0gate._fold import fold
+from l0gate._selection import warn_of_stall
 
 NUMPY = l0gate.get_backend("numpy")
 LAYOUT = Layout.lstm(2)
@@ -291,6 +292,42 @@ def test_progress_in_double_precision_keeps_the_dtype_of_the_state() -> None:
     assert {state[k].dtype.name for k in ("multipliers", "progress", "forced")} == {"float32"}
 
 
+def test_the_target_falls_from_the_whole_to_the_budget() -> None:
+    at_once, all_along, _ = (
+        fresh(Budget(parameters=0.5, warmup=warmup, settle=1.0))[0] for warmup in (0, 1, 0.5)
+    )
+    final = at_once.limit / at_once.cost.total
+    assert [at_once.target(p) for p in (0, 0.0, 1)] == [final] * 3
+    assert [all_along.target(p) for p in (0.0, 0.5, 1.0)] == [1.0, 0.5 + 0.5 * final, final]
+    assert fresh(strength=1.0)[0].target(0.5) == 1.0
+
+
+def test_what_is_decided_has_no_slope_and_the_rest_is_steered() -> None:
+    pruner, parameters, state = fresh(strength=1.0)
+    selected = pruner.select(state, parameters)
+    for slope in pruner.penalty_gradient(selected, 0.5).values():
+        assert not slope.any()
+    pruner, parameters, state = fresh(Budget(parameters=0.5))
+    mask = {axis: np.zeros(n) for axis, n in LSTM_SIZES.items()}
+    mask["h0"][:] = 1.0
+    mask["h1"][1] = -1.0
+    state = pruner.update({**state, "mask": mask}, 0.5)  # one neuron is still free
+    assert state["multipliers"].any()
+    for axis, slope in pruner.penalty_gradient(state, 0.5).items():
+        assert np.flatnonzero(slope).tolist() == ([1] if axis == "h1" else [])
+
+
+def test_a_model_of_exactly_the_budget_is_not_above_it() -> None:
+    pruner, parameters, state = fresh(Budget(parameters=0.6))
+    size = pruner.size(pruner.select(state, parameters))
+    exact, _, state = fresh(Budget(parameters=size))
+    state = exact.select(state, parameters)
+    assert exact.size(state) == exact.limit
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        exact.shrink(parameters, state)
+
+
 def test_shrinking_an_unselected_state_only_closes_and_says_so() -> None:
     pruner, parameters, state = fresh(Budget(parameters=0.4))
     with pytest.warns(UserWarning, match=r"\d+ open neurons were cut to meet the budget"):
@@ -364,6 +401,17 @@ def test_saturated_gates_are_warned_about() -> None:
     low = {a: np.full(n, -8.0) for a, n in LSTM_SIZES.items()}
     with pytest.warns(UserWarning, match=r"saturated: 100% of them sit at log_alpha = -8 \(closed"):
         pruner.select(pruner.init(parameters, log_alpha=low), parameters)
+
+
+def test_gates_that_lead_to_the_budget_are_not_warned_about() -> None:
+    gates = HardConcrete()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        warn_of_stall(gates, np.array([gates.highest - 0.5, gates.lowest + 0.5]), 0.55, 0.5)
+        warn_of_stall(gates, np.zeros(0), 0.5, 0.5)
+    for value, word in ((gates.highest, "open"), (gates.lowest, "closed")):
+        with pytest.warns(UserWarning, match=rf"log_alpha = {value:g} \({word}\)"):
+            warn_of_stall(gates, np.array([value]), 0.5, 0.5)
 
 
 BAD = [
