@@ -37,6 +37,7 @@ from l0gate.cli._training import (
     start,
     train,
 )
+from l0gate.methods import GroupLasso
 
 pytestmark = pytest.mark.filterwarnings("ignore:the gates stalled:UserWarning")
 NUMPY = l0gate.get_backend("numpy")
@@ -48,13 +49,13 @@ LAYERS = [
 TOKENS = np.random.default_rng(0).integers(5, size=200)
 
 
-def make_task(gated: bool = True, steps: int = 12, **changes: Any) -> Task:
+def make_task(gated: bool = True, steps: int = 12, method: Any = None, **changes: Any) -> Task:
     net = NUMPY.net(LAYERS)
     pruner = None
     if gated:
         chain = Chain(LAYERS, False)
         budget = Budget(parameters=0.5, warmup=0.2, settle=0.5)
-        pruner = Pruner(chain.layout, budget, backend=NUMPY, freeze=chain.frozen)
+        pruner = Pruner(chain.layout, budget, backend=NUMPY, method=method, freeze=chain.frozen)
     options: dict[str, Any] = {
         "backend": NUMPY,
         "net": net,
@@ -146,10 +147,10 @@ def test_a_start_has_all_that_a_training_needs() -> None:
     assert training.gate_adam is training.rng is training.carry is None
 
 
-@pytest.mark.parametrize("gated", [False, True])
-def test_a_step_is_what_it_says(gated: bool) -> None:
+@pytest.mark.parametrize("way", ["dense", None, "gradual_magnitude", GroupLasso(0.05)])
+def test_a_step_is_what_it_says(way: Any) -> None:
     """Against the same step written out: noise, gating, clipping, both Adams, controller."""
-    task = make_task(gated, steps=30)
+    task = make_task(way != "dense", steps=30, method=way)
     training = start(task)
     data = streams(TOKENS, 2)
     parameters = {n: a.copy() for n, a in training.parameters.items()}
@@ -173,6 +174,8 @@ def test_a_step_is_what_it_says(gated: bool) -> None:
             folded = pruner.gate(parameters, gates, noise)
             loss, slopes, carry = task.net.loss_and_gradients(folded, x, y, carry)
             slopes, of_gates = pruner.pullback(parameters, gates, noise, slopes)
+            for name, slope in pruner.parameter_gradient(gates, parameters).items():
+                slopes[name] += slope
             share = float(pruner.expected_size(gates)) / pruner.cost.total
         norm = math.sqrt(sum(float(np.sum(s * s)) for s in slopes.values()))
         slopes = {n: min(1.0, 1.0 / norm) * s for n, s in slopes.items()}
@@ -181,7 +184,7 @@ def test_a_step_is_what_it_says(gated: bool) -> None:
             penalty = pruner.penalty_gradient(gates, progress)
             total = {a: s + penalty[a] for a, s in of_gates.items()}
             gate_adam.step(NUMPY, gates["log_alpha"], total, 0.1)
-            gates = pruner.update(gates, progress)
+            gates = pruner.update(gates, progress, parameters)
             if progress >= 0.5 and not pruner.selected(gates):
                 gates = pruner.select(gates, parameters)
             same(training.gates, gates)
