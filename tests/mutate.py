@@ -274,7 +274,7 @@ def _cosmic(lab: Path) -> None:
     tests += [*files(REFERENCE[lab.name]), *DESELECT]
     config, file = lab / "cosmic-ray.toml", lab / "session.sqlite"
     config.write_text(
-        '[cosmic-ray]\nmodule-path = "l0gate/reference"\ntimeout = 600.0\nexcluded-modules = []\n'
+        '[cosmic-ray]\nmodule-path = "l0gate/reference"\ntimeout = 300.0\nexcluded-modules = []\n'
         f'test-command = "{" ".join(tests)}"\n[cosmic-ray.distributor]\nname = "local"\n'
     )
     settings = environment(lab)
