@@ -6,6 +6,8 @@ import json
 import signal
 import sys
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -259,22 +261,29 @@ class Plugin:
         ]
 
 
-def test_the_list_of_backends(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+@contextmanager
+def registered(plugin: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A plugin of "a-dist" beside another that is broken, on a wide screen."""
     monkeypatch.setenv("COLUMNS", "300")
     monkeypatch.setattr(registry, "problems", [*registry.problems, "plugin x: is [b]wrong[/b]"])
     registry.names()
-    registry.register(Plugin(), "a-dist")
+    registry.register(plugin, "a-dist")
     try:
+        yield
+    finally:
+        registry.unregister("a-dist")
+
+
+def test_the_list_of_backends(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with registered(Plugin(), monkeypatch):
         rows, problems = _app._backends()
         assert _app.run(["backends", "list", "--json"]) == 0
         shown = capsys.readouterr().out
         assert shown == json.dumps({"backends": rows, "problems": problems}, indent=2) + "\n"
         assert _app.run(["backends", "list"]) == 0
         table = capsys.readouterr().out.splitlines()
-    finally:
-        registry.unregister("a-dist")
     by_name = {row["name"]: row for row in rows}
     assert {"numpy", "torch", "good", "broken", "absent"} <= set(by_name)
     capabilities = sorted(l0gate.get_backend("numpy").capabilities)
@@ -327,11 +336,7 @@ class Methods:
 def test_the_list_of_methods(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("COLUMNS", "300")
-    monkeypatch.setattr(registry, "problems", [*registry.problems, "plugin x: is [b]wrong[/b]"])
-    registry.method_names()
-    registry.register(Methods(), "a-dist")
-    try:
+    with registered(Methods(), monkeypatch):
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             rows, problems = _app._methods()
@@ -340,8 +345,6 @@ def test_the_list_of_methods(
         assert shown == json.dumps({"methods": rows, "problems": problems}, indent=2) + "\n"
         assert _app.run(["methods", "list"]) == 0
         table = capsys.readouterr().out
-    finally:
-        registry.unregister("a-dist")
     assert problems[-1] == "plugin x: is [b]wrong[/b]"
     names = [row["name"] for row in rows]
     assert names == ["l0", *registry.method_names()[1:], "silent", "told", "broken"]
