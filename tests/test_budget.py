@@ -35,6 +35,7 @@ ALL = {axis: np.ones(n, bool) for axis, n in SIZES.items()}
         ({"parameters": 0.5, "warmup": 0.9}, "0 <= warmup <= settle <= 1"),
         ({"parameters": 0.5, "settle": 1.2}, "0 <= warmup <= settle <= 1"),
         ({"parameters": 0.5, "rate": (1.0, -1.0)}, "`rate` is (1.0, -1.0)"),
+        ({"parameters": 0.5, "rate": (float("inf"), 1.0)}, "`rate` is (inf, 1.0)"),
         ({"parameters": 0.5, "rate": 0.2}, "`rate` is 0.2"),
         ({"parameters": 0.5, "rate": ("a", "b")}, "`rate` is ('a', 'b')"),
         ({"parameters": 0.5, "warmup": None}, "`warmup` and `settle` are None"),
@@ -62,6 +63,7 @@ def test_a_budget_below_one_neuron_per_axis_names_the_floor() -> None:
 
 
 def test_fractions_and_figures() -> None:
+    assert Budget(parameters=0.5, warmup=0, settle=0, rate=(0, 0)).rate == (0, 0)
     assert Budget(parameters=0.5).limit(COST) == COST.total // 2
     assert Budget(parameters=1.0).limit(COST) == Budget(parameters=COST.total).limit(COST)
     assert Budget(parameters=np.float32(0.5)).limit(COST) == COST.total // 2

@@ -13,7 +13,7 @@ from strategies import examples, layouts, pattern_texts
 
 import l0gate
 from l0gate import L0GateError, Layout
-from l0gate._fold import fold, gate_gradients, gather, group_norms, keep, spread
+from l0gate._fold import fold, gate_gradients, gather, group_norms, keep, positions, spread
 from l0gate._notation import parse_pattern
 
 NUMPY = l0gate.get_backend("numpy")
@@ -149,6 +149,13 @@ def test_keeping_after_folding_binary_gates_loses_only_zeros(name: str) -> None:
     assert layout.solve(small) == {axis: len(kept[axis]) for axis in layout.axes}
     for parameter in layout.patterns:
         assert np.isin(small[parameter], parameters[parameter]).all()
+
+
+def test_positions_of_several_axes_in_a_row() -> None:
+    (dimension,) = parse_pattern("(a + (2 b) + 2 + (a 2))").dimensions
+    kept = {"a": np.array([1]), "b": np.array([0, 2])}
+    found = positions(dimension, {"a": 2, "b": 3}, kept)
+    assert found.tolist() == [1, 2, 4, 5, 7, 8, 9, 12, 13]
 
 
 def test_slices_of_a_leading_dimension_may_become_ragged() -> None:

@@ -17,7 +17,7 @@ import l0gate
 from l0gate import Backend, Budget, HardConcrete, L0GateError, Layout, Pruner
 from l0gate._certificate import _cast
 from l0gate._chain import Chain
-from l0gate._fold import fold
+from l0gate._fold import fold, group_norms
 from l0gate._selection import warn_of_stall
 
 NUMPY = l0gate.get_backend("numpy")
@@ -45,6 +45,9 @@ def freeze_arrays(tree: Any) -> Any:
 
 def test_a_fresh_state_is_open_and_undecided() -> None:
     pruner, parameters, state = fresh(Budget(parameters=0.5))
+    np.testing.assert_array_equal(
+        pruner.init(parameters)["log_alpha"]["x"], state["log_alpha"]["x"]
+    )
     for axis, n in LSTM_SIZES.items():
         assert state["log_alpha"][axis].shape == (n,)
         assert len(set(state["log_alpha"][axis].tolist())) == n
@@ -229,6 +232,51 @@ def test_selection_counts_what_it_forced() -> None:
         np.testing.assert_array_equal(pruner.gates(closed)[axis], gate)
 
 
+@pytest.mark.filterwarnings("ignore:.*open neurons were cut", "ignore:every gate of axis")
+def test_only_selection_that_may_reopen_opens_an_axis_that_closed() -> None:
+    pruner, parameters, _ = fresh(Budget(parameters=0.5))
+    log_alpha = {"x": np.array([-5.0, -4, -6, -7])}
+    state = pruner.init(parameters, log_alpha=log_alpha)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        warnings.filterwarnings("ignore", "the gates stalled")
+        opened = pruner.select(state, parameters)
+    assert pruner.gates(opened)["x"].max() == 0.5
+    with pytest.warns(UserWarning, match="every gate of axis 'x' is closed; its best neuron, 1"):
+        closed = pruner.select(state, parameters, reopen=False)
+    assert not pruner.gates(closed)["x"].any()
+    assert closed["forced"][0] == 0
+    settled = pruner.settle(state, parameters)
+    for axis, gate in pruner.gates(closed).items():
+        np.testing.assert_array_equal(pruner.gates(settled)[axis], gate)
+
+
+def test_selection_leaves_what_was_decided() -> None:
+    pruner, parameters, state = fresh(Budget(parameters=1.0))
+    mask = {axis: np.full(n, -1.0) for axis, n in LSTM_SIZES.items()}
+    mask["h0"] = np.array([0.0, 1.0, 0.25, -1.0, -1.0])
+    decided = pruner.select({**state, "mask": mask}, parameters)
+    assert pruner.gates(decided)["h0"].tolist() == [0.0, 1.0, 0.25, 1.0, 1.0]
+    assert pruner.kept(decided)["h1"].tolist() == list(range(6))
+
+
+@pytest.mark.filterwarnings("ignore:.*open neurons were cut", "ignore:every gate of axis")
+def test_gates_of_one_height_are_chosen_by_the_norm_of_their_weights() -> None:
+    pruner, parameters, state = fresh(Budget(parameters=0.5))
+    norms = group_norms(LAYOUT, parameters, NUMPY)
+    same = {axis: np.full(n, 2.0) for axis, n in LSTM_SIZES.items()}
+    state = pruner.init(parameters, log_alpha=same)
+    for kept in (
+        pruner.kept(pruner.select(state, parameters)),
+        pruner.kept(pruner.settle(state, parameters)),
+        pruner.shrink(parameters, state)[1],
+    ):
+        for axis, index in kept.items():
+            assert set(index) == set(np.argsort(-norms[axis])[: len(index)])
+    for axis, index in pruner.kept(pruner.select(state)).items():
+        assert index.tolist() == list(range(len(index))), axis
+
+
 def test_a_decided_gate_no_longer_follows_log_alpha() -> None:
     pruner, parameters, state = fresh(Budget(parameters=0.4))
     selected = pruner.select(state, parameters)
@@ -392,6 +440,8 @@ def test_equal_counts_by_selection_and_by_padding() -> None:
         free.kept(state, equal=[("q",)])
     with pytest.raises(L0GateError, match="whose sizes differ"):
         fresh(equal=[("h0", "x")])
+    with pytest.raises(L0GateError, match="whose sizes differ"):
+        free.kept(state, equal=[("h0", "x")])
     with pytest.raises(L0GateError, match="`equal` names the axis 'z'"):
         fresh(equal=[("h0", "z")])
 
@@ -401,6 +451,28 @@ def test_saturated_gates_are_warned_about() -> None:
     low = {a: np.full(n, -8.0) for a, n in LSTM_SIZES.items()}
     with pytest.warns(UserWarning, match=r"saturated: 100% of them sit at log_alpha = -8 \(closed"):
         pruner.select(pruner.init(parameters, log_alpha=low), parameters)
+    # Gates that are decided may sit anywhere.
+    middle = pruner.init(parameters, log_alpha={"h1": np.zeros(6)})
+    mask = {axis: np.full(n, float(axis == "x")) for axis, n in LSTM_SIZES.items()}
+    mask["h1"][:] = -1.0
+    state = {**middle, "log_alpha": {**low, "h1": np.linspace(-1, 1, 6)}, "mask": mask}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        pruner.select(state, parameters)
+
+
+def test_a_stall_is_measured_as_a_share_of_the_dense_model() -> None:
+    pruner, parameters, _ = fresh(Budget(parameters=0.5))
+    wide = pruner.init(parameters, log_alpha={a: np.full(n, 7.0) for a, n in LSTM_SIZES.items()})
+    told = "the expected size is 100.0% of the dense model and the budget 49.9%"
+    with pytest.warns(UserWarning, match=told):
+        pruner.select(wide, parameters)
+    near = np.array([7.0, -7.0])
+    log_alpha = {"x": np.tile(near, 2), "h0": np.append(np.tile(near, 2), -7.0)}
+    state = pruner.init(parameters, log_alpha={**log_alpha, "h1": np.tile(near, 3)})
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        pruner.select(state, parameters)
 
 
 def test_gates_that_lead_to_the_budget_are_not_warned_about() -> None:
