@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import doctest
 import importlib
+import io
 import json
+import os
 import re
+import subprocess
 import sys
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch_models import set_gates
@@ -234,7 +238,7 @@ def test_the_likeliest_span_is_found(reading: dict[str, Any]) -> None:
         ("{", "is no JSON file"),
         ("[]", "not in SQuAD's format: its top level"),
         ('{"data": []}', "holds no question"),
-        ('{"data": [{"title": "a"}]}', "article 0: KeyError: 'paragraphs'"),
+        ('{"data": [{"title": "a"}]}', "article 0: `paragraphs` is missing"),
         ("[" * 100_000, "is no JSON file"),
         ('{"data": [{"paragraphs": [{"context": 5, "qas": []}]}]}', "`context` is 5; it must be"),
         (
@@ -245,24 +249,42 @@ def test_the_likeliest_span_is_found(reading: dict[str, Any]) -> None:
         (
             '{"data": [{"paragraphs": [{"context": "a b", "qas": [{"id": "q", "question": "?",'
             ' "answers": [{"answer_start": "0", "text": "a"}]}]}]}]}',
-            "`answer_start` is '0'; it must be an int",
+            "question 'q': `answer_start` is '0'; it must be a whole number",
         ),
         (
             '{"data": [{"paragraphs": [{"context": "a b", "qas": [{"id": "q", "question": "?",'
             ' "is_impossible": true, "answers": [{"answer_start": 0, "text": "a"}]}]}]}]}',
-            "question 'q' has no answer; in version 1.1",
+            "question 'q': it has no answer; in version 1.1",
         ),
-        ('{"data": [{"paragraphs": [{"context": "a b"}]}]}', "article 0, paragraph 0: KeyError"),
+        ('{"data": [{"paragraphs": [{"context": "a b"}]}]}', "article 0, paragraph 0: `qas` is"),
         (
             '{"data": [{"paragraphs": [{"context": "a b", "qas": [{"id": "q", "question": "?",'
             ' "answers": []}]}]}]}',
-            "question 'q' has no answer",
+            "question 'q': it has no answer",
         ),
         (
             '{"data": [{"paragraphs": [{"context": "a b", "qas": [{"id": "q", "question": "?",'
             ' "answers": [{"answer_start": 1, "text": "b"}]}]}]}]}',
             "the answer 'b' is not what stands at `answer_start` 1",
         ),
+        (
+            '{"data": [{"paragraphs": [{"context": "a b", "qas": [{"question": "?", "answers":'
+            ' [{"answer_start": 0, "text": "a"}, {"answer_start": 0, "text": "b"}]}]}]}]}',
+            "paragraph 0: question 0: the answer 'b' is not what stands at `answer_start` 0",
+        ),
+        (
+            '{"data": [{"paragraphs": [{"context": "ab", "qas": [{"id": 7, "question": "?",'
+            ' "answers": [{"answer_start": true, "text": "b"}]}]}]}]}',
+            "question 7: `answer_start` is True; it must be a whole number",
+        ),
+        (
+            '{"data": [{"paragraphs": [{"context": "a", "qas": [1]}]}]}',
+            "question 0: 1 stands where",
+        ),
+        ('{"data": [{"paragraphs": 5}]}', "article 0: `paragraphs` is 5; it must be a list"),
+        ('{"data": [5]}', "article 0: 5 stands where an object with `paragraphs` must"),
+        ('{"data": null}', "its top level: `data` is None; it must be a list"),
+        ('{"data": [{"title": [1], "paragraphs": []}]}', "`title` is [1]; it must be a text"),
     ],
 )
 def test_malformed_files(
@@ -282,6 +304,10 @@ def test_the_official_scores(reading: dict[str, Any]) -> None:
     assert text.exact("cats", ["cat"]) == 0
     assert text.f1("", ["cat"]) == 0
     assert text.f1("black cat", ["the cat", "a black dog sat"]) == pytest.approx(2 / 3)
+
+
+NET = l0gate.get_backend("numpy").net([{"type": "linear", "name": "out"}])
+PARAMETERS = {"out.weight": np.ones((2, 3)), "out.bias": np.ones(2)}
 
 
 # Training and asking ------------------------------------------------------------------------------
@@ -344,14 +370,27 @@ def test_a_reader_is_trained_pruned_and_asked(
     _, *told = capsys.readouterr().out.splitlines()
     assert len(told) == 2
     assert all(line.rpartition("  (")[0] in "\n".join(passage) for line in told)
-    for stop, code in ((EOFError, 0), (KeyboardInterrupt, 130)):
+    for stop, code in ((EOFError, 0), (RuntimeError, 0), (KeyboardInterrupt, 130)):
         monkeypatch.setattr("builtins.input", lambda prompt, e=stop: (_ for _ in ()).throw(e))
         assert run(squad, monkeypatch, "ask", *model) == code
+    screen = io.TextIOWrapper(io.BytesIO(), encoding="ascii")  # has not all letters
+    with monkeypatch.context() as context:
+        context.setattr(sys, "stdout", screen)
+        given = "--passage", "Beyoncé", "--question", "Who?"
+        assert run(squad, monkeypatch, "ask", *model, *given) == 0
+    screen.seek(0)
+    assert screen.read().startswith("Beyonc?")
+    command = [sys.executable, squad.__file__, "ask", *model]
+    asked = "The sky is blue.\n\n" + "What is blue?\n" * 3000
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe) as process:
+        assert process.stdout is not None
+        process.stdout.close()  # nobody reads on
+        _, told = process.communicate(asked.encode())
+    assert (process.returncode, told) == (0, b"")
     assert run(squad, monkeypatch, "ask", "--model", tmp_path / "none.npz") == 2
     assert "none.npz' cannot be read" in capsys.readouterr().err
-    net = l0gate.get_backend("numpy").net([{"type": "linear", "name": "out"}])
-    parameters = {"out.weight": torch.ones(2, 3).numpy(), "out.bias": torch.ones(2).numpy()}
-    l0gate.save(tmp_path / "other.npz", net.bind(parameters))
+    l0gate.save(tmp_path / "other.npz", NET.bind(PARAMETERS))
     assert run(squad, monkeypatch, "ask", "--model", tmp_path / "other.npz") == 2
     assert "other.npz' was not written by `train`" in capsys.readouterr().err
 
@@ -386,6 +425,9 @@ def test_a_checkpoint_of_another_run_is_refused(
     path.unlink()
     assert run(squad, monkeypatch, *options[: -len(TINY)], *TINY, "--glove", glove(tmp_path)) == 2
     assert "its first weights differ" in capsys.readouterr().err
+    l0gate.save(path, NET.bind(PARAMETERS))
+    assert run(squad, monkeypatch, *options) == 2
+    assert "is no checkpoint of a training" in capsys.readouterr().err
     path.write_bytes(path.read_bytes()[:1000])
     assert run(squad, monkeypatch, *options) == 2
     assert "is truncated" in capsys.readouterr().err
@@ -413,6 +455,9 @@ def glove(folder: Path) -> Path:
         (("--part", 1e-9), "`--part` is 1e-09: `parameters` is 1e-09, which allows"),
         (("--held-out", 9), "`--held-out` is 9; there are 4 articles"),
         (("--json", ""), "argument --json"),
+        (("--json", os.devnull), "argument --json: .* must be a file to write"),
+        (("--out", ""), "argument --out: it is ''; it must be a folder"),
+        (("--out", "/proc"), "argument --out: '/proc' cannot be (written to|made)"),
         (("--out", "FILE"), "argument --out: '.*squad.json' cannot be made"),
         (("--glove", "none.txt"), "`--glove` 'none.txt' cannot be read"),
     ],
@@ -496,10 +541,18 @@ def test_glove_vectors(
     assert read(path, 3) == {"sky": [1, 2, 3], "rare": [4, 5, 6]}
     path.write_text("Sky 9 9\nsky 1 2\nSKY 8 8\n. . 3 4\n", encoding="utf-8")
     assert read(path, 2) == {"sky": [1, 2], ". .": [3, 4]}
-    for content in ("sky 1 2 3\n", "sky one 2 3 4\n", "1 2 3 4\n", "sky 1 2 nan 4\n"):
+    path.write_text("\ufeffsky 1 2\n", encoding="utf-8")
+    assert read(path, 2) == {"sky": [1, 2]}
+    for content in (
+        *("sky 1 2 3\n", "sky one 2 3 4\n", "1 2 3 4\n", "sky 1 2 nan 4\n", "sky 1e39 2 3 4\n"),
+        *("400000 100\nsky 1 2 3 4\n", "sky 1 2 3 4 5\n"),  # a header, and longer vectors
+    ):
         path.write_text(content, encoding="utf-8")
         with pytest.raises(L0GateError, match=r"line 1 is not a word and 4 numbers \(`--width`\)"):
             read(path, 4)
+    path.write_text("", encoding="utf-8")
+    with pytest.raises(L0GateError, match="holds no vector"):
+        read(path, 4)
     path.write_bytes(b"\xff\xfe")
     for missing in (path, tmp_path, tmp_path / "none"):
         with pytest.raises(L0GateError, match="cannot be read"):

@@ -230,8 +230,10 @@ def arguments() -> argparse.ArgumentParser:
 def main() -> int:
     parser = arguments()
     options = parser.parse_args()
-    if options.data is None or not options.data.is_dir():
-        parser.error(f"--data is {options.data}; it must be a folder")
+    if options.data is None:
+        parser.error("--data is missing; it must be a folder")
+    if not options.data.is_dir():
+        parser.error(f"--data is '{options.data}'; it must be a folder")
     torch.set_num_threads(1)
     say_warnings()
     rows = []

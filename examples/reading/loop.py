@@ -8,6 +8,7 @@ import hashlib
 import math
 import platform
 import sys
+import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -185,7 +186,9 @@ def _resume(
         raise L0GateError(f"the checkpoint '{path}' cannot be read: {error.strerror}") from None
     except L0GateError as error:
         raise L0GateError(f"the checkpoint '{path}' {error}; remove it to begin anew") from None
-    its = manifest.get("job") if manifest.get("format") == FORMAT else None
+    if manifest.get("format") != FORMAT:
+        raise L0GateError(f"'{path}' is no checkpoint of a training; give another `--out`")
+    its = manifest.get("job")
     if its != job:
         names = [n for n in job if not isinstance(its, dict) or its.get(n) != job[n]]
         raise L0GateError(
@@ -276,20 +279,28 @@ def number(kind: type[int] | type[float], least: float, most: float) -> Callable
 
 def folder(text: str) -> Path:
     """The type of an option that is a folder to write to, which is made."""
+    if not text:
+        raise argparse.ArgumentTypeError("it is ''; it must be a folder")
     path = Path(text)
     try:
         path.mkdir(parents=True, exist_ok=True)
-        return path
     except OSError as error:
         raise argparse.ArgumentTypeError(f"'{path}' cannot be made: {error.strerror}") from None
+    try:  # to know it before hours of training
+        with tempfile.TemporaryFile(dir=path):
+            return path
+    except OSError as error:
+        raise argparse.ArgumentTypeError(
+            f"'{path}' cannot be written to: {error.strerror}"
+        ) from None
 
 
 def target(text: str) -> Path:
     """The type of an option that is a file to write."""
     path = Path(text)
-    folder(str(path.parent))
-    if not text or path.is_dir():
+    if not text or (path.exists() and not path.is_file()):
         raise argparse.ArgumentTypeError(f"it is {text!r}; it must be a file to write")
+    folder(str(path.parent))
     return path
 
 

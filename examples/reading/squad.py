@@ -14,8 +14,8 @@ and questions on each.
 from __future__ import annotations
 
 import argparse
+import io
 import json
-import math
 import os
 import shlex
 import statistics
@@ -58,6 +58,7 @@ from l0gate._archive import read, write_atomically
 
 LETTERS = 12  # characters of a word that are read
 LONGEST = 15  # words of an answer, at most
+_LARGEST = torch.finfo(torch.float32).max
 
 
 @dataclass(frozen=True)
@@ -175,17 +176,19 @@ def _loss(model: nn.Module, batch: Sequence[Tensor]) -> Tensor:
 def read_glove(path: Path, width: int) -> dict[str, list[float]]:
     """Vectors of lower-case words from a text file: a word and `width` numbers a line.
 
-    Where a word stands in several spellings, the one in lower case counts, else the first.
+    Where a word stands in several spellings, the one in lower case counts, else the first. A word
+    may hold spaces, but not be followed by more numbers than that.
     """
     vectors: dict[str, list[float]] = {}
     at = 0
     try:
-        with path.open(encoding="utf-8") as file:
+        with path.open(encoding="utf-8-sig") as file:
             for line in file:
                 at += 1
                 parts = line.rstrip().split(" ")
                 word, vector = " ".join(parts[:-width]), [float(part) for part in parts[-width:]]
-                if not word or not all(map(math.isfinite, vector)):
+                fits = all(abs(number) <= _LARGEST for number in vector)
+                if not word or not fits or all(map(_is_number, parts[1:-width] or ["-"])):
                     raise ValueError
                 if word.lower() not in vectors or word == word.lower():
                     vectors[word.lower()] = vector
@@ -195,7 +198,17 @@ def read_glove(path: Path, width: int) -> dict[str, list[float]]:
         raise L0GateError(
             f"`--glove` '{path}', line {at} is not a word and {width} numbers (`--width`)"
         ) from None
+    if not vectors:
+        raise L0GateError(f"`--glove` '{path}' holds no vector")
     return vectors
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def latency(models: Sequence[nn.Module], batches: Sequence[Any]) -> list[float]:
@@ -319,7 +332,7 @@ def _lines(first: str, others: str) -> Iterator[str]:
 def _line(prompt: str) -> str:
     try:
         return input(prompt).strip()
-    except EOFError:
+    except (EOFError, RuntimeError):  # RuntimeError: there is no input at all
         print()
         return ""
     except UnicodeDecodeError as error:
@@ -370,6 +383,8 @@ def main() -> int:
     parser = arguments()
     options = parser.parse_args()
     say_warnings()
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a screen that has not all letters
+        sys.stdout.reconfigure(errors="replace")
     try:
         if options.do == "ask":
             if (options.passage is None) != (options.question is None):
@@ -397,6 +412,9 @@ def main() -> int:
     except KeyboardInterrupt:
         print()
         return 130
+    except BrokenPipeError:  # nobody reads on
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     return 0
 
 

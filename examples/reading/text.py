@@ -60,55 +60,66 @@ def read_squad(path: Path) -> list[Question]:
     except (ValueError, RecursionError) as error:
         raise L0GateError(f"`--data` '{path}' is no JSON file: {error}") from None
     found: list[Question] = []
-    titles: dict[str, int] = {}
+    titles: dict[str | int, int] = {}
     where = "its top level"
     try:
-        for i, article in enumerate(content["data"]):
+        for i, article in enumerate(_at(content, "data", list)):
             where = f"article {i}"
-            number = titles.setdefault(str(article.get("title") or i), i)
-            for j, paragraph in enumerate(article["paragraphs"]):
+            paragraphs = _at(article, "paragraphs", list)
+            title = _at(article, "title", str) if article.get("title") is not None else ""
+            number = titles.setdefault(title or i, i)
+            for j, paragraph in enumerate(paragraphs):
                 where = f"article {i}, paragraph {j}"
                 found += _questions(number, paragraph)
-    except (KeyError, TypeError, AttributeError) as error:
-        raise L0GateError(
-            f"`--data` '{path}' is not in SQuAD's format: {where}: {type(error).__name__}: {error}"
-        ) from None
     except L0GateError as error:
-        raise L0GateError(f"`--data` '{path}': {where}: {error}") from None
+        raise L0GateError(f"`--data` '{path}' is not in SQuAD's format: {where}: {error}") from None
     if not found:
         raise L0GateError(f"`--data` '{path}' holds no question")
     return found
 
 
 def _questions(article: int, paragraph: Any) -> Iterator[Question]:
-    passage = _text(paragraph, "context")
+    passage = _at(paragraph, "context", str)
     words = words_of(passage)
-    for qa in paragraph["qas"]:
-        name, answers = str(qa["id"]), tuple(_text(answer, "text") for answer in qa["answers"])
-        if qa.get("is_impossible", False) or not answers:
-            raise L0GateError(
-                f"question {name!r} has no answer; in version 1.1 of the format every one has some"
-            )
-        span = _span(words, passage, name, qa["answers"][0])
-        yield Question(name, article, passage, _text(qa, "question"), answers, span)
+    for k, qa in enumerate(_at(paragraph, "qas", list)):
+        try:
+            given = _at(qa, "answers", list)
+            if qa.get("is_impossible", False) or not given:
+                raise L0GateError("it has no answer; in version 1.1 of the format every one has")
+            spans = [_span(words, passage, answer) for answer in given]
+            answers = tuple(answer["text"] for answer in given)
+            text = _at(qa, "question", str)
+        except L0GateError as error:
+            name = repr(qa["id"]) if isinstance(qa, dict) and "id" in qa else k
+            raise L0GateError(f"question {name}: {error}") from None
+        yield Question(str(qa.get("id", k)), article, passage, text, answers, spans[0])
 
 
-def _text(entry: Any, key: str) -> str:
+_KINDS = {str: "a text", list: "a list", int: "a whole number"}
+
+
+def _at(entry: Any, key: str, kind: type) -> Any:
+    """The value of a key of a JSON object, of that type."""
+    if not isinstance(entry, dict):
+        raise L0GateError(f"{_short(entry)} stands where an object with `{key}` must")
+    if key not in entry:
+        raise L0GateError(f"`{key}` is missing; it must be {_KINDS[kind]}")
     value = entry[key]
-    if not isinstance(value, str):
-        raise L0GateError(f"`{key}` is {value!r}; it must be a text")
+    if not isinstance(value, kind) or isinstance(value, bool):
+        raise L0GateError(f"`{key}` is {_short(value)}; it must be {_KINDS[kind]}")
     return value
 
 
-def _span(words: Sequence[Word], passage: str, name: str, answer: Any) -> tuple[int, int] | None:
-    start, text = answer["answer_start"], answer["text"]
-    if not isinstance(start, int):
-        raise L0GateError(f"question {name!r}: `answer_start` is {start!r}; it must be an int")
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def _span(words: Sequence[Word], passage: str, answer: Any) -> tuple[int, int] | None:
+    text, start = _at(answer, "text", str), _at(answer, "answer_start", int)
     end = start + len(text)
     if passage[start:end] != text or start < 0:
-        raise L0GateError(
-            f"question {name!r}: the answer {text!r} is not what stands at `answer_start` {start}"
-        )
+        raise L0GateError(f"the answer {text!r} is not what stands at `answer_start` {start}")
     inside = [i for i, word in enumerate(words) if word.end > start and word.start < end]
     return (inside[0], inside[-1]) if inside else None
 
