@@ -239,6 +239,9 @@ def mutmut_results(lab: Path) -> Iterator[tuple[str, str, str]]:
 def cosmic(lab: Path) -> None:
     """Draw the sample once, then run what has no result: kernels, which compile anew for every
     mutant, beside the rest."""
+    for name in REFERENCE:  # one after the other: pip builds in the checkout
+        if not (lab / name).exists():
+            lay_out(lab / name)
     with ThreadPoolExecutor() as pool:
         list(pool.map(_cosmic, [lab / name for name in REFERENCE]))
 
@@ -268,8 +271,6 @@ def _named(mutant: Sequence[Any]) -> str:
 
 def _cosmic(lab: Path) -> None:
     kernels = lab.name == "kernels"
-    if not lab.exists():
-        lay_out(lab)
     tests = command("pytest", "-x", "-q", "-p", "no:unraisableexception", "-p", "no:cacheprovider")
     tests += [*files(REFERENCE[lab.name]), *DESELECT]
     config, file = lab / "cosmic-ray.toml", lab / "session.sqlite"
