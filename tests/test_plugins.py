@@ -225,6 +225,20 @@ def test_entry_points_load_one_by_one(points: list[Point]) -> None:
         registry.by_name("three")
 
 
+@pytest.mark.filterwarnings("ignore:l0gate plugin")
+def test_a_name_is_looked_for_in_entry_points(monkeypatch: pytest.MonkeyPatch) -> None:
+    method = {"name": "lots", "factory": "l0gate.methods:Random"}
+    found = [
+        Point("first", plugin(descriptor("box"))),
+        Point("second", plugin(method, hook="l0gate_methods")),
+    ]
+    monkeypatch.setattr("l0gate._plugins.entry_points", lambda group: found)
+    assert Registry().by_name("box").name == "box"
+    assert repr(Registry().method("lots")) == "Random(seed=0)"
+    with pytest.raises(L0GateError, match=r"registered are 'l0', .*'lots'"):
+        Registry().method("more")
+
+
 def test_warnings_that_are_errors_lose_no_plugin(points: list[Point]) -> None:
     registry = Registry()
     with warnings.catch_warnings():

@@ -348,6 +348,9 @@ def test_the_target_falls_from_the_whole_to_the_budget() -> None:
     assert [at_once.target(p) for p in (0, 0.0, 1)] == [final] * 3
     assert [all_along.target(p) for p in (0.0, 0.5, 1.0)] == [1.0, 0.5 + 0.5 * final, final]
     assert fresh(strength=1.0)[0].target(0.5) == 1.0
+    steps = np.array([0.0, 0.25, 0.5, 0.75])
+    warm = fresh(Budget(parameters=0.5, warmup=0.5))[0].target(steps)
+    np.testing.assert_allclose(warm, [1.0, 0.5 + 0.5 * final, final, final])
 
 
 def test_what_is_decided_has_no_slope_and_the_rest_is_steered() -> None:
@@ -479,7 +482,8 @@ def test_gates_that_lead_to_the_budget_are_not_warned_about() -> None:
     gates = HardConcrete()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        warn_of_stall(gates, np.array([gates.highest - 0.5, gates.lowest + 0.5]), 0.55, 0.5)
+        for value in (gates.highest - 0.5, gates.lowest + 0.5):
+            warn_of_stall(gates, np.full(3, value), 0.55, 0.5)
         warn_of_stall(gates, np.zeros(0), 0.5, 0.5)
     for value, word in ((gates.highest, "open"), (gates.lowest, "closed")):
         with pytest.warns(UserWarning, match=rf"log_alpha = {value:g} \({word}\)"):
@@ -655,6 +659,28 @@ def test_each_half_of_a_certificate_runs_in_its_precision() -> None:
     small, kept = pruner.shrink(parameters, state)
     pruner.certify(apply, parameters, state, small, kept, [rng.normal(size=(5, 3))])
     assert seen == 2 * [(True, "float64", "float64")] + 2 * [(False, "float32", "float32")]
+
+
+def test_a_certificate_counts_what_the_selection_forced() -> None:
+    layout = Layout({"w": "h <- _", "v": "_ <- h"})
+    parameters = {"w": np.ones((4, 3)), "v": np.ones((2, 4))}
+    pruner = Pruner(layout, Budget(parameters=1.0))
+    state = pruner.init(parameters, log_alpha={"h": [3.0, -5.0, 0.5, 3.0]})
+    state = pruner.select(state, parameters)
+    small, kept = pruner.shrink(parameters, state)
+    x = [np.ones((5, 3))]
+
+    def apply(p: dict, x: Any) -> Any:
+        return np.tanh(x @ p["w"].T) @ p["v"].T
+
+    certificate = pruner.certify(apply, parameters, state, small, kept, x)
+    assert (certificate.forced_open, certificate.forced_closed) == (1, 0)
+
+    def apply_small(given: Any, x: Any, dtype: str) -> Any:
+        return apply({name: value.astype(dtype) for name, value in given.items()}, x) + 1.0
+
+    with pytest.raises(L0GateError, match="does not equal the gated one"):
+        pruner.certify(apply, parameters, state, small, kept, x, apply_small=apply_small)
 
 
 def test_inputs_from_the_host_follow_the_precision() -> None:

@@ -163,6 +163,8 @@ def test_an_outcome_keeps_the_error() -> None:
 
     outcome = run_check(l0gate.testing.check_take, Explodes())
     assert outcome.reason == "KeyError: 'axis'"
+    promise = l0gate.testing.check_take.__doc__.partition("\n")[0]  # type: ignore[union-attr]
+    assert (outcome.name, outcome.promise, outcome.result) == ("check_take", promise, "failed")
     assert isinstance(outcome.error, KeyError)
     assert outcome.traceback().endswith("KeyError: 'axis'\n")
     assert "in take" in outcome.traceback()
