@@ -439,6 +439,7 @@ def test_wrong_gradients_are_refused() -> None:
         (TOKENS - 1.0, {}, "`targets` have dtype float64; expected integers"),
         (TOKENS[:2], {}, "`targets` have shape (2, 2); the output asks for (3, 2)"),
         (TOKENS[:2], {"lengths": [3, 3]}, "`targets` have shape (2, 2); expected (3, 2)"),
+        (TOKENS.repeat(2, 0), {"lengths": [3, 3]}, "`targets` have shape (6, 2); expected (3, 2)"),
         (TOKENS, {"loss": "mse"}, "`targets` have shape (3, 2); the output asks for (3, 2, 4)"),
         (TOKENS, {"lengths": [0, 0]}, "a mean needs at least one position"),
     ],
