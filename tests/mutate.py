@@ -41,8 +41,9 @@ MUTANT = "module_path, operator_name, occurrence, start_pos_row, start_pos_col"
 WANTED = 0.9
 OTHERS_LAB = "others"
 KILLED, TYPED, SURVIVED, UNSEEN = "killed", "refused by mypy", "survived", "not run"
-QUICK = "hard_concrete notation layout cost budget tensor plugins pruner chain certificate archive"
-QUICK += " report pictures cli_parts cli_options cli_app cli_report cli_job methods"
+QUICK = "hard_concrete notation layout cost budget tensor plugins pruner pruner_certify chain"
+QUICK += " certificate archive archive_bytes report pictures cli_parts cli_options cli_app"
+QUICK += " cli_report cli_job methods"
 OTHERS = "cli property_archive property_gradients property_shrinking property_stateful testing"
 OTHERS += " testing_module testing_parts testing_torch torch_backend methods_torch"
 # They start other processes, which takes long, and hold nothing that quicker tests do not.
