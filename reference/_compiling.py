@@ -6,12 +6,14 @@ from __future__ import annotations
 import contextlib
 import functools
 import hashlib
+import pkgutil
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numba import njit, types
+
+from l0gate._errors import L0GateError
 
 # The files, which call each other.
 _KERNELS = (
@@ -26,12 +28,21 @@ _KERNELS = (
 
 
 @functools.cache
-def _sources() -> str:
-    """A digest of all files that hold kernels."""
+def _sources(package: str = str(__package__)) -> str:
+    """A digest of all files that hold kernels.
+
+    One that cannot be read raises `L0GateError`: with an incomplete digest, kernels that were
+    compiled from older sources would be used.
+    """
     digest = hashlib.sha256()
-    with contextlib.suppress(OSError):  # nothing to read where the package is not made of files
-        for name in _KERNELS:
-            digest.update(Path(__file__).with_name(f"{name}.py").read_bytes())
+    for name in _KERNELS:
+        try:
+            source = pkgutil.get_data(package, f"{name}.py")  # in a folder or in a zip file
+        except OSError as error:
+            raise L0GateError(
+                f"the kernel file '{name}.py' of {package} cannot be read: {error}"
+            ) from None
+        digest.update(source or b"")
     return digest.hexdigest()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 from pathlib import Path
 from typing import Any
@@ -357,3 +358,18 @@ def test_every_file_with_kernels_counts():
     found = {path.stem for path in folder.glob("*.py") if "@inlined" in path.read_text()}
     found |= {path.stem for path in folder.glob("*.py") if "intrinsic" in path.read_text()}
     assert found == set(_compiling._KERNELS) - {"_compiling"}
+
+
+def test_a_kernel_file_that_was_renamed_is_an_error(tmp_path, monkeypatch):
+    """A digest without it would let numba serve what was compiled before an edit."""
+    copy = tmp_path / "copied_kernels"
+    shutil.copytree(Path(_compiling.__file__).parent, copy)
+    (copy / "__init__.py").write_text("")
+    monkeypatch.syspath_prepend(tmp_path)
+    before = _compiling._sources.__wrapped__("copied_kernels")
+    kernels = copy / f"{_compiling._KERNELS[-1]}.py"
+    kernels.write_text(kernels.read_text() + "# edited")
+    assert _compiling._sources.__wrapped__("copied_kernels") != before
+    kernels.rename(copy / "_renamed.py")
+    with pytest.raises(L0GateError, match=f"{kernels.name}' of copied_kernels cannot be read"):
+        _compiling._sources.__wrapped__("copied_kernels")
