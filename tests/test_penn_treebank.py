@@ -58,6 +58,7 @@ def silent(text: str) -> None:
 
 OPTIONS: dict[str, dict[str, Any]] = {
     "dense": {"method": "dense"},
+    "cosine": {"method": "dense", "cosine": True, "epochs": 1},
     "l0": {"method": "l0", "budget": 0.5},
     "strength": {"method": "l0", "strength": 1e-3},
     "early": {"method": "l0", "budget": 0.5, "shrink_early": True},
@@ -67,7 +68,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "gradual": {"method": "gradual_magnitude", "budget": 0.5},
     "direct": {"method": "direct", "sizes": (4, 3, 5)},
 }
-RESUMED = ("dense", "l0", "early", "gradual")
+RESUMED = ("dense", "cosine", "l0", "early", "gradual")
 
 
 def result(run: Any) -> dict[str, Any]:

@@ -83,6 +83,7 @@ class Options:
     epochs: int | None = None
     shrink_early: bool = False
     settle: float | None = None
+    cosine: bool | None = None
 
     def __post_init__(self) -> None:
         check(self.model in MODELS, f"`--model` is {self.model!r}; allowed: {', '.join(MODELS)}")
@@ -126,6 +127,7 @@ class Options:
             parts.append("x".join(map(str, self.sizes)))
         parts += ["early"] * self.shrink_early
         parts += [f"{self.epochs}epochs"] * (self.epochs is not None)
+        parts += ["cosine"] * bool(self.cosine)
         return "-".join([*parts, f"seed{self.seed}"])
 
 
@@ -292,6 +294,8 @@ class Run:
         config, network = self.config, self.network
         epoch, position = divmod(self.step, self.per_epoch)
         rate = config.decay ** max(0, epoch + 1 - config.constant)
+        if self.options.cosine:
+            rate = 0.5 * (1.0 + math.cos(math.pi * self.step / self.total))
         if position == 0:
             self.state = None
         begin = position * STEPS
@@ -538,6 +542,11 @@ def main() -> int:
     parser.add_argument("--sizes", type=int, nargs=3, help="of a direct net")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--epochs", type=int, help="in place of the model's own")
+    parser.add_argument(
+        "--cosine",
+        action="store_true",
+        help="the learning rate falls from 1 to 0 in a cosine, for fewer epochs than the model's",
+    )
     parser.add_argument("--settle", type=float, help="when to cut, as a part of training")
     parser.add_argument("--shrink-early", action="store_true", help="train on with the small net")
     parser.add_argument("--threads", type=int, default=1, help="of the CPU")
@@ -556,6 +565,7 @@ def main() -> int:
             given.epochs,
             given.shrink_early,
             given.settle,
+            given.cosine or None,
         )
         run = Run(options, Corpus.read(given.data), given.out, given.device)
         if run.path.exists():
