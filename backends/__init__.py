@@ -12,5 +12,9 @@ def l0gate_backends() -> list[dict[str, Any]]:
     """Descriptors of the built-in backends."""
     return [
         {"name": "numpy", "module": "numpy", "factory": "l0gate.backends._numpy:NumpyBackend"},
-        {"name": "torch", "module": "torch", "factory": "l0gate.backends._torch:TorchBackend"},
+        {
+            "name": "torch",
+            "module": "torch",
+            "factory": "l0gate.backends._torch:TorchBackend",
+        },
     ]

@@ -6,9 +6,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from l0gate._archive import SavedModel
+from l0gate._backend import Array, Backend
 from l0gate._chain import Chain
-from l0gate._tensor import Array, Backend
+from l0gate._saved_model import SavedModel
 
 
 class NumpyBackend(Backend):

@@ -49,7 +49,7 @@ def loops() -> tuple[Any, Any, Any]:
     from numba.core import cgutils
     from numba.extending import intrinsic
 
-    from l0gate.reference._lanes import BYTES, Lanes
+    from l0gate.reference.compiled.simd.lanes import BYTES, Lanes
 
     @intrinsic  # type: ignore[untyped-decorator]
     def chains(typingctx: Any, times: Any) -> Any:
@@ -104,7 +104,7 @@ class Machine:
         import numpy as np
 
         self.multiply_adds, self.read, triad = loops()
-        from l0gate.reference._lanes import lanes_of
+        from l0gate.reference.compiled.simd.lanes import lanes_of
 
         self.flops = 2 * CHAINS * lanes_of(np.dtype(np.float32)) * self.TIMES
         self.peak: Callable[[], Any] = lambda: self.multiply_adds(self.TIMES)

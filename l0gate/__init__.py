@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from l0gate._archive import load, save
+from l0gate import _former_names
+from l0gate._backend import Backend
 from l0gate._budget import Budget
 from l0gate._errors import L0GateError
 from l0gate._gate import gate
 from l0gate._hard_concrete import HardConcrete
-from l0gate._layout import Layout
-from l0gate._plugins import get_backend
 from l0gate._pruner import Pruner
-from l0gate._tensor import Backend
+from l0gate._registry import get_backend
+from l0gate._saved_model import load, save
+from l0gate.layout.layout import Layout
 
 if TYPE_CHECKING:
     from l0gate._hooks import hookimpl
-    from l0gate._report import report
+    from l0gate.reports.report import report
 
 __all__ = [
     "Backend",
@@ -33,7 +34,8 @@ __all__ = [
     "save",
 ]
 __version__ = "0.1.0"
-_LATER = {"hookimpl": "_hooks", "report": "_report"}  # what most programs need not load
+_former_names.install()
+_LATER = {"hookimpl": "_hooks", "report": "reports.report"}  # what most programs need not load
 
 
 def __getattr__(name: str) -> Any:

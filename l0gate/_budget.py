@@ -9,8 +9,8 @@ from numbers import Real
 
 import numpy as np
 
-from l0gate._cost import MEASURES, Cost
 from l0gate._errors import L0GateError, check
+from l0gate.layout.cost import MEASURES, Cost
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from l0gate._backend import Array, Backend
 from l0gate._errors import L0GateError, check
-from l0gate._tensor import Array, Backend
 
 TOLERANCE = 1e-10  # float64, relative to max(1, max|y|)
 TOLERANCE_FLOAT32 = 1e-5  # likewise

@@ -7,8 +7,8 @@ from typing import Any
 from l0gate._budget import Budget
 from l0gate._errors import check
 from l0gate._hard_concrete import HardConcrete
-from l0gate._layout import Layout
-from l0gate._plugins import get_backend
+from l0gate._registry import get_backend
+from l0gate.layout.layout import Layout
 
 
 def gate(

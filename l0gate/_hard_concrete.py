@@ -9,8 +9,8 @@ from typing import Literal
 
 import numpy as np
 
+from l0gate._backend import Array, Backend, sigmoid
 from l0gate._errors import L0GateError, check
-from l0gate._tensor import Array, Backend, sigmoid
 
 
 @dataclass(frozen=True)
@@ -131,7 +131,7 @@ class HardConcrete:
 def _backend(backend: Backend | None, array: Array) -> Backend:
     if backend is not None:
         return backend
-    from l0gate._plugins import get_backend
+    from l0gate._registry import get_backend
 
     return get_backend(array)
 

@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from l0gate._backend import Array, Backend, Parameters, zeros
 from l0gate._budget import Budget
 from l0gate._certificate import Certificate, certify, check_kept
-from l0gate._cost import Cost
 from l0gate._errors import L0GateError, check, warn
-from l0gate._fold import fold, gate_gradients, group_norms, keep
 from l0gate._hard_concrete import HardConcrete, check_log_alpha
-from l0gate._layout import Layout
-from l0gate._plugins import get_backend, get_method
+from l0gate._registry import get_backend, get_method
 from l0gate._selection import best_neuron, check_groups, choose, pad, warn_of_stall
-from l0gate._tensor import Array, Backend, Parameters, zeros
+from l0gate.layout.cost import Cost
+from l0gate.layout.fold import fold, gate_gradients, group_norms, keep
+from l0gate.layout.layout import Layout
 
 if TYPE_CHECKING:
     from l0gate.methods import Method

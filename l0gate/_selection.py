@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from l0gate._cost import Cost
 from l0gate._errors import check, warn
 from l0gate._hard_concrete import HardConcrete
+from l0gate.layout.cost import Cost
 
 
 def choose(

@@ -19,12 +19,12 @@ from typing import Any
 
 import numpy as np
 
+from l0gate._backend import Array, Backend, Parameters, zeros
 from l0gate._errors import check
-from l0gate._fold import along, gather, group_norms, spread
 from l0gate._hooks import hookimpl
-from l0gate._layout import Layout
-from l0gate._notation import Dimension
-from l0gate._tensor import Array, Backend, Parameters, zeros
+from l0gate.layout.fold import along, gather, group_norms, spread
+from l0gate.layout.layout import Layout
+from l0gate.layout.notation import Dimension
 
 __all__ = ["GeometricMedian", "GroupLasso", "Magnitude", "Method", "Random"]
 _TINY = 1e-12  # under the root, where a group of zeros has no slope

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from l0gate.reference._build import set_num_threads
 from l0gate.reference._cells import gru_scan, gru_scan_backward, lstm_scan, lstm_scan_backward
-from l0gate.reference._chain import set_num_threads
 from l0gate.reference._losses import mean_squared_error, softmax_cross_entropy
 from l0gate.reference._net import Net
 from l0gate.reference._objective import (
@@ -13,8 +13,8 @@ from l0gate.reference._objective import (
     hard_concrete_test_gate,
     l0_objective,
 )
-from l0gate.reference._stream import Stream
-from l0gate.reference._streaming import StreamingNet
+from l0gate.reference.runtime.bound_net import StreamingNet
+from l0gate.reference.runtime.stream import Stream
 
 __all__ = [
     "Net",

@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from l0gate._errors import check
-from l0gate._layers import join
+from l0gate.layout.stacked import join
 from l0gate.reference._cells import Array, sigmoid
 
 Parameters = Mapping[str, Array]

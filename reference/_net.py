@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from l0gate._chain import complete
 from l0gate._errors import L0GateError, check
-from l0gate._layers import complete
-from l0gate.reference import _chain
+from l0gate.reference import _build
 from l0gate.reference._cells import Array
 from l0gate.reference._layers import (
     Embedding,
@@ -22,7 +22,7 @@ from l0gate.reference._layers import (
     State,
 )
 from l0gate.reference._losses import mean_squared_error, softmax_cross_entropy
-from l0gate.reference._streaming import StreamingNet
+from l0gate.reference.runtime.bound_net import StreamingNet
 
 LOSSES = {"cross_entropy": softmax_cross_entropy, "mse": mean_squared_error}
 
@@ -70,7 +70,7 @@ class Net:
     def __init__(self, layers: Sequence[Mapping[str, Any]], batch_first: bool = False) -> None:
         self.layers = complete(layers)
         self.batch_first = batch_first
-        self.chain = _chain.build(self.layers)  # one object per layer, stacks taken apart
+        self.chain = _build.build(self.layers)  # one object per layer, stacks taken apart
 
     def __repr__(self) -> str:
         return f"Net({self.layers}, batch_first={self.batch_first})"
@@ -105,10 +105,10 @@ class Net:
         >>> parameters["rnn.weight_ih_l1"].shape
         (15, 8)
         """
-        dtype = _chain.float_dtype("`dtype`", np.dtype(dtype))
+        dtype = _build.float_dtype("`dtype`", np.dtype(dtype))
         check(input_size >= 1, f"`input_size` is {input_size}; it must be a positive integer")
         remaining = {
-            name: iter(given) for name, given in _chain.check_sizes(self.layers, sizes).items()
+            name: iter(given) for name, given in _build.check_sizes(self.layers, sizes).items()
         }
         parameters: dict[str, Array] = {}
         width = input_size
@@ -205,7 +205,7 @@ class Net:
         """The loss of `loss_and_gradients` without the gradients, and the new state."""
         y, state = self.apply(parameters, x, state, lengths=lengths, engine=engine)
         y = self._swap(y)
-        return self._loss(loss, y, targets, _chain.check_lengths(lengths, *y.shape[:2]))[0], state
+        return self._loss(loss, y, targets, _build.check_lengths(lengths, *y.shape[:2]))[0], state
 
     def loss_and_gradients(
         self,
@@ -268,18 +268,18 @@ class Net:
 
     def _pass(self, parameters: Parameters, engine: str, keep: bool = True) -> Pass:
         """What all passes with these parameters have in common, after checking them."""
-        dtype, axes = _chain.check_parameters(self.chain, parameters)
-        return Pass(parameters, dtype, axes, _chain.find_scans(engine), keep)
+        dtype, axes = _build.check_parameters(self.chain, parameters)
+        return Pass(parameters, dtype, axes, _build.find_scans(engine), keep)
 
     def _prepare(
         self, run: Pass, x: Any, state: Any, lengths: Any, gates: Mapping[str, Any] | None = None
     ) -> tuple[Pass, Array, State]:
         """Check the arguments of one pass; x comes back time first."""
-        size = _chain.input_size(self.chain, run.parameters)
+        size = _build.input_size(self.chain, run.parameters)
         x = self._check_sequence(np.asarray(x), size, run.dtype)
-        state = _chain.check_state(state, self.chain, run.axes, x.shape[1:2], run.dtype)
-        lengths = _chain.check_lengths(lengths, *x.shape[:2])
-        gates = _chain.check_gates(gates, run.axes, run.dtype)
+        state = _build.check_state(state, self.chain, run.axes, x.shape[1:2], run.dtype)
+        lengths = _build.check_lengths(lengths, *x.shape[:2])
+        gates = _build.check_gates(gates, run.axes, run.dtype)
         return replace(run, lengths=lengths, gates=gates), x, state
 
     def _check_sequence(self, x: Array, size: int | None, dtype: np.dtype[Any]) -> Array:
@@ -288,7 +288,7 @@ class Net:
         if x.ndim != 3 - tokens:
             expected = ("B, T" if self.batch_first else "T, B") + ("" if tokens else ", features")
             raise L0GateError(f"`x` has shape {x.shape}; expected ({expected})")
-        return self._swap(_chain.check_input(x, tokens, size, dtype))
+        return self._swap(_build.check_input(x, tokens, size, dtype))
 
     def _apply(self, run: Pass, x: Any, state: Any, lengths: Any) -> tuple[Array, State]:
         run, x, state = self._prepare(run, x, state, lengths)
@@ -312,7 +312,7 @@ class Net:
         self, tape: Tape, dy: Array, dstate: Any, need_dx: bool
     ) -> tuple[dict[str, Array], Array | None, State, dict[str, Array]]:
         run = replace(tape.run, gradients=Gradients(), gate_gradients=Gradients())
-        dstate = _chain.check_state(
+        dstate = _build.check_state(
             dstate, self.chain, run.axes, dy.shape[1:2], run.dtype, name="dstate"
         )
         dstate0: State = ()

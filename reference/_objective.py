@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from l0gate._errors import check
+from l0gate.reference._build import check_axes, check_parameters
 from l0gate.reference._cells import Array, sigmoid
-from l0gate.reference._chain import check_axes, check_parameters
 from l0gate.reference._layers import Embedding, Parameters, State
 from l0gate.reference._net import LOSSES, Net
 from l0gate.reference._recurrent import Recurrent

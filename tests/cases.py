@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from l0gate import Layout
-from l0gate._fold import positions
+from l0gate.layout.fold import positions
 
 
 def arrays_for(layout: Layout, sizes: dict[str, int], seed: int = 0) -> dict[str, np.ndarray]:

@@ -15,8 +15,10 @@ import pytest
 
 import l0gate
 from l0gate import Budget, L0GateError, Pruner
-from l0gate._archive import SavedModel, pack, read, unpack, write_atomically
 from l0gate._chain import Chain
+from l0gate._files import write_atomically
+from l0gate._npz import pack, unpack
+from l0gate._saved_model import SavedModel, read
 
 LAYERS: list[dict[str, Any]] = [
     {"type": "embedding", "name": "embedding"},
@@ -519,7 +521,7 @@ def test_a_model_of_the_users_own_is_rebuilt(
             raise L0GateError("no backend owns it")
         return Owner()
 
-    monkeypatch.setattr("l0gate._archive.get_backend", backend_of)
+    monkeypatch.setattr("l0gate._saved_model.get_backend", backend_of)
     for into in (model, lambda: model):
         rebuilt = l0gate.load(path, into=into)
         assert rebuilt.metadata == saved.metadata

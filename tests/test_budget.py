@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from l0gate import Budget, L0GateError, Layout
-from l0gate._cost import Cost
 from l0gate._selection import choose
+from l0gate.layout.cost import Cost
 
 LAYOUT = Layout.lstm(2)
 SIZES = {"x": 4, "h0": 5, "h1": 6}

@@ -7,8 +7,7 @@ from typing import Any
 import pytest
 
 from l0gate import L0GateError
-from l0gate._chain import Chain
-from l0gate._layers import complete
+from l0gate._chain import Chain, complete
 
 
 def test_defaults_are_written_out() -> None:

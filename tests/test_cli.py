@@ -14,7 +14,7 @@ import pytest
 import torch
 
 import l0gate
-from l0gate._archive import unpack
+from l0gate._npz import unpack
 from l0gate.cli._app import join_sizes, parse_sizes, run
 from l0gate.cli._text import chunks, python_topics, read_file, streams
 
@@ -252,7 +252,7 @@ def test_backends_list(capsys):
 
 def test_backends_list_survives_a_broken_backend(capsys):
     from l0gate import hookimpl
-    from l0gate._plugins import registry
+    from l0gate._registry import registry
 
     class Plugin:
         @hookimpl
@@ -276,7 +276,7 @@ def test_backends_list_survives_a_broken_backend(capsys):
 
 def test_backends_list_tells_what_a_descriptor_gets_wrong(capsys):
     from l0gate import hookimpl
-    from l0gate._plugins import registry
+    from l0gate._registry import registry
     from l0gate.backends._numpy import NumpyBackend
 
     class Plugin:

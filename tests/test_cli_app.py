@@ -16,7 +16,7 @@ import pytest
 
 import l0gate
 from l0gate import L0GateError, hookimpl
-from l0gate._plugins import registry
+from l0gate._registry import registry
 from l0gate.cli import _app
 from l0gate.cli._options import Options
 from l0gate.cli._signals import StoppedError

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 import l0gate
 from l0gate import L0GateError, Layout
-from l0gate._cost import Cost
-from l0gate._fold import keep
+from l0gate.layout.cost import Cost
+from l0gate.layout.fold import keep
 
 NUMPY = l0gate.get_backend("numpy")
 

@@ -48,7 +48,7 @@ def test_import_loads_numpy_and_nothing_heavy() -> None:
         " and m.split('.')[1] in ('backends', 'reference', 'cli')])"
     )
     assert inside == "[]"
-    later = ("pluggy", "l0gate._report", "l0gate.methods")
+    later = ("pluggy", "l0gate.reports", "l0gate.methods")
     assert python(f"import sys, l0gate; print([m for m in {later} if m in sys.modules])") == "[]"
 
 
@@ -77,10 +77,8 @@ def modules() -> list[str]:
     for package in (l0gate, l0gate.backends, l0gate.reference, l0gate.testing):
         found += [
             name
-            for _, name, is_package in pkgutil.iter_modules(
-                package.__path__, f"{package.__name__}."
-            )
-            if not is_package and name != "l0gate.__main__"
+            for _, name, _ in pkgutil.walk_packages(package.__path__, f"{package.__name__}.")
+            if not name.endswith("__main__")
         ]
     return sorted(set(found))
 

@@ -16,7 +16,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from l0gate import L0GateError
-from l0gate.reference import _cells, _compiling, _jit, _scan_parts, _threads
+from l0gate.reference import _cells
+from l0gate.reference.compiled import compile, scans, threads
+from l0gate.reference.compiled.training import parts
 
 DTYPES = [np.float32, np.float64]
 RESET = [True, False]
@@ -152,7 +154,7 @@ def gru_step(reset_after):
 def test_lstm_equals_loops_over_sequences(case, dtype):
     arrays, options = make(case, 4, dtype)
     expected = naive(arrays, options, lstm_step, ("gx", "h0", "c0"), ("h0", "c0"))
-    assert_close(lstm(_jit, arrays, options), expected, dtype)
+    assert_close(lstm(scans, arrays, options), expected, dtype)
 
 
 @pytest.mark.parametrize("reset_after", RESET)
@@ -162,7 +164,7 @@ def test_gru_equals_loops_over_sequences(case, dtype, reset_after):
     arrays, options = make(case, 3, dtype)
     parameters = ("gx", "h0", "weight_hh", "bias_hn")
     expected = naive(arrays, options, gru_step(reset_after), parameters, ("h0",))
-    assert_close(gru(_jit, arrays, options, reset_after), expected, dtype)
+    assert_close(gru(scans, arrays, options, reset_after), expected, dtype)
 
 
 shapes = st.tuples(
@@ -177,18 +179,18 @@ shapes = st.tuples(
 @given(shapes, st.integers(0, 2**32 - 1), st.sampled_from(DTYPES))
 def test_any_shape_equals_the_numpy_scans(shape, seed, dtype):
     arrays, options = make(shape, 4, dtype, seed)
-    assert_close(lstm(_jit, arrays, options), lstm(_cells, arrays, options), dtype)
+    assert_close(lstm(scans, arrays, options), lstm(_cells, arrays, options), dtype)
     arrays, options = make(shape, 3, dtype, seed)
     for reset_after in RESET:
-        found = gru(_jit, arrays, options, reset_after)
+        found = gru(scans, arrays, options, reset_after)
         assert_close(found, gru(_cells, arrays, options, reset_after), dtype)
 
 
 # Every scan, forward and backward, as a function of arrays and options.
 RUNS = {
-    "lstm": (4, lambda arrays, options: lstm(_jit, arrays, options)),
-    "gru": (3, lambda arrays, options: gru(_jit, arrays, options, True)),
-    "gru, reset before": (3, lambda arrays, options: gru(_jit, arrays, options, False)),
+    "lstm": (4, lambda arrays, options: lstm(scans, arrays, options)),
+    "gru": (3, lambda arrays, options: gru(scans, arrays, options, True)),
+    "gru, reset before": (3, lambda arrays, options: gru(scans, arrays, options, False)),
 }
 
 
@@ -219,11 +221,11 @@ class TestEveryScan:
 
     def test_threads_change_nothing(self, blocks, run, monkeypatch):
         arrays, options = make(CASES["wide"], blocks, np.float32)
-        monkeypatch.setattr(_threads, "_threads", 1)
+        monkeypatch.setattr(threads, "_threads", 1)
         expected = run(arrays, options)
-        monkeypatch.setattr(_threads, "LEAST_WORK", 0)
-        for threads in (2, 5, 40):
-            _jit.set_num_threads(threads)
+        monkeypatch.setattr(threads, "LEAST_WORK", 0)
+        for count in (2, 5, 40):
+            scans.set_num_threads(count)
             assert_close(run(arrays, options), expected, np.float32)
 
     @pytest.mark.parametrize("dtype", DTYPES)
@@ -267,7 +269,7 @@ def error_in_units(function, exact, x):
 
 @pytest.mark.parametrize(
     ("function", "exact"),
-    [(_scan_parts.set_sigmoid, lambda x: 1 / (1 + np.exp(-x))), (_scan_parts.set_tanh, np.tanh)],
+    [(parts.set_sigmoid, lambda x: 1 / (1 + np.exp(-x))), (parts.set_tanh, np.tanh)],
     ids=["sigmoid", "tanh"],
 )
 def test_float32_activations_are_within_4_units_in_the_last_place(function, exact):
@@ -298,27 +300,27 @@ def test_arrays_that_do_not_fit_are_refused(change, message):
     zeros = {"gx": (2, 3, 8), "weight_hh": (8, 2), "h0": (3, 2), "c0": (3, 2)}
     arrays = {name: np.zeros(shape, np.float32) for name, shape in zeros.items()}
     with pytest.raises(L0GateError, match=message):
-        _jit.lstm_scan(**arrays | change)
+        scans.lstm_scan(**arrays | change)
 
 
 def test_the_number_of_threads_is_checked():
     with pytest.raises(L0GateError, match="`threads` is 0"):
-        _jit.set_num_threads(0)
+        scans.set_num_threads(0)
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="processes do not fork here")
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_a_forked_process_makes_its_own_threads(monkeypatch):
-    monkeypatch.setattr(_threads, "LEAST_WORK", 0)
-    monkeypatch.setattr(_threads, "_threads", 2)
+    monkeypatch.setattr(threads, "LEAST_WORK", 0)
+    monkeypatch.setattr(threads, "_threads", 2)
     arrays, options = make(CASES["wide"], 4, np.float32)
-    expected = lstm(_jit, arrays, options)
+    expected = lstm(scans, arrays, options)
     child = os.fork()
     if child == 0:
         signal.alarm(30)  # a child that waits for its parent's threads would wait for ever
         status = 1
         try:
-            assert_close(lstm(_jit, arrays, options), expected, np.float32)
+            assert_close(lstm(scans, arrays, options), expected, np.float32)
             status = 0
         finally:
             os._exit(status)
@@ -328,7 +330,7 @@ def test_a_forked_process_makes_its_own_threads(monkeypatch):
 def test_compiles_where_nothing_can_be_cached():
     scope: dict[str, Any] = {}
     exec("def double(x):\n    return 2 * x", scope)  # without a file there is no cache
-    assert _compiling.compiled(scope["double"])(21) == 42
+    assert compile.compiled(scope["double"])(21) == 42
 
 
 def triple(x):
@@ -340,36 +342,40 @@ def test_a_full_disk_is_no_error(monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(numba.core.caching.IndexDataCacheFile, "save", full)
-    assert _compiling.compiled(triple)(14) == 42
+    assert compile.compiled(triple)(14) == 42
 
 
 def test_a_kernel_is_compiled_anew_when_any_kernel_file_changes(monkeypatch):
-    kernel = _compiling.compiled(triple)
+    kernel = compile.compiled(triple)
     codegen = kernel.targetctx.codegen()
     key = kernel._cache._index_key((numba.int64,), codegen)
     assert kernel._cache._index_key((numba.int64,), codegen) == key
-    monkeypatch.setattr(_compiling, "_sources", lambda: "changed")
+    monkeypatch.setattr(compile, "_sources", lambda: "changed")
     assert kernel._cache._index_key((numba.int64,), codegen) != key
 
 
 def test_every_file_with_kernels_counts():
     """Otherwise a change of it would go unseen where kernels are kept on disk."""
-    folder = Path(_compiling.__file__).parent
-    found = {path.stem for path in folder.glob("*.py") if "@inlined" in path.read_text()}
-    found |= {path.stem for path in folder.glob("*.py") if "intrinsic" in path.read_text()}
-    assert found == set(_compiling._KERNELS) - {"_compiling"}
+    folder = Path(compile.__file__).parent
+    found = {
+        str(path.relative_to(folder).with_suffix(""))
+        for path in folder.rglob("*.py")
+        if "@inlined" in path.read_text() or "intrinsic" in path.read_text()
+    }
+    assert found == set(compile._KERNELS) - {"compile"}
 
 
 def test_a_kernel_file_that_was_renamed_is_an_error(tmp_path, monkeypatch):
     """A digest without it would let numba serve what was compiled before an edit."""
     copy = tmp_path / "copied_kernels"
-    shutil.copytree(Path(_compiling.__file__).parent, copy)
+    shutil.copytree(Path(compile.__file__).parent, copy)
     (copy / "__init__.py").write_text("")
     monkeypatch.syspath_prepend(tmp_path)
-    before = _compiling._sources.__wrapped__("copied_kernels")
-    kernels = copy / f"{_compiling._KERNELS[-1]}.py"
+    before = compile._sources.__wrapped__("copied_kernels")
+    kernels = copy / f"{compile._KERNELS[-1]}.py"
     kernels.write_text(kernels.read_text() + "# edited")
-    assert _compiling._sources.__wrapped__("copied_kernels") != before
-    kernels.rename(copy / "_renamed.py")
-    with pytest.raises(L0GateError, match=f"{kernels.name}' of copied_kernels cannot be read"):
-        _compiling._sources.__wrapped__("copied_kernels")
+    assert compile._sources.__wrapped__("copied_kernels") != before
+    kernels.rename(kernels.with_name("renamed.py"))
+    message = f"{compile._KERNELS[-1]}.py' of copied_kernels cannot be read"
+    with pytest.raises(L0GateError, match=message):
+        compile._sources.__wrapped__("copied_kernels")

@@ -13,8 +13,8 @@ from strategies import examples, layouts, pattern_texts
 
 import l0gate
 from l0gate import L0GateError, Layout
-from l0gate._fold import fold, gate_gradients, gather, group_norms, keep, positions, spread
-from l0gate._notation import parse_pattern
+from l0gate.layout.fold import fold, gate_gradients, gather, group_norms, keep, positions, spread
+from l0gate.layout.notation import parse_pattern
 
 NUMPY = l0gate.get_backend("numpy")
 

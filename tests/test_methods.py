@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 import l0gate
 from l0gate import Budget, L0GateError, Layout, Pruner, get_backend
-from l0gate._fold import group_norms
-from l0gate._plugins import registry
+from l0gate._registry import registry
+from l0gate.layout.fold import group_norms
 from l0gate.methods import GeometricMedian, GroupLasso, Magnitude, Method, Random
 from l0gate.reference import Net
 

@@ -12,7 +12,7 @@ from torch_models import Language, assert_close, tokens
 
 import l0gate
 from l0gate import Budget, Pruner
-from l0gate.backends._torch_small import named_tensors
+from l0gate.backends._torch.shrinking.resize import named_tensors
 from l0gate.methods import GroupLasso
 
 NAMES = ["magnitude", "gradual_magnitude", "iss", "geometric_median", "random"]

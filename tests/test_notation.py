@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from strategies import pattern_texts
 
 from l0gate import L0GateError
-from l0gate._notation import Block, parse_pattern
+from l0gate.layout.notation import Block, parse_pattern
 
 
 @given(pattern_texts())

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from l0gate._report import AxisReport, BudgetReport, PartReport, Report
+from l0gate.reports.data import AxisReport, BudgetReport, PartReport
+from l0gate.reports.report import Report
 
 pytest.importorskip("matplotlib")
 from matplotlib.axes import Axes
@@ -20,8 +21,8 @@ from matplotlib.figure import Figure
 from matplotlib.image import imread
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-from l0gate import _report_picture
 from l0gate.cli import _picture
+from l0gate.reports import picture
 
 BLUE, LIGHT_BLUE, ORANGE = "#1f77b4", "#9ecae1", "#ff7f0e"
 
@@ -100,7 +101,7 @@ REPORT = Report(
 
 
 def test_the_axes_of_a_report() -> None:
-    figure = _report_picture.picture(REPORT)
+    figure = picture.picture(REPORT)
     axes = figure.axes[0]
     heights = [1.2 + 0.34 * 2, 1.4 + 1.4 * 0.34 * 3]
     np.testing.assert_allclose(figure.get_size_inches(), (10, sum(heights)))
@@ -130,7 +131,7 @@ def test_the_axes_of_a_report() -> None:
 
 
 def test_the_parts_of_a_report() -> None:
-    figure = _report_picture.picture(REPORT)
+    figure = picture.picture(REPORT)
     parameters, work = figure.axes[1:]
     assert bars(parameters) == {
         "before": (
@@ -164,23 +165,23 @@ def test_the_parts_of_a_report() -> None:
 
 def test_a_report_without_parts_or_goal() -> None:
     budget = replace(REPORT.budget, after=650, target=None, goal=None, limit=None)
-    figure = _report_picture.picture(replace(REPORT, parts=(), budget=budget, selected=True))
+    figure = picture.picture(replace(REPORT, parts=(), budget=budget, selected=True))
     assert len(figure.axes) == 1
     assert figure.axes[0].get_title(loc="left") == "32.5% of the parameters left"
     nothing = {"parameters": 0, "bytes": 0, "multiply_adds": 0}
     idle = PartReport("idle", ("w",), nothing, nothing)
-    figure = _report_picture.picture(replace(REPORT, parts=(idle,)))
+    figure = picture.picture(replace(REPORT, parts=(idle,)))
     assert figure.axes[1].get_xlim() == (0, 1)
     assert figure.axes[1].get_title(loc="left") == "parameters: 0 → 0"
 
 
 def test_names_of_28_characters_are_whole() -> None:
     report = replace(REPORT, axes=(replace(REPORT.axes[0], axis="n" * 28),))
-    assert names(_report_picture.picture(report).axes[0].get_yticklabels()) == ["n" * 28]
+    assert names(picture.picture(report).axes[0].get_yticklabels()) == ["n" * 28]
 
 
 def test_the_size_of_the_image_of_a_report() -> None:
-    image = imread(io.BytesIO(_report_picture.draw(replace(REPORT, parts=()), "png")))
+    image = imread(io.BytesIO(picture.draw(replace(REPORT, parts=()), "png")))
     assert image.shape[:2] == (int(120 * (1.2 + 2 * 0.34)), 1200)
 
 

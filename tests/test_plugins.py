@@ -18,7 +18,7 @@ import pytest
 import l0gate
 from l0gate import Backend, L0GateError
 from l0gate._errors import warn
-from l0gate._plugins import Registry, get_backend
+from l0gate._registry import Registry, get_backend
 
 
 class Box:
@@ -54,7 +54,7 @@ def _entry_points_count(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def registry(monkeypatch: pytest.MonkeyPatch) -> Registry:
     """A registry of its own, whose entry points are none."""
-    monkeypatch.setattr("l0gate._plugins.entry_points", lambda group: [])
+    monkeypatch.setattr("l0gate._registry.entry_points", lambda group: [])
     monkeypatch.setitem(sys.modules, __name__, types.ModuleType(__name__))
     return Registry()
 
@@ -209,7 +209,7 @@ def points(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Point]]:
         Point("broken", ImportError("no such framework")),
         Point("second", plugin(descriptor("one"), descriptor("two"))),
     ]
-    monkeypatch.setattr("l0gate._plugins.entry_points", lambda group: found)
+    monkeypatch.setattr("l0gate._registry.entry_points", lambda group: found)
     return found
 
 
@@ -232,7 +232,7 @@ def test_a_name_is_looked_for_in_entry_points(monkeypatch: pytest.MonkeyPatch) -
         Point("first", plugin(descriptor("box"))),
         Point("second", plugin(method, hook="l0gate_methods")),
     ]
-    monkeypatch.setattr("l0gate._plugins.entry_points", lambda group: found)
+    monkeypatch.setattr("l0gate._registry.entry_points", lambda group: found)
     assert Registry().by_name("box").name == "box"
     assert repr(Registry().method("lots")) == "Random(seed=0)"
     with pytest.raises(L0GateError, match=r"registered are 'l0', .*'lots'"):
@@ -289,7 +289,7 @@ def test_entry_points_are_read_only_on_a_miss(monkeypatch: pytest.MonkeyPatch) -
     def fail(group: str) -> Any:
         raise AssertionError("entry points were read")
 
-    monkeypatch.setattr("l0gate._plugins.entry_points", fail)
+    monkeypatch.setattr("l0gate._registry.entry_points", fail)
     registry = Registry()
     assert registry.by_name("numpy") is registry.by_object(np.zeros(1))
     with pytest.raises(AssertionError):

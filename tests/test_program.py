@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 
 from l0gate import L0GateError
-from l0gate.reference import Net, _cells, _layer_kernels, _threads
-from l0gate.reference._program import Program
+from l0gate.reference import Net, _cells
+from l0gate.reference.compiled import threads
+from l0gate.reference.compiled.inference import layers
+from l0gate.reference.compiled.inference.program import Program
 
 DTYPES = [np.float32, np.float64]
 TOLERANCE = {
@@ -128,14 +130,14 @@ def test_threads_change_nothing(bidirectional, monkeypatch):
     rng = np.random.default_rng(2)
     x, lengths = rng.standard_normal((6, 17, 5)).astype(np.float32), rng.integers(0, 7, 17)
     for given in (None, lengths):
-        monkeypatch.setattr(_threads, "_threads", 1)
+        monkeypatch.setattr(threads, "_threads", 1)
         program = Program(layers)
         state = rng.standard_normal(17 * program.state_size).astype(np.float32)
         expected = program(x, state, given)
-        for threads in (2, 5, 40):
-            monkeypatch.setattr(_threads, "_threads", threads)
+        for count in (2, 5, 40):
+            monkeypatch.setattr(threads, "_threads", count)
             monkeypatch.setattr(program, "_single", 0)
-            monkeypatch.setattr(_threads, "LEAST_WORK", 0)
+            monkeypatch.setattr(threads, "LEAST_WORK", 0)
             for a, b in zip(program(x, state, given), expected, strict=True):
                 close(a, b, np.float32)
 
@@ -429,12 +431,10 @@ def test_dense_packing_is_never_wider(lanes):
     found = set()
     for gates in (3, 4):
         for H in range(1, 100):
-            dense, blocked = (
-                _layer_kernels.columns_of(lanes, gates, H, way) for way in (True, False)
-            )
+            dense, blocked = (layers.columns_of(lanes, gates, H, way) for way in (True, False))
             assert gates * H <= dense
-            if _layer_kernels.is_dense(lanes, gates, H, 64):
+            if layers.is_dense(lanes, gates, H, 64):
                 found.add(H)
                 assert dense <= 0.8 * blocked
-            assert not _layer_kernels.is_dense(lanes, gates, H, 63)
+            assert not layers.is_dense(lanes, gates, H, 63)
     assert found

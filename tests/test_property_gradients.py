@@ -19,9 +19,9 @@ from strategies import examples, layouts
 
 from l0gate import Budget, HardConcrete, Layout, Pruner
 from l0gate._chain import Chain
-from l0gate._cost import Cost
-from l0gate._fold import fold, gate_gradients
 from l0gate.backends._numpy import NumpyBackend
+from l0gate.layout.cost import Cost
+from l0gate.layout.fold import fold, gate_gradients
 from l0gate.reference import (
     Net,
     gru_scan,

@@ -16,9 +16,9 @@ from strategies import Architecture, States, architectures, examples, gate_kinds
 
 import l0gate
 from l0gate import Budget, L0GateError, Pruner
-from l0gate._cost import Cost
-from l0gate._fold import fold, gate_gradients, group_norms, keep
 from l0gate._pruner import State
+from l0gate.layout.cost import Cost
+from l0gate.layout.fold import fold, gate_gradients, group_norms, keep
 
 NUMPY = l0gate.get_backend("numpy")
 # Relative to the largest value, as the certificate is: small outputs are sums of large terms.

@@ -13,8 +13,8 @@ from strategies import log_alphas
 
 import l0gate
 from l0gate import Budget, HardConcrete, L0GateError, Layout, Pruner
-from l0gate._fold import fold, group_norms
 from l0gate._selection import warn_of_stall
+from l0gate.layout.fold import fold, group_norms
 
 NUMPY = l0gate.get_backend("numpy")
 LAYOUT = Layout.lstm(2)

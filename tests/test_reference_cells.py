@@ -20,7 +20,7 @@ from reference_cases import (
 )
 
 from l0gate.reference import _cells
-from l0gate.reference._chain import find_scans
+from l0gate.reference._build import find_scans
 
 CELLS = ("lstm", "gru", "gru_reset_before")
 

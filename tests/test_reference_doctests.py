@@ -15,14 +15,14 @@ import l0gate.reference
 MODULES = (
     "_cells",
     "_layers",
-    "_chain",
+    "_build",
     "_losses",
     "_net",
     "_objective",
-    "_program",
-    "_scan_parts",
+    "compiled.inference.program",
+    "compiled.training.parts",
     "_recurrent",
-    "_streaming",
+    "runtime.bound_net",
 )
 
 

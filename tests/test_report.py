@@ -16,7 +16,8 @@ import pytest
 
 import l0gate
 from l0gate import Budget, L0GateError, Layout, Pruner
-from l0gate._report import AxisReport, BudgetReport, PartReport, Report
+from l0gate.reports.data import AxisReport, BudgetReport, PartReport
+from l0gate.reports.report import Report
 
 PARAMETERS = {
     "embedding.weight": np.ones((7, 4)),
@@ -196,7 +197,7 @@ def test_refusals(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         found.total("speed")
     with pytest.raises(L0GateError, match=r"must end in \.png, \.pdf, \.svg"):
         found.plot(tmp_path / "report.jpg")
-    monkeypatch.setitem(sys.modules, "l0gate._report_picture", None)
+    monkeypatch.setitem(sys.modules, "l0gate.reports.picture", None)
     with pytest.raises(L0GateError, match=r"l0gate\[plot\]"):
         found.plot(tmp_path / "report.png")
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from l0gate import Backend, L0GateError, gate
-from l0gate._tensor import sigmoid, zeros
+from l0gate._backend import sigmoid, zeros
 
 
 class Bare(Backend):

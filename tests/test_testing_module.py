@@ -14,7 +14,7 @@ from faulty_backends import (
 )
 
 from l0gate import hookimpl
-from l0gate._plugins import registry
+from l0gate._registry import registry
 from l0gate.cli._app import run
 from l0gate.testing import (
     Outcome,

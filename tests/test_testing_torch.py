@@ -14,7 +14,7 @@ import torch
 
 import l0gate
 import l0gate.testing
-from l0gate.backends._torch import TorchBackend
+from l0gate.backends._torch.backend import TorchBackend
 from l0gate.testing import backend_checks, run_check
 
 

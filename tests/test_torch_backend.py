@@ -15,7 +15,7 @@ from torch_models import random_log_alpha
 import l0gate
 from l0gate import Budget, L0GateError, Pruner
 from l0gate._chain import Chain
-from l0gate._cost import Cost
+from l0gate.layout.cost import Cost
 from l0gate.reference import Net
 
 # Random gates may close a whole axis, and are far from any budget.

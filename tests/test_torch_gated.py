@@ -33,8 +33,8 @@ from torch_models import (
 
 import l0gate
 from l0gate import Budget, HardConcrete, L0GateError, Layout
-from l0gate.backends._torch_examples import Examples
-from l0gate.backends._torch_ragged import RaggedRNN
+from l0gate.backends._torch.examples import Examples
+from l0gate.backends._torch.shrinking.ragged import RaggedRNN
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:every gate of axis:UserWarning"),

@@ -11,8 +11,8 @@ from torch_models import assert_close
 
 import l0gate
 from l0gate import Layout
-from l0gate._fold import fold
-from l0gate.backends._torch_linear import GatedWeight, gate_inputs
+from l0gate.backends._torch.gating.linear import GatedWeight, gate_inputs
+from l0gate.layout.fold import fold
 
 
 def test_a_linear_reader_is_gated_at_its_input() -> None:

@@ -16,7 +16,7 @@ from torch.nn.utils.rnn import PackedSequence, pack_sequence
 from torch_models import assert_close
 
 from l0gate import L0GateError
-from l0gate.backends._torch_ragged import CELLS, RaggedRNN
+from l0gate.backends._torch.shrinking.ragged import CELLS, RaggedRNN
 
 WIDTH, H, P = 3, 4, 2
 pytestmark = pytest.mark.filterwarnings("ignore:.*with projections is not supported:UserWarning")

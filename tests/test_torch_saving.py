@@ -14,7 +14,7 @@ import torch
 from torch_loops import adam, assert_same_state, gated_model, noise_of, step
 from torch_models import assert_close, tokens
 
-from l0gate.backends import _torch_gated
+from l0gate.backends._torch.gating import module
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:the gates stalled:UserWarning"),
@@ -106,7 +106,7 @@ def test_cudnn_does_not_advise_in_every_step() -> None:
         warnings.simplefilter("always")
         filters = len(warnings.filters)
         for _ in range(3):
-            _torch_gated._expect_weights_in_pieces()
+            module._expect_weights_in_pieces()
             warnings.warn(text, UserWarning, stacklevel=1)
         assert len(warnings.filters) == filters + 1  # however often it is called
         warnings.warn("anything else", UserWarning, stacklevel=1)

@@ -22,7 +22,7 @@ from torch_shapes import (
 
 import l0gate
 from l0gate import Layout
-from l0gate.backends._torch_tree import tensors
+from l0gate.backends._torch.pytree import tensors
 
 pytestmark = EXPECTED_WARNINGS
 

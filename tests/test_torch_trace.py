@@ -20,7 +20,7 @@ from torch_models import Chained, Language, inputs_of, set_gates, tokens
 import l0gate
 from l0gate import L0GateError, Layout
 from l0gate._chain import Chain
-from l0gate.backends._torch_trace import derive
+from l0gate.backends._torch.tracing.derive import derive
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:every gate of axis:UserWarning"),

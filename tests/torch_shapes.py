@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence, pad_sequence
 from torch_models import tokens
 
-from l0gate.backends._torch_tree import tensors
+from l0gate.backends._torch.pytree import tensors
 
 EXPECTED_WARNINGS = [
     pytest.mark.filterwarnings("ignore:every gate of axis:UserWarning"),

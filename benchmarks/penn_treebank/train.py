@@ -35,8 +35,9 @@ from torch import Tensor, nn
 
 import l0gate
 from l0gate import Budget, L0GateError
-from l0gate._archive import pack, unpack, write_atomically
 from l0gate._errors import check
+from l0gate._files import write_atomically
+from l0gate._npz import pack, unpack
 from l0gate.methods import GroupLasso
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))

@@ -54,7 +54,8 @@ from torch import Tensor, nn
 
 import l0gate
 from l0gate import L0GateError
-from l0gate._archive import read, write_atomically
+from l0gate._files import write_atomically
+from l0gate._saved_model import read
 
 LETTERS = 12  # characters of a word that are read
 LONGEST = 15  # words of an answer, at most

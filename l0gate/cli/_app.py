@@ -21,7 +21,7 @@ from typer.core import TyperCommand
 
 import l0gate
 from l0gate._errors import L0GateError, check
-from l0gate._plugins import GATES, registry
+from l0gate._registry import GATES, registry
 from l0gate.cli import _checkpoint, _text
 from l0gate.cli._job import MODEL, Job, check_folder
 from l0gate.cli._options import Options

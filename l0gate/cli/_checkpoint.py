@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from l0gate._archive import pack, unpack, write_atomically
+from l0gate._backend import Backend
 from l0gate._errors import L0GateError, check
-from l0gate._tensor import Backend
+from l0gate._files import write_atomically
+from l0gate._npz import pack, unpack
 from l0gate.cli._training import Adam, Training
 
 FILE = "checkpoint.npz"

@@ -17,10 +17,10 @@ from typing import Any
 import numpy as np
 
 import l0gate
-from l0gate._archive import SavedModel, save
+from l0gate._backend import Array, Parameters
 from l0gate._certificate import Certificate
 from l0gate._errors import L0GateError, check
-from l0gate._tensor import Array, Parameters
+from l0gate._saved_model import SavedModel, save
 from l0gate.cli import _checkpoint
 from l0gate.cli._measure import speedup
 from l0gate.cli._options import Options

@@ -7,14 +7,13 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from l0gate._backend import Backend
 from l0gate._budget import Budget
-from l0gate._chain import Chain
+from l0gate._chain import RECURRENT, Chain
 from l0gate._errors import L0GateError, check
-from l0gate._layers import GATES
-from l0gate._plugins import GATES as GATES_METHOD
-from l0gate._plugins import get_backend, get_method
 from l0gate._pruner import Pruner
-from l0gate._tensor import Backend
+from l0gate._registry import GATES as GATES_METHOD
+from l0gate._registry import get_backend, get_method
 from l0gate.cli._text import Corpus
 from l0gate.cli._training import Task
 
@@ -40,7 +39,7 @@ class Options:
     method: str = GATES_METHOD
 
     def __post_init__(self) -> None:
-        check(self.cell in GATES, f"`--cell` is {self.cell!r}; allowed: {', '.join(GATES)}")
+        check(self.cell in RECURRENT, f"`--cell` is {self.cell!r}; allowed: {', '.join(RECURRENT)}")
         check(len(self.hidden) > 0, "`--hidden` is empty; give one size per layer")
         for name, values in (
             ("--hidden", self.hidden),

@@ -13,8 +13,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from l0gate._archive import write_atomically
 from l0gate._errors import L0GateError, check
+from l0gate._files import write_atomically
 from l0gate.cli._training import Training
 
 FILE, PICTURE = "report.json", "report.png"

@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from l0gate._backend import Array, Backend
 from l0gate._budget import Budget
 from l0gate._errors import L0GateError, check
 from l0gate._pruner import Pruner, State
-from l0gate._tensor import Array, Backend
 from l0gate.cli._text import chunks, steps_per_epoch, streams
 
 _BETAS, _EPSILON = (0.9, 0.99), 1e-8

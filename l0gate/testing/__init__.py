@@ -20,8 +20,8 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from traceback import format_exception
 
+from l0gate._backend import Backend
 from l0gate._errors import L0GateError
-from l0gate._tensor import Backend
 from l0gate.testing._arrays import (
     check_broadcasting,
     check_conversion,

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from l0gate._errors import L0GateError
-from l0gate._plugins import get_backend
+from l0gate._registry import get_backend
 from l0gate.testing import Outcome, run_checks
 
 

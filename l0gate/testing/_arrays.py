@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from l0gate._tensor import Array, Backend
+from l0gate._backend import Array, Backend
 from l0gate.testing._compare import TOLERANCE, expect, gate_dtypes, give, snapshot, unchanged
 from l0gate.testing._operations import BROADCASTING, EXTREMES, OPERATIONS, SCALARS, X, Y
 

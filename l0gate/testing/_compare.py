@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from l0gate._tensor import Array, Backend
+from l0gate._backend import Array, Backend
 
 # dtype -> (relative, absolute) tolerance
 TOLERANCE = {

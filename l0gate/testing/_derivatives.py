@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from l0gate._tensor import Backend
+from l0gate._backend import Backend
 from l0gate.testing._compare import claim, expect, gate_dtypes, give, give_all
 from l0gate.testing._operations import OPERATIONS, X, Y
 

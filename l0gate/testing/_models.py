@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from l0gate._archive import read, save
+from l0gate._backend import Backend
 from l0gate._budget import Budget
-from l0gate._plugins import get_backend
-from l0gate._tensor import Backend
+from l0gate._registry import get_backend
+from l0gate._saved_model import read, save
 from l0gate.testing._compare import TOLERANCE, claim, expect
 
 _NETS: dict[str, list[dict[str, Any]]] = {

@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 
+from l0gate._backend import Array, Backend
 from l0gate._budget import Budget
 from l0gate._errors import L0GateError
 from l0gate._hard_concrete import HardConcrete
-from l0gate._layout import Layout
-from l0gate._plugins import get_backend
 from l0gate._pruner import Pruner, State
-from l0gate._tensor import Array, Backend
+from l0gate._registry import get_backend
+from l0gate.layout.layout import Layout
 from l0gate.testing._compare import claim, expect, gate_dtypes, give, give_all, snapshot, unchanged
 
 # Every kind of dimension that the notation has.

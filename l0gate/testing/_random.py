@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from l0gate._tensor import Array, Backend
+from l0gate._backend import Array, Backend
 from l0gate.testing._compare import gate_dtypes, give
 from l0gate.testing._operations import X
 

@@ -1,0 +1,359 @@
+"""`GatedModule`: a torch model with gates, trained, saved and moved like any other module."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from types import MappingProxyType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from l0gate._chain import Chain
+from l0gate._errors import L0GateError, warn
+from l0gate._pruner import Pruner
+from l0gate.backends._torch.examples import (
+    Examples,
+    observe,
+)
+from l0gate.backends._torch.gating.distill import Teacher
+from l0gate.backends._torch.gating.linear import gate_inputs
+from l0gate.backends._torch.gating.state import WORD, GateState, warm
+from l0gate.backends._torch.pytree import (
+    eager,
+    kept_inputs,
+    no_checkpoints,
+)
+from l0gate.backends._torch.shrinking.resize import (
+    named_tensors,
+)
+from l0gate.backends._torch.shrinking.shrink import shrink_model
+from l0gate.layout.fold import fold
+from l0gate.layout.layout import Layout
+
+_NOT_FLAT = "RNN module weights are not part of single contiguous chunk of memory"
+SEQUENCES = 3  # inputs that a certificate compares on
+
+
+class GatedModule(nn.Module):
+    """A drop-in for `model` whose neurons have gates: what `l0gate.gate` returns.
+
+    Calling it runs the untouched `model` with gated parameters: in training mode with sampled
+    gates, one sample per optimizer step; in eval mode with the test-time gates, which are what
+    `shrink` folds. Add `penalty(progress)` to the loss, and give `param_groups(lr)` to the
+    optimizer.
+
+    Only calls of the module itself are gated; `gated.model` is the dense model.
+
+    It may be compiled, copied, pickled and saved by `state_dict`, from which training goes on with
+    the same numbers. Add the penalty to every loss of an accumulated step, in the same proportion;
+    the multipliers move once. Under `DistributedDataParallel` call `ddp.module.penalty(progress)`
+    in every process: each draws noise of its own, and gates and multipliers stay the same in all.
+
+    >>> import l0gate
+    >>> from l0gate import Budget
+    >>> gated = l0gate.gate(nn.GRU(3, 8, num_layers=2), example_inputs=torch.zeros(5, 2, 3),
+    ...                     budget=Budget(parameters=0.5))
+    >>> optimizer = torch.optim.Adam(gated.param_groups(lr=1e-3))
+    >>> for step in range(50):
+    ...     y, _ = gated(torch.randn(5, 2, 3))
+    ...     loss = y.square().mean() + gated.penalty(step / 50)
+    ...     optimizer.zero_grad()
+    ...     loss.backward()
+    ...     optimizer.step()
+    >>> small = gated.shrink()
+    >>> type(small).__name__, small.certificate.max_abs_difference < 1e-10
+    ('RaggedRNN', True)
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        pruner: Pruner,
+        *,
+        seed: int = 0,
+        gate_learning_rate: float = 0.06,
+        examples: Examples | None = None,
+        chain: Chain | None = None,
+        stateful: frozenset[str] | None = None,
+        equal: bool = False,
+        frozen: Mapping[str, str] | None = None,
+        warm_start: bool = False,
+        teacher: Teacher | None = None,
+    ) -> None:
+        super().__init__()
+        self.frozen = dict(frozen or {})  # the axes without free gates, and why
+        self.model = model
+        self.pruner = pruner
+        self.gate_learning_rate = gate_learning_rate
+        state = pruner.init(self._tensors(), seed)
+        if warm_start:
+            state = warm(state, pruner.hard_concrete)
+        self.gates = GateState(state, seed)
+        self._first_log_alpha = _values(self).clone()
+        self.equal = equal
+        self._examples = examples
+        self._chain = chain
+        self._stateful = stateful
+        self._teacher = teacher
+        self._noise: dict[str, Tensor] = {}
+        self._drawn: _Drawn | None = None
+        self._held = False
+        self.training = model.training
+
+    def extra_repr(self) -> str:
+        frozen = f", frozen={list(self.pruner.freeze)}" if self.pruner.freeze else ""
+        return f"axes={self.pruner.sizes}{frozen}"
+
+    @property
+    def layout(self) -> Layout:
+        """Which axes the parameters run over, given or derived."""
+        return self.pruner.layout
+
+    @property
+    def log_alpha(self) -> Mapping[str, nn.Parameter]:
+        """The trained gate parameters by axis."""
+        return MappingProxyType(self.gates.log_alpha())
+
+    def gate_state(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
+        """The gate state and the model's parameters, for `l0gate.report`."""
+        return self.gates.read(), {**self._tensors(), **dict(self.model.named_parameters())}
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        tensors, gates = self._tensors(), self._gates()
+        compiling = torch.compiler.is_compiling()
+        through: dict[str, Tensor] = {}
+        if not compiling:
+            through = gate_inputs(self.model, self.layout, tensors, gates, self.pruner.backend)
+        folded = fold(self.layout, tensors, gates, self.pruner.backend, skip=through)
+        # What carries no gate stays in place, so that a buffer assigned in `forward` is kept.
+        own = {name: folded[name] for name in tensors if folded[name] is not tensors[name]}
+        own |= through
+        with no_checkpoints() if self.training and not compiling else nullcontext():
+            return torch.func.functional_call(self.model, own, args, kwargs)
+
+    @eager  # noise is drawn on the host, and the controller writes to log_alpha
+    def _gates(self) -> dict[str, Tensor]:
+        """The value of every gate: sampled in training mode, at test time in eval mode."""
+        if self._device.type == "cuda":
+            _expect_weights_in_pieces()
+        noise = self._sample() if self.training else None
+        return self.pruner.gates(self.gates.read(), noise)
+
+    @eager
+    def penalty(self, progress: float) -> Tensor:
+        """What to add to the loss, at `progress` (the fraction of training done): a scalar.
+
+        Once per optimizer step, when `progress` has advanced, it also moves the budget's
+        multipliers and clamps log_alpha; where progress reaches `Budget.settle` it selects the
+        neurons that stay, whose gates are fixed from then on. Computed in float32 (in float64
+        for a float64 model), under autocast too.
+        """
+        gates = self.gates
+        with torch.autocast(gates.progress.device.type, enabled=False):
+            now = torch.as_tensor(progress).to(gates.progress)
+            if bool(now > gates.progress):
+                self._advance(progress)
+            elif bool(now < gates.progress):
+                warn(
+                    f"`progress` is {float(now):.4g} after {float(gates.progress):.4g}; it must not"
+                    " go back, being the fraction of the whole training, all epochs together"
+                )
+            penalty: Tensor = self.pruner.penalty(gates.read(), progress, self._tensors())
+            return penalty
+
+    @torch.no_grad()
+    def _advance(self, progress: float) -> None:
+        pruner, budget = self.pruner, self.pruner.budget
+        current = self._is_current()
+        state = pruner.update(self.gates.read(), progress, self._tensors())
+        if budget is not None and progress >= budget.settle and not pruner.selected(state):
+            untrained = torch.equal(_values(self), self._first_log_alpha.to(self._device))
+            if untrained and pruner.method is None:
+                warn(
+                    "log_alpha is as it was when the model was gated, so the neurons are chosen"
+                    " blindly: does an optimizer have it? Make one of `gated.param_groups(lr)`"
+                )
+            state = pruner.select(state, self._tensors())
+        self.gates.write(state)
+        if current:  # it was not an optimizer that wrote
+            self._drawn = _Drawn(self)
+
+    def distill(self, *args: Any, outputs: Any = None, **kwargs: Any) -> Tensor:
+        """A loss without labels, for a model gated with `distill=True` or `distill="kl"`: a scalar.
+
+        It runs the gated model and the original one, frozen and in eval mode, on the same inputs,
+        and compares all floating point outputs, each with the same weight: by mean squared error
+        over the variance of the original's output (1 is no better than its mean), or for logits
+        over the last dimension by the Kullback-Leibler divergence in nats. The final states of
+        LSTMs and GRUs count only where nothing else is returned. Computed in float32 at least.
+
+        `outputs` is what the gated model has already returned on these inputs, for wrappers that
+        must run it themselves: `ddp.module.distill(x, outputs=ddp(x))`.
+
+        The original is not in `state_dict`, nor does a wrapper synchronise it: in every process,
+        and to resume, gate the same original model, then load.
+
+        >>> import l0gate
+        >>> from l0gate import Budget, Layout
+        >>> model = nn.Sequential(nn.Linear(3, 8), nn.Tanh(), nn.Linear(8, 2))
+        >>> x = torch.randn(16, 3)
+        >>> layout = Layout({"0.weight": "h <- _", "0.bias": "h", "2.weight": "_ <- h"})
+        >>> gated = l0gate.gate(model, example_inputs=x, layout=layout,
+        ...                     budget=Budget(parameters=0.5), distill=True, warm_start=True)
+        >>> loss = gated.distill(x) + gated.penalty(0.1)
+        >>> gated.eval().distill(x).item()
+        0.0
+        """
+        if self._teacher is None:
+            raise L0GateError(
+                "there is no teacher: gate the model with `distill=True`, or 'kl' for logits"
+            )
+        found = self(*args, **kwargs) if outputs is None else outputs
+        return self._teacher.loss(found, args, kwargs)
+
+    @contextmanager
+    def one_sample(self) -> Iterator[None]:
+        """Keep one sample of the gates, drawn at the first call inside, whatever is written.
+
+        For optimizers whose step calls the model several times and moves the parameters between:
+        `with gated.one_sample(): optimizer.step(closure)` for LBFGS.
+        """
+        held, self._held, self._drawn = self._held, True, None
+        try:
+            yield
+        finally:
+            self._held = held
+
+    def param_groups(
+        self, lr: float, gate_lr: float | None = None, **options: Any
+    ) -> list[dict[str, Any]]:
+        """Parameter groups for an optimizer: the trained weights, and log_alpha.
+
+        `options` (weight_decay, say) are those of the weights. Gates have a learning rate of their
+        own, by default `gate_learning_rate` of `l0gate.gate`: they must be able to follow the
+        budget, and never decay.
+        """
+        weights = [p for p in self.model.parameters() if p.requires_grad]
+        gate_lr = self.gate_learning_rate if gate_lr is None else gate_lr
+        return [
+            {"params": weights, "lr": lr, **options},
+            {"params": list(self.log_alpha.values()), "lr": gate_lr, "weight_decay": 0.0},
+        ]
+
+    def shrink(self, *, equal: bool = False, example_inputs: Any = None) -> nn.Module:
+        """The small model: the same kind, plain modules, without the neurons whose gate is closed.
+
+        It carries its `certificate`: the proof, on random inputs like the example inputs, that it
+        computes what the gated model computes in eval mode. The gated module stays as it is.
+
+        `equal=True` keeps one number of neurons for all layers and directions of a recurrent
+        module, so that it stays an `nn.LSTM` or `nn.GRU`; otherwise one with unequal numbers
+        becomes a `RaggedRNN`. `example_inputs` replaces those given to `l0gate.gate`.
+        """
+        examples = self._examples
+        if example_inputs is not None:
+            inputs = kept_inputs(example_inputs)
+            examples = Examples(inputs, observe(self.model, inputs).tokens, self._device)
+        if examples is None:
+            raise L0GateError(
+                "the certificate needs to run the model: give `shrink(example_inputs=...)`, a tuple"
+                " of what the model is called with"
+            )
+        # Tensors made in inference mode could never be trained.
+        with torch.inference_mode(False), torch.no_grad():
+            state = self.pruner.settle(self.gates.read(), self._tensors())
+            return shrink_model(
+                self.model,
+                self.pruner,
+                state,
+                list(examples.draw(SEQUENCES, self._device)),
+                equal=equal or self.equal,
+                chain=self._chain,
+                stateful=self._stateful,
+            )
+
+    @property
+    def _device(self) -> torch.device:
+        return next(iter(self._tensors().values())).device
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A copy draws noise of its own: whether its gates changed is counted anew.
+        return {**self.__dict__, "_noise": {}, "_drawn": None, "_held": False}
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> GatedModule:
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        if self._teacher is not None:
+            self._teacher.apply(fn)
+        return self
+
+    def _replicate_for_data_parallel(self) -> GatedModule:
+        raise L0GateError(
+            "a gated model cannot be copied to several devices in every call, as nn.DataParallel"
+            " does; use DistributedDataParallel"
+        )
+
+    def _tensors(self) -> dict[str, Tensor]:
+        """The tensors that the layout names."""
+        named = named_tensors(self.model)
+        return {name: named[name] for name in self.layout.patterns}
+
+    def _is_current(self) -> bool:
+        """Whether the noise still serves: no optimizer has taken a step since it was drawn."""
+        device = self.gates.progress.device
+        if self._drawn is None or any(u.device != device for u in self._noise.values()):
+            return False
+        return self._held or self._drawn.unchanged(self)
+
+    def _sample(self) -> dict[str, Tensor]:
+        """The noise of this optimizer step: drawn anew once the parameters have changed.
+
+        So it is the same in every call of one step, such as the chunks of a long sequence.
+        """
+        if not self._is_current():
+            seed, drawn = self.gates.rng
+            # The generator is the same on all processes, so that one checkpoint serves them all;
+            # what each draws from it is its own.
+            rng = (seed + _rank() * WORD, drawn)
+            self._noise, (_, drawn) = self.pruner.noise(self.gates.read(), rng)
+            self.gates.rng = (seed, drawn)
+            self._drawn = _Drawn(self)
+        return self._noise
+
+
+class _Drawn:
+    """The parameters when noise was drawn, to tell whether an optimizer has written since."""
+
+    def __init__(self, gated: GatedModule) -> None:
+        self.versions = _versions(gated)
+        self.log_alpha = _values(gated)
+
+    def unchanged(self, gated: GatedModule) -> bool:
+        # Writing through `.data`, or by kernels of their own, leaves versions as they are.
+        same = self.versions == _versions(gated)
+        return same and torch.equal(self.log_alpha, _values(gated))
+
+
+def _versions(gated: GatedModule) -> list[int]:
+    return [parameter._version for parameter in gated.parameters()]
+
+
+def _values(gated: GatedModule) -> Tensor:
+    return torch.concat([values.detach() for values in gated.log_alpha.values()])
+
+
+def _rank() -> int:
+    distributed = torch.distributed
+    ready = distributed.is_available() and distributed.is_initialized()
+    return distributed.get_rank() if ready else 0
+
+
+def _expect_weights_in_pieces() -> None:
+    """Ignore cuDNN's advice to call `flatten_parameters` at every call of a recurrent module.
+
+    Folded weights are new tensors in every step, so there is nothing to flatten once and for all.
+    """
+    if not any(entry[1] and entry[1].pattern == _NOT_FLAT for entry in warnings.filters):
+        warnings.filterwarnings("ignore", message=_NOT_FLAT)

@@ -1,0 +1,250 @@
+"""A chain of layers as pure functions over named tensors, run by torch's own modules."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from l0gate._chain import complete
+from l0gate._errors import L0GateError, check
+from l0gate.layout.stacked import join
+from l0gate.reference import Net
+
+Parameters = Mapping[str, Tensor]
+State = tuple[Any, ...]
+
+ACTIVATIONS = {"tanh": torch.tanh, "sigmoid": torch.sigmoid, "relu": torch.relu}
+LOSSES = ("cross_entropy", "mse")
+_STOCK: dict[str, type[nn.LSTM] | type[nn.GRU]] = {"lstm": nn.LSTM, "gru": nn.GRU}
+
+
+class TorchNet:
+    """`l0gate.reference.Net` on tensors: the same layers, parameter names, shapes and states.
+
+    Sizes come from the arrays, so that every layer and direction may have its own. Recurrent
+    layers run as stock `nn.LSTM` and `nn.GRU`; `reset_after=False`, which they lack, raises.
+
+    >>> net = TorchNet([{"type": "gru", "name": "rnn"}, {"type": "linear", "name": "decoder"}])
+    >>> rng = np.random.default_rng(0)
+    >>> parameters = net.init(rng, input_size=3, sizes={"rnn": 8, "decoder": 2})
+    >>> y, state = net.apply(parameters, torch.ones(5, 4, 3))
+    >>> y.shape, state[0].shape
+    (torch.Size([5, 4, 2]), torch.Size([4, 8]))
+    """
+
+    def __init__(self, layers: Sequence[Mapping[str, Any]], batch_first: bool = False) -> None:
+        self.layers = complete(layers)
+        for layer in self.layers:
+            check(
+                layer.get("reset_after", True),
+                f"layer {layer.get('name')!r} has reset_after=False, which torch's GRU does not"
+                " offer; train it with the numpy backend",
+            )
+        self.batch_first = batch_first
+        self._described = Net(self.layers, batch_first)
+
+    def __repr__(self) -> str:
+        return f"TorchNet({self.layers}, batch_first={self.batch_first})"
+
+    @property
+    def parameter_names(self) -> tuple[str, ...]:
+        """The names of all parameters, in the order of the chain."""
+        names: tuple[str, ...] = self._described.parameter_names
+        return names
+
+    def init(
+        self,
+        rng: np.random.Generator,
+        *,
+        input_size: int,
+        sizes: Mapping[str, int | Sequence[int]],
+        dtype: Any = np.float32,
+    ) -> dict[str, Tensor]:
+        """Random initial parameters: the numbers that `l0gate.reference.Net.init` draws."""
+        drawn = self._described.init(rng, input_size=input_size, sizes=sizes, dtype=dtype)
+        return {name: torch.tensor(array) for name, array in drawn.items()}
+
+    def apply(
+        self, parameters: Parameters, x: Any, state: State | None = None
+    ) -> tuple[Tensor, State]:
+        """Run the net. Returns the output, time first or batch first as x, and the new state.
+
+        x is (T, B) integers below an embedding, else (T, B, features) floats, as a tensor or a
+        NumPy array; with `batch_first` T and B change places in x and y. A state is a flat tuple
+        over recurrent layers and directions, each (h, c) for an LSTM and h for a GRU, of shape
+        (B, H); None stands for zeros.
+        """
+        for name in self.parameter_names:
+            check(
+                name in parameters,
+                f"parameter {name!r} is missing; needed are {', '.join(self.parameter_names)}",
+            )
+        x = self._input(parameters, x)
+        remaining = iter(self._check_state(state))
+        new_state: list[Any] = []
+        for layer in self.layers:
+            kind = layer["type"]
+            if kind == "embedding":
+                x = F.embedding(x, parameters[join(layer["name"], "weight")])
+            elif kind == "linear":
+                bias = parameters[join(layer["name"], "bias")] if layer["bias"] else None
+                x = F.linear(x, parameters[join(layer["name"], "weight")], bias)
+            elif kind == "activation":
+                x = ACTIVATIONS[layer["function"]](x)
+            else:
+                for i in range(layer["num_layers"]):
+                    x = _recurrent(parameters, layer, i, x, remaining, new_state)
+        return self._swap(x), tuple(new_state)
+
+    def loss(
+        self,
+        parameters: Parameters,
+        x: Any,
+        targets: Any,
+        state: State | None = None,
+        *,
+        loss: str = "cross_entropy",
+    ) -> tuple[float, State]:
+        """The loss of `loss_and_gradients` without the gradients, and the new state."""
+        with torch.no_grad():
+            y, state = self.apply(parameters, x, state)
+            return float(_loss(loss, y, targets)), state
+
+    def loss_and_gradients(
+        self,
+        parameters: Parameters,
+        x: Any,
+        targets: Any,
+        state: State | None = None,
+        *,
+        loss: str = "cross_entropy",
+    ) -> tuple[float, dict[str, Tensor], State]:
+        """One training step's loss and parameter gradients, and the new state, detached.
+
+        `loss` is "cross_entropy", the mean over positions in nats, with integer targets of the
+        shape of the positions; or "mse", the mean over elements, with targets of y's shape.
+
+        >>> net = TorchNet([{"type": "linear", "name": "out", "bias": False}])
+        >>> net.loss_and_gradients({"out.weight": torch.ones(1, 1)}, np.full((1, 1, 1), 3.0),
+        ...                        np.zeros((1, 1, 1)), loss="mse")[:2]
+        (9.0, {'out.weight': tensor([[18.]])})
+        """
+        leaves = {n: parameters[n].detach().requires_grad_() for n in self.parameter_names}
+        with torch.enable_grad():
+            y, state = self.apply(leaves, x, state)
+            value = _loss(loss, y, targets)
+            gradients = torch.autograd.grad(value, list(leaves.values()))
+        return float(value.detach()), dict(zip(leaves, gradients, strict=True)), _detach(state)
+
+    def _input(self, parameters: Parameters, x: Any) -> Tensor:
+        first = next((layer for layer in self.layers if "name" in layer), None)
+        tokens = self.layers[0]["type"] == "embedding"
+        like = next(iter(parameters.values())) if parameters else torch.zeros(())
+        x = torch.as_tensor(x, device=like.device)
+        expected = ("B, T" if self.batch_first else "T, B") + ("" if tokens else ", features")
+        check(x.ndim == 3 - tokens, f"`x` has shape {tuple(x.shape)}; expected ({expected})")
+        if tokens:
+            assert first is not None
+            size = parameters[join(first["name"], "weight")].shape[0]
+            check(
+                not x.is_floating_point(),
+                f"`x` has dtype {x.dtype}; an embedding reads integer tokens",
+            )
+            if x.numel() and not (x.min() >= 0 and x.max() < size):
+                token = int(x[(x < 0) | (x >= size)][0])
+                raise L0GateError(f"`x` contains the token {token}; allowed: 0..{size - 1}")
+        else:
+            check(
+                x.is_floating_point(),
+                f"`x` has dtype {x.dtype}; a net without an embedding reads floats",
+            )
+            x = x.to(like.dtype)
+        return self._swap(x)
+
+    def _check_state(self, state: State | None) -> Sequence[Any]:
+        count = sum(
+            layer["num_layers"] * (1 + layer["bidirectional"])
+            for layer in self.layers
+            if layer["type"] in _STOCK
+        )
+        if state is None:
+            return [None] * count
+        check(
+            isinstance(state, (tuple, list)) and len(state) == count,
+            f"`state` must be a tuple of {count} entries, one per recurrent layer and direction",
+        )
+        return state
+
+    def _swap(self, x: Tensor) -> Tensor:
+        return x.transpose(0, 1) if self.batch_first else x
+
+
+def _recurrent(
+    parameters: Parameters,
+    layer: Mapping[str, Any],
+    index: int,
+    x: Tensor,
+    state: Any,
+    new_state: list[Any],
+) -> Tensor:
+    """One layer in its one or two directions; takes from `state` and adds to `new_state`."""
+    outputs = []
+    for suffix in ("", "_reverse") if layer["bidirectional"] else ("",):
+        names = ["weight_ih", "weight_hh"] + (["bias_ih", "bias_hh"] if layer["bias"] else [])
+        own = {
+            f"{name}_l0": parameters[join(layer["name"], f"{name}_l{index}{suffix}")]
+            for name in names
+        }
+        inputs = own["weight_ih_l0"].shape[1]
+        hidden = own["weight_hh_l0"].shape[1]
+        # A stock module without numbers of its own, to be called with the given ones.
+        module = _STOCK[layer["type"]](inputs, hidden, bias=layer["bias"], device="meta")
+        given = _initial(next(state), layer["type"], (x.shape[1], hidden), x)
+        sequence = x.flip(0) if suffix else x
+        y, last = torch.func.functional_call(module, own, (sequence, given))
+        outputs.append(y.flip(0) if suffix else y)
+        new_state.append(tuple(s[0] for s in last) if isinstance(last, tuple) else last[0])
+    return outputs[0] if len(outputs) == 1 else torch.concat(outputs, dim=-1)
+
+
+def _initial(entry: Any, kind: str, shape: tuple[int, int], like: Tensor) -> Any:
+    """One layer's and direction's state in the stock modules' shape."""
+    if entry is None:
+        return None
+    parts = entry if kind == "lstm" else [entry]
+    check(
+        isinstance(parts, (tuple, list)) and len(parts) == (2 if kind == "lstm" else 1),
+        "every entry of `state` must be a pair (h, c) for an LSTM, an array h for a GRU",
+    )
+    tensors = tuple(torch.as_tensor(part, device=like.device) for part in parts)
+    for tensor in tensors:
+        check(
+            tensor.shape == shape,
+            f"`state` holds an array of shape {tuple(tensor.shape)}; expected {shape}",
+        )
+    return tuple(t[None] for t in tensors) if kind == "lstm" else tensors[0][None]
+
+
+def _loss(loss: str, y: Tensor, targets: Any) -> Tensor:
+    check(loss in LOSSES, f"`loss` is {loss!r}; allowed: {', '.join(LOSSES)}")
+    targets = torch.as_tensor(targets, device=y.device)
+    expected = y.shape if loss == "mse" else y.shape[:-1]
+    check(
+        targets.shape == expected,
+        f"`targets` have shape {tuple(targets.shape)}; expected {tuple(expected)}",
+    )
+    if loss == "mse":
+        return F.mse_loss(y, targets.to(y.dtype))
+    return F.cross_entropy(y.reshape(-1, y.shape[-1]), targets.reshape(-1).long())
+
+
+def _detach(state: State) -> State:
+    return tuple(
+        tuple(part.detach() for part in entry) if isinstance(entry, tuple) else entry.detach()
+        for entry in state
+    )

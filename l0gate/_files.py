@@ -1,0 +1,42 @@
+"""Files: paths that are checked, and writing that leaves the old file or the whole new one."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from l0gate._errors import L0GateError
+
+
+def check_path(path: str | os.PathLike[str]) -> Path:
+    """The path of a file, or an error that says what was given."""
+    try:
+        text = os.fspath(path)
+    except TypeError:
+        text = None
+    if not isinstance(text, str) or "\0" in text or not text:
+        raise L0GateError(f"`path` is {path!r}; it must be the path of a file")
+    return Path(text)
+
+
+def write_atomically(path: str | os.PathLike[str], content: bytes) -> None:
+    """Write beside the target and rename, so that readers see the old file or the whole new one."""
+    import secrets
+
+    target = Path(os.path.realpath(check_path(path)))  # a link stays a link
+    beside = target.with_name(f".{target.name[:100]}.{secrets.token_hex(4)}")
+    try:
+        with open(beside, "xb") as file:
+            if target.exists():
+                os.chmod(beside, target.stat().st_mode & 0o777)
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(beside, target)
+    except BaseException as error:  # an interrupt must not leave the file beside either
+        beside.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise L0GateError(
+                f"`path` {str(target)!r} cannot be written: {error.strerror}"
+            ) from None
+        raise

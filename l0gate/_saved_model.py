@@ -1,0 +1,233 @@
+"""`save` and `load`: what a file holds of a small model, and the model it becomes again."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from l0gate._certificate import Certificate, check_kept
+from l0gate._chain import Chain
+from l0gate._errors import L0GateError, check
+from l0gate._files import check_path, write_atomically
+from l0gate._npz import pack, unpack
+from l0gate._registry import get_backend
+from l0gate.layout.layout import Layout
+
+FORMAT = 2
+
+
+@dataclass(frozen=True)
+class SavedModel:
+    """What a file holds: the small model's arrays under the dense model's parameter names.
+
+    `chain` describes a model that `l0gate.load` can run by itself; without one, loading needs
+    `into=`. `kept` and `dense_sizes` say, per axis, which neurons stayed and how many there were.
+    `metadata` is the user's own JSON (a vocabulary, say).
+    """
+
+    parameters: Mapping[str, np.ndarray]
+    layout: Layout
+    kept: Mapping[str, np.ndarray]
+    dense_sizes: Mapping[str, int]
+    chain: Chain | None = None
+    certificate: Certificate | None = None
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    version: str = ""
+
+    def net(self, engine: str = "numpy") -> Any:
+        """The NumPy net: `net(x, state=None) -> (y, state)`, step by step `step` and `stream`."""
+        if self.chain is None:
+            raise L0GateError(
+                "the saved model is not a chain of embedding, recurrent, linear and activation"
+                " layers, so it cannot run by itself; load it with `into=` a class or a function"
+                " that builds it"
+            )
+        from l0gate.reference import Net
+
+        chain = self.chain
+        sides = [(self.kept[a], self.dense_sizes[a]) for a in chain.state_axes if a in self.kept]
+        net = Net(chain.layers, batch_first=chain.batch_first).bind(
+            dict(self.parameters),
+            input_kept=None
+            if chain.input_axis is None
+            else (self.kept[chain.input_axis], self.dense_sizes[chain.input_axis]),
+            kept=sides if len(sides) == len(chain.state_axes) else None,
+            engine=engine,
+        )
+        net.saved = self
+        return net
+
+
+def save(
+    path: str | os.PathLike[str], small: Any, *, metadata: Mapping[str, Any] | None = None
+) -> None:
+    """Write a small model to one file, atomically: a crash leaves the old file or the new one.
+
+    `small` is what `shrink()` returned, a net that `load` returned, or a `SavedModel`.
+    `metadata` is any JSON that should travel with it.
+
+    >>> import l0gate, numpy as np, tempfile, os
+    >>> net = l0gate.get_backend("numpy").net([{"type": "linear", "name": "out"}])
+    >>> small = net.bind({"out.weight": np.ones((2, 3)), "out.bias": np.zeros(2)})
+    >>> path = os.path.join(tempfile.mkdtemp(), "net.npz")
+    >>> l0gate.save(path, small)
+    >>> y, state = l0gate.load(path)(np.ones((5, 1, 3)))
+    >>> y.shape, float(y.max())
+    ((5, 1, 2), 3.0)
+    """
+    if isinstance(small, SavedModel):
+        saved = small
+    else:
+        check(
+            not isinstance(small, Mapping),
+            "`small` is a dict of arrays, which cannot run by itself; bind it to a net"
+            " (`get_backend('numpy').net(layers).bind(small)`) or give a `SavedModel`",
+        )
+        backend = get_backend(small)
+        check(backend.owns_model(small), f"`small` is {type(small).__name__}; it must be a model")
+        saved = backend.describe(small)
+    if metadata is not None:
+        if not isinstance(metadata, Mapping):  # no check(): a deep one has no repr
+            raise L0GateError(f"`metadata` is {metadata!r}; it must be a dict")
+        saved = SavedModel(**{**vars(saved), "metadata": dict(metadata)})
+    write_atomically(path, _encode(saved))
+
+
+def load(path: str | os.PathLike[str], *, into: Any = None, engine: str = "numpy") -> Any:
+    """Read a small model: a NumPy net that streams, or `into` a model of the user's own.
+
+    Without `into` the file must hold a chain of embedding, recurrent, linear and activation layers.
+    The net then needs NumPy alone; `engine="numba"` runs it in compiled code, which is faster,
+    takes half a second to import, and compiles for some seconds in the first call on a machine;
+    "auto" is numba where it is installed. x is laid out as in the model it came from: time first,
+    or batch first.
+    `into` is a model class, a function that returns the dense model, or a dense model: it is
+    rebuilt with the small sizes.
+
+    A truncated, altered or foreign file raises `L0GateError`. Nothing is ever unpickled.
+    """
+    saved = read(path)
+    if into is None:
+        try:
+            return saved.net(engine)
+        except L0GateError as error:
+            raise L0GateError(f"`path` {os.fspath(path)!r}: {error}") from None
+    try:
+        backend, model = get_backend(into), into
+    except L0GateError:
+        check(callable(into), f"`into` is {into!r}; it must be a model, or build one when called")
+        try:
+            model = into()
+        except TypeError as error:
+            raise L0GateError(
+                f"`into` is {into!r}, which cannot be called without arguments ({error}); give a"
+                " function that returns the dense model, or the model"
+            ) from None
+        backend = get_backend(model)
+    return backend.rebuild(model, saved)
+
+
+def read(path: str | os.PathLike[str]) -> SavedModel:
+    """The content of a file, checked."""
+    try:
+        file = check_path(path).open("rb")
+    except OSError as error:
+        raise L0GateError(f"`path` {os.fspath(path)!r} cannot be read: {error.strerror}") from None
+    try:
+        with file:
+            return _decode(file)
+    except L0GateError as error:
+        raise L0GateError(f"`path` {os.fspath(path)!r} {error}") from None
+
+
+def _encode(saved: SavedModel) -> bytes:
+    from l0gate import __version__
+
+    arrays: dict[str, np.ndarray] = {}
+    slices: dict[str, int] = {}  # parameters in slices of unequal shapes, one array each
+    for name, value in saved.parameters.items():
+        if isinstance(value, (list, tuple)):
+            slices[name] = len(value)
+            arrays |= {f"parameters/{name}[{i}]": part for i, part in enumerate(value)}
+        else:
+            arrays[f"parameters/{name}"] = value
+    arrays |= {f"kept/{axis}": np.asarray(index, np.int64) for axis, index in saved.kept.items()}
+    certificate = saved.certificate
+    manifest = {
+        "format": "l0gate",
+        "format_version": FORMAT,
+        "l0gate_version": __version__,
+        "layout": saved.layout.to_dict(),
+        "uses": saved.layout.given_uses,
+        "sizes": saved.layout.given_sizes,
+        "slices": slices,
+        "dense_sizes": {axis: int(size) for axis, size in saved.dense_sizes.items()},
+        "chain": None
+        if saved.chain is None
+        else {"layers": list(saved.chain.layers), "batch_first": saved.chain.batch_first},
+        "certificate": None
+        if certificate is None
+        else {name: getattr(certificate, name) for name in _CERTIFIED},
+        "metadata": dict(saved.metadata),
+    }
+    return pack(arrays, manifest)
+
+
+_CERTIFIED = (
+    "max_abs_difference",
+    "max_abs_difference_float32",
+    "max_abs_output",
+    "sequences",
+    "forced_open",
+    "forced_closed",
+)
+
+
+def _decode(file: BinaryIO) -> SavedModel:
+    arrays, manifest = unpack(file)
+    check(manifest.get("format") == "l0gate", "is no l0gate model")
+    version = manifest.get("format_version")
+    check(
+        version == FORMAT,
+        f"has format version {version!r}; this l0gate reads {FORMAT}"
+        f" (it was written by l0gate {manifest.get('l0gate_version')})",
+    )
+    try:
+        return _saved_model(arrays, manifest)
+    except L0GateError as error:
+        raise L0GateError(f"has a damaged manifest: {error}") from None
+    except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
+        raise L0GateError(f"has a damaged manifest: {type(error).__name__}: {error}") from None
+
+
+def _saved_model(arrays: dict[str, np.ndarray], manifest: dict[str, Any]) -> SavedModel:
+    parameters: dict[str, Any] = _below(arrays, "parameters/")
+    for name, count in manifest["slices"].items():
+        parameters[name] = tuple(parameters.pop(f"{name}[{i}]") for i in range(count))
+    kept = _below(arrays, "kept/")
+    sizes = {str(axis): int(size) for axis, size in manifest["dense_sizes"].items()}
+    check_kept(kept, {axis: np.zeros(size, dtype=bool) for axis, size in sizes.items()})
+    check(isinstance(manifest["metadata"], dict), "its metadata is no JSON object")
+    chain, certificate = manifest["chain"], manifest["certificate"]
+    return SavedModel(
+        parameters=parameters,
+        layout=Layout(manifest["layout"], uses=manifest["uses"], sizes=manifest["sizes"]),
+        kept=kept,
+        dense_sizes=sizes,
+        chain=None if chain is None else Chain(chain["layers"], chain["batch_first"]),
+        certificate=None
+        if certificate is None
+        else Certificate(
+            **{name: certificate[name] for name in _CERTIFIED}, kept=kept, dense_sizes=sizes
+        ),
+        metadata=manifest["metadata"],
+        version=manifest["l0gate_version"],
+    )
+
+
+def _below(arrays: Mapping[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:
+    return {n.removeprefix(prefix): a for n, a in arrays.items() if n.startswith(prefix)}

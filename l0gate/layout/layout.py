@@ -1,0 +1,323 @@
+"""`Layout`: which axes the dimensions of every parameter run over, and what follows from that."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from l0gate._backend import Array, Backend, Parameters
+from l0gate._errors import L0GateError, check
+from l0gate.layout.notation import Pattern, parse_pattern
+from l0gate.layout.solve import Slice, solve
+from l0gate.layout.stacked import stacked_patterns
+from l0gate.layout.table import axes_table
+
+
+class Layout:
+    """Names the neurons: for every parameter, the axes that its dimensions run over.
+
+    `patterns` maps parameter names to patterns, or to a list of patterns for the slices of a
+    leading dimension (ONNX stacks the directions of a recurrent layer so). `in -> out` and
+    `out <- in` say where data comes from: the in-side of an arrow reads its neurons. A pattern
+    without an arrow is sliced and never folded (biases, running statistics). `_` marks a
+    dimension that is never pruned. A parameter that is not named is left alone.
+
+    `sizes` gives the size of axes that the arrays leave open. `uses` says how often a parameter
+    is multiplied per time step, where that is not once for a pattern with an arrow and never
+    for one without (an embedding is looked up: 0).
+
+    >>> layout = Layout({
+    ...     "embedding.weight": "_ -> x",
+    ...     "rnn.weight_ih_l0": "(4 h0) <- x",
+    ...     "rnn.weight_hh_l0": "(4 h0) <- h0",
+    ...     "decoder.weight": "_ <- h0",
+    ... }, uses={"embedding.weight": 0})
+    >>> layout.axes
+    ('x', 'h0')
+    >>> layout.readers("h0"), layout.writers("h0")
+    (('rnn.weight_hh_l0', 'decoder.weight'), ('rnn.weight_ih_l0', 'rnn.weight_hh_l0'))
+
+    Faults raise `L0GateError` with the name of the parameter, the pattern and a caret under it.
+    """
+
+    def __init__(
+        self,
+        patterns: Mapping[str, str | Sequence[str]],
+        *,
+        sizes: Mapping[str, int] | None = None,
+        uses: Mapping[str, float] | None = None,
+    ) -> None:
+        check(
+            isinstance(patterns, Mapping) and len(patterns) > 0,
+            f"`patterns` is {patterns!r}; it must map parameter names to patterns",
+        )
+        self.patterns: dict[str, Pattern | tuple[Pattern, ...]] = {}
+        for name, text in patterns.items():
+            try:
+                self.patterns[name] = (
+                    parse_pattern(text)
+                    if isinstance(text, str)
+                    else tuple(parse_pattern(t) for t in _nonempty(text))
+                )
+            except L0GateError as error:
+                raise L0GateError(f"layout of {name!r}: {error}") from None
+        self.axes: tuple[str, ...] = tuple(
+            dict.fromkeys(axis for _, p in self._each() for axis in p.axes)
+        )
+        self.given_sizes = dict(sizes or {})
+        self.given_uses = dict(uses or {})
+        for axis, size in self.given_sizes.items():
+            check(axis in self.axes, f"`sizes` names the axis {axis!r}; the layout has {self.axes}")
+            check(
+                isinstance(size, (int, np.integer)) and not isinstance(size, bool) and size > 0,
+                f"`sizes[{axis!r}]` is {size!r}; it must be an int above 0",
+            )
+        for name, count in self.given_uses.items():
+            check(name in self.patterns, f"`uses` names {name!r}, which the layout does not hold")
+            check(
+                isinstance(count, (int, float)) and 0 <= count < float("inf"),
+                f"`uses[{name!r}]` is {count!r}; it must be a number of at least 0",
+            )
+        for axis in self.axes:
+            check(
+                self.readers(axis),
+                f"axis {axis!r} is read by no parameter; put it on the in-side of the arrow of"
+                " whatever reads it, or write `_` for a dimension that is never pruned",
+            )
+
+    @classmethod
+    def lstm(
+        cls,
+        num_layers: int = 1,
+        *,
+        bidirectional: bool = False,
+        bias: bool = True,
+        name: str = "rnn",
+        embedding: str | None = "embedding",
+        decoder: str | None = "decoder",
+    ) -> Layout:
+        """The layout of embedding, stacked LSTM and linear layer, with torch's parameter names.
+
+        The input neurons are the axis x, the hidden neurons of layer k are hk, or fk and bk for
+        the two directions. `embedding` and `decoder` name the layers around, or are None; without
+        a decoder the caller sees the last layer's neurons: freeze them (`Pruner(freeze=...)`).
+
+        >>> Layout.lstm(1, bias=False)
+        Layout({
+            'embedding.weight': '_ -> x',
+            'rnn.weight_ih_l0': '(4 h0) <- x',
+            'rnn.weight_hh_l0': '(4 h0) <- h0',
+            'decoder.weight':   '_ <- h0',
+            'decoder.bias':     '_',
+        }, uses={'embedding.weight': 0})
+        """
+        patterns, uses = stacked_patterns(
+            "lstm", num_layers, bidirectional, bias, name, embedding, decoder
+        )
+        return cls(patterns, uses=uses)
+
+    @classmethod
+    def gru(
+        cls,
+        num_layers: int = 1,
+        *,
+        bidirectional: bool = False,
+        bias: bool = True,
+        name: str = "rnn",
+        embedding: str | None = "embedding",
+        decoder: str | None = "decoder",
+    ) -> Layout:
+        """The layout of embedding, stacked GRU and linear layer: see `lstm`."""
+        patterns, uses = stacked_patterns(
+            "gru", num_layers, bidirectional, bias, name, embedding, decoder
+        )
+        return cls(patterns, uses=uses)
+
+    # Text -------------------------------------------------------------------------------------
+
+    def to_dict(self) -> dict[str, str | list[str]]:
+        """The patterns in their one spelling; `Layout(layout.to_dict())` is the same layout."""
+        return {
+            name: [str(p) for p in pattern] if isinstance(pattern, tuple) else str(pattern)
+            for name, pattern in self.patterns.items()
+        }
+
+    def __repr__(self) -> str:
+        width = max(len(repr(name)) for name in self.patterns) + 1
+        lines = [f"    {f'{name!r}:':<{width}} {text!r}," for name, text in self.to_dict().items()]
+        options = "".join(
+            f", {label}={value!r}"
+            for label, value in (("sizes", self.given_sizes), ("uses", self.given_uses))
+            if value
+        )
+        return "Layout({\n" + "\n".join(lines) + "\n}" + options + ")"
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Layout):
+            return NotImplemented
+        return (self.patterns, self.given_sizes, self.given_uses) == (
+            other.patterns,
+            other.given_sizes,
+            other.given_uses,
+        )
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def table(self, parameters: Parameters | None = None) -> str:
+        """The axes as a text table: size (with parameters to measure), writers and readers.
+
+        >>> print(Layout({"a.weight": "h <- x", "b.weight": "_ <- h"}).table())
+        axis  size  written by  read by
+        x     ?     input       a.weight
+        h     ?     a.weight    b.weight
+        """
+        sizes = self.solve(parameters) if parameters else self.given_sizes
+        return axes_table(
+            [
+                (axis, sizes.get(axis), self.writers(axis), self.readers(axis))
+                for axis in self.in_reading_order
+            ]
+        )
+
+    # Structure --------------------------------------------------------------------------------
+
+    def readers(self, axis: str) -> tuple[str, ...]:
+        """Names of the parameters that read the axis (it stands on their in-side)."""
+        return self._names(lambda p: any(d.reads and axis in d.axes for d in p.dimensions))
+
+    def writers(self, axis: str) -> tuple[str, ...]:
+        """Names of the parameters that write the axis; an axis without any is an input."""
+        return self._names(
+            lambda p: p.arrow and any(not d.reads and axis in d.axes for d in p.dimensions)
+        )
+
+    @property
+    def in_reading_order(self) -> list[str]:
+        """The axes as data meets them: what is read before what is written."""
+        order = list(self.patterns)
+        return sorted(self.axes, key=lambda axis: order.index(self.readers(axis)[0]))
+
+    @property
+    def recurrent(self) -> tuple[str, ...]:
+        """Parameters that write an axis which some parameter both reads and writes.
+
+        In an LSTM or GRU these are `weight_ih` and `weight_hh` of every layer and direction. A
+        projected LSTM comes back to its axis by way of another, and `weight_hr` counts as well.
+
+        >>> Layout({"w": "(4 h) <- x", "u": "(4 h) <- p", "v": "p <- h", "out": "_ <- p"}).recurrent
+        ('w', 'u', 'v')
+        """
+        reached = {a: self._written_from(a) for a in self.axes}
+        cyclic = {a for a, axes in reached.items() if a in axes}
+        # Ways through an axis that is recurrent by itself are residual sums, not time.
+        ways = {a: axes - cyclic for a, axes in reached.items() if a not in cyclic}
+        for middle in ways:
+            for axes in ways.values():
+                if middle in axes:
+                    axes |= ways[middle]
+        cyclic |= {a for a, axes in ways.items() if a in axes}
+        return self._names(
+            lambda p: p.arrow and any(not d.reads and cyclic & set(d.axes) for d in p.dimensions)
+        )
+
+    def _written_from(self, axis: str) -> set[str]:
+        """The axes that the readers of an axis write."""
+        readers = self.readers(axis)
+        return {a for a in self.axes if set(readers) & set(self.writers(a))}
+
+    def uses(self, name: str) -> float:
+        """How often the parameter is multiplied per time step."""
+        first = self._slices(name)[0]
+        return self.given_uses.get(name, 0 if first.arrow is None else 1)
+
+    def _names(self, matches: Callable[[Pattern], object]) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(name for name, p in self._each() if matches(p)))
+
+    def _slices(self, name: str) -> tuple[Pattern, ...]:
+        pattern = self.patterns[name]
+        return pattern if isinstance(pattern, tuple) else (pattern,)
+
+    def _each(self) -> Iterable[tuple[str, Pattern]]:
+        return ((name, p) for name in self.patterns for p in self._slices(name))
+
+    # Arrays -----------------------------------------------------------------------------------
+
+    def slices(self, parameters: Parameters) -> list[Slice]:
+        """Every array with its pattern and shape; one row per slice where a list was given."""
+        rows = []
+        for name, pattern in self.patterns.items():
+            check(
+                name in parameters,
+                f"the layout names the parameter {name!r}, which the model does not have;"
+                f" it has {', '.join(map(repr, parameters)) or 'none'}",
+            )
+            value = parameters[name]
+            listed = isinstance(value, (list, tuple)) and not isinstance(pattern, Pattern)
+            for part in value if listed else [value]:
+                check(
+                    hasattr(part, "shape"),
+                    f"parameter {name!r} is {type(part).__name__}; it must be an array",
+                )
+            if isinstance(pattern, Pattern):
+                rows.append((name, pattern, tuple(value.shape), value))
+                continue
+            count = len(value) if listed else tuple(value.shape)[:1]
+            check(
+                count in (len(pattern), (len(pattern),)),
+                f"parameter {name!r} has {_shape_of(value)}; its layout lists {len(pattern)}"
+                " patterns for the slices of a leading dimension",
+            )
+            rows += [(name, p, tuple(value[i].shape), value[i]) for i, p in enumerate(pattern)]
+        return rows
+
+    def solve(self, parameters: Parameters) -> dict[str, int]:
+        """The size of every axis, from the shapes of the arrays; checks them all.
+
+        >>> import numpy as np
+        >>> layout = Layout({"w": "(4 h) <- x", "u": "(4 h) <- h"})
+        >>> layout.solve({"w": np.zeros((8, 3)), "u": np.zeros((8, 2))})
+        {'h': 2, 'x': 3}
+        >>> layout.solve({"w": np.zeros((9, 3)), "u": np.zeros((8, 2))})  # doctest: +ELLIPSIS
+        Traceback (most recent call last):
+        ...
+        l0gate._errors.L0GateError: parameter 'w' has shape (9, 3), which does not fit...
+        """
+        return solve(self.slices(parameters), self.axes, self.given_sizes)
+
+    def map(
+        self,
+        parameters: Parameters,
+        change: Callable[[str, Pattern, Array], Array],
+        backend: Backend,
+    ) -> dict[str, Array]:
+        """The parameters with `change(name, pattern, array)` in place of every named array.
+
+        The slices of a leading dimension are stacked again when their shapes still agree, and
+        stay a tuple where they do not.
+        """
+        changed: dict[str, Array] = dict(parameters)
+        for name, pattern in self.patterns.items():
+            value = parameters[name]
+            if isinstance(pattern, Pattern):
+                changed[name] = change(name, pattern, value)
+                continue
+            parts = tuple(change(name, p, value[i]) for i, p in enumerate(pattern))
+            same = len({tuple(part.shape) for part in parts}) == 1
+            changed[name] = backend.xp.stack(parts, axis=0) if same else parts
+        return changed
+
+
+def _nonempty(texts: Sequence[str]) -> Sequence[str]:
+    check(
+        isinstance(texts, (list, tuple)) and len(texts) > 0,
+        f"`pattern` is {texts!r}; it must be a string or a list of strings",
+    )
+    return texts
+
+
+def _shape_of(value: Any) -> str:
+    if isinstance(value, (list, tuple)):
+        return f"{len(value)} arrays"
+    return f"shape {tuple(value.shape)}"

@@ -1,0 +1,105 @@
+"""The sizes of all axes, from the shapes of the arrays: one linear equation per dimension.
+
+The length of a dimension is the sum over its blocks, so that `(4 h + 2)` of length 22 gives h = 5.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from l0gate._backend import Array
+from l0gate._errors import check
+from l0gate.layout.notation import Dimension, Pattern
+
+Slice = tuple[str, Pattern, tuple[int, ...], Array]  # parameter name, pattern, shape, array
+
+
+class _Equation(NamedTuple):
+    """One dimension of one parameter: the sum of its blocks is its length."""
+
+    name: str
+    pattern: Pattern
+    shape: tuple[int, ...]
+    place: int
+
+    @property
+    def dimension(self) -> Dimension:
+        return self.pattern.dimensions[self.place]
+
+    @property
+    def length(self) -> int:
+        return self.shape[self.place]
+
+    def unknowns(self, sizes: Mapping[str, int]) -> int:
+        """How many of its axes have no size yet."""
+        return sum(axis not in sizes for axis in self.dimension.axes)
+
+    def rest(self, sizes: Mapping[str, int]) -> tuple[int, int, str | None]:
+        """What the known blocks leave of the length; how often the unknown axis stands in it, and
+        its name."""
+        rest, times, unknown = self.length, 0, None
+        for block in self.dimension.blocks:
+            each = block.outer * block.inner
+            if block.axis is None:
+                rest -= each
+            elif block.axis in sizes:
+                rest -= each * sizes[block.axis]
+            else:
+                unknown, times = block.axis, times + each
+        return rest, times, unknown
+
+    def is_whole(self, sizes: Mapping[str, int]) -> bool:
+        """Whether the unknown axis would get a whole size above 0."""
+        rest, times, _ = self.rest(sizes)
+        return rest > 0 and rest % times == 0
+
+    def solve(self, sizes: dict[str, int]) -> None:
+        """Add the size of the unknown axis to `sizes`, or check the known ones."""
+        rest, times, unknown = self.rest(sizes)
+        known = ", ".join(f"{a} = {sizes[a]}" for a in self.dimension.axes if a in sizes)
+        given = f" with {known}" if known else ""
+        where = (
+            f"parameter {self.name!r} has shape {self.shape}, which does not fit its pattern"
+            f" {str(self.pattern)!r}: dimension {self.place} is {self.length}"
+        )
+        if unknown is None:
+            check(rest == 0, f"{where}, but {self.dimension} is {self.length - rest}{given}")
+            return
+        check(
+            rest > 0 and rest % times == 0,
+            f"{where}, which leaves no whole size above 0 for {unknown} in {self.dimension}{given}",
+        )
+        sizes[unknown] = rest // times
+
+
+def solve(slices: Sequence[Slice], axes: Sequence[str], given: Mapping[str, int]) -> dict[str, int]:
+    """The size of every axis; shapes that do not fit, or leave a size open, raise.
+
+    `given` are sizes that the arrays need not fix.
+    """
+    sizes: dict[str, int] = {axis: int(size) for axis, size in given.items()}
+    pending: list[_Equation] = []
+    for name, pattern, shape, _ in slices:
+        check(
+            len(shape) == len(pattern.dimensions),
+            f"parameter {name!r} has shape {shape}; its pattern {str(pattern)!r} has"
+            f" {len(pattern.dimensions)} dimensions",
+        )
+        pending += [
+            _Equation(name, pattern, shape, i) for i, d in enumerate(pattern.dimensions) if d.blocks
+        ]
+    # Fewest unknowns first, so that a misfit is reported where it is plainest.
+    while ready := [equation for equation in pending if equation.unknowns(sizes) <= 1]:
+        # A dimension that gives a whole size speaks before one that would give a fraction.
+        ready.sort(key=lambda e: e.unknowns(sizes) == 1 and not e.is_whole(sizes))
+        pending = [equation for equation in pending if equation.unknowns(sizes) > 1]
+        for equation in ready:
+            equation.solve(sizes)
+    open_axes = [axis for axis in axes if axis not in sizes]
+    check(
+        not open_axes,
+        f"the arrays do not fix the size of {', '.join(map(repr, open_axes))};"
+        " give it with `sizes=`",
+    )
+    return {axis: sizes[axis] for axis in axes}

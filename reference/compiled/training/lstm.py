@@ -1,0 +1,168 @@
+# mypy: disable-error-code="untyped-decorator,no-untyped-def,no-untyped-call"
+"""The LSTM's scans of `_cells.py`, compiled with numba: same signatures, same results."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from l0gate.reference._cells import Array, Tape
+from l0gate.reference.compiled.compile import inlined, kernel
+from l0gate.reference.compiled.inference.layers import at_work
+from l0gate.reference.compiled.simd.lanes import address, tanh_of
+from l0gate.reference.compiled.threads import check_arrays, share
+from l0gate.reference.compiled.training.parts import (
+    add_product,
+    contiguous,
+    copy_of,
+    pack,
+    scratch,
+    set_sigmoid,
+    set_tanh,
+    set_to,
+    set_zero,
+    step_counts,
+)
+
+
+@inlined
+def _lstm_cell(a, gates, c, h):
+    """One step of one sequence from the pre-activations a; sets gates (4H,), c and h."""
+    H = len(c)
+    i, f, g, o = gates[:H], gates[H : 2 * H], gates[2 * H : 3 * H], gates[3 * H :]
+    set_sigmoid(gates[: 2 * H], a)
+    set_tanh(g, a[2 * H :])
+    set_sigmoid(o, a[3 * H :])
+    for j in range(H):
+        c[j] = f[j] * c[j] + i[j] * g[j]
+    for j in range(H):
+        h[j] = o[j] * tanh_of(c[j])
+
+
+@kernel("i i r3 r3 l b w2 w2 w3 w3 w3")
+def _lstm_forward(first, last, gx, panels, lengths, reverse, h, c, y, gates, cells):
+    """Scan the sequences first..last-1; h and c hold the initial state and get the last one."""
+    T, H = len(gx), h.shape[1]
+    h, c, lengths = h[first:last], c[first:last], lengths[first:last]
+    a = scratch(last - first, panels)
+    for step in range(T):
+        t = T - 1 - step if reverse else step
+        low, high = at_work(t, address(lengths), len(lengths))
+        for b in range(low, high):
+            set_to(a[b, : 4 * H], gx[t, first + b])
+        add_product(a[low:high], h[low:high], 0, panels)
+        for b in range(last - first):
+            s = first + b
+            if t < lengths[b]:
+                _lstm_cell(a[b], gates[t, s], c[b], h[b])
+                set_to(y[t, s], h[b])
+            else:
+                set_zero(gates[t, s])
+                set_zero(y[t, s])
+            set_to(cells[t, s], c[b])
+
+
+@inlined
+def _lstm_cell_backward(dy, gates, c, c_prev, dgx, dh, dc, tanh_c):
+    """Backward of `_lstm_cell`: sets dgx and dc, and dh to zero, ready for the sum over dgx."""
+    H = len(dc)
+    one = dc.dtype.type(1)
+    i, f, g, o = gates[:H], gates[H : 2 * H], gates[2 * H : 3 * H], gates[3 * H :]
+    di, df, dg, do = dgx[:H], dgx[H : 2 * H], dgx[2 * H : 3 * H], dgx[3 * H :]
+    set_tanh(tanh_c, c)
+    for j in range(H):
+        dh[j] += dy[j]
+    for j in range(H):
+        dc[j] += dh[j] * o[j] * (one - tanh_c[j] * tanh_c[j])
+    for j in range(H):
+        do[j] = dh[j] * tanh_c[j] * o[j] * (one - o[j])
+    for j in range(H):
+        di[j] = dc[j] * g[j] * i[j] * (one - i[j])
+    for j in range(H):
+        df[j] = dc[j] * c_prev[j] * f[j] * (one - f[j])
+    for j in range(H):
+        dg[j] = dc[j] * i[j] * (one - g[j] * g[j])
+    for j in range(H):
+        dc[j] *= f[j]
+    set_zero(dh)
+
+
+@kernel("i i r3 r3 l b r3 r3 r2 w3 w2 w2")
+def _lstm_backward(first, last, dy, panels, lengths, reverse, gates, cells, c0, dgx, dh0, dc0):
+    """Sequences first..last-1; dh0 and dc0 hold the gradients of the last state at first."""
+    T, H = len(dy), c0.shape[1]
+    lengths, dc = lengths[first:last], dc0[first:last]
+    dh = scratch(last - first, panels)
+    for b in range(last - first):
+        set_to(dh[b, :H], dh0[first + b])
+    tanh_c = np.empty(H, dy.dtype)
+    for step in range(T):
+        t = step if reverse else T - 1 - step
+        previous = t + 1 if reverse else t - 1
+        for b in range(last - first):
+            s = first + b
+            if t < lengths[b]:
+                # Through the padding the tape holds the waiting state, so no test of lengths here.
+                c_prev = cells[previous, s] if step < T - 1 else c0[s]
+                _lstm_cell_backward(
+                    dy[t, s], gates[t, s], cells[t, s], c_prev, dgx[t, s], dh[b, :H], dc[b], tanh_c
+                )
+            else:
+                set_zero(dgx[t, s])
+        low, high = at_work(t, address(lengths), len(lengths))
+        add_product(dh[low:high], dgx[t, first + low : first + high], 0, panels)
+    for b in range(last - first):
+        set_to(dh0[first + b], dh[b])
+
+
+def lstm_scan(
+    gx: Array,
+    weight_hh: Array,
+    h0: Array,
+    c0: Array,
+    lengths: Array | None = None,
+    reverse: bool = False,
+) -> tuple[Array, Array, Array, Tape]:
+    """As `_cells.lstm_scan`; the tape holds the gates and the cell states."""
+    T, B, H = *gx.shape[:2], h0.shape[1]
+    check_arrays(
+        gx=(gx, (T, B, 4 * H)),
+        weight_hh=(weight_hh, (4 * H, H)),
+        h0=(h0, (B, H)),
+        c0=(c0, (B, H)),
+    )
+    gates, cells = np.empty((T, B, 4 * H), gx.dtype), np.empty((T, B, H), gx.dtype)
+    y, h, c, panels = np.empty((T, B, H), gx.dtype), copy_of(h0), copy_of(c0), pack(weight_hh.T)
+    inputs = *contiguous(gx, panels), step_counts(lengths, T, B), reverse
+    share(_lstm_forward(gx.dtype), T, B, panels.size, *inputs, h, c, y, gates, cells)
+    return y, h, c, (gates, cells)
+
+
+def lstm_scan_backward(
+    dy: Array,
+    dh: Array,
+    dc: Array,
+    weight_hh: Array,
+    y: Array,
+    h0: Array,
+    c0: Array,
+    tape: Tape,
+    lengths: Array | None = None,
+    reverse: bool = False,
+) -> tuple[Array, Array, Array]:
+    """As `_cells.lstm_scan_backward`."""
+    gates, cells = tape
+    T, B, H = cells.shape
+    check_arrays(
+        dy=(dy, (T, B, H)),
+        dh=(dh, (B, H)),
+        dc=(dc, (B, H)),
+        weight_hh=(weight_hh, (4 * H, H)),
+        c0=(c0, (B, H)),
+        gates=(gates, (T, B, 4 * H)),
+    )
+    panels = pack(weight_hh)
+    dgx, dh0, dc0 = np.empty((T, B, 4 * H), dy.dtype), copy_of(dh), copy_of(dc)
+    inputs = *contiguous(dy, panels), step_counts(lengths, T, B), reverse
+    tapes = contiguous(gates, cells, c0)
+    share(_lstm_backward(dy.dtype), T, B, panels.size, *inputs, *tapes, dgx, dh0, dc0)
+    return dgx, dh0, dc0
