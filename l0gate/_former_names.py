@@ -60,10 +60,10 @@ class _Loader:
                     return getattr(present, name)
             raise AttributeError(f"module {module.__name__!r} has no attribute {name!r}")
 
-        module.__getattr__ = attribute
+        module.__dict__["__getattr__"] = attribute
 
 
 def install() -> None:
     """Let the finder answer, once."""
     if not any(finder is _Finder for finder in sys.meta_path):
-        sys.meta_path.append(_Finder)  # type: ignore[arg-type]
+        sys.meta_path.append(_Finder)

@@ -16,9 +16,9 @@ import pytest
 import l0gate
 from l0gate import Budget, L0GateError, Pruner
 from l0gate._chain import Chain
-from l0gate._files import write_atomically
-from l0gate._npz import pack, unpack
 from l0gate._saved_model import SavedModel, read
+from l0gate.files import write_atomically
+from l0gate.npz import pack, unpack
 
 LAYERS: list[dict[str, Any]] = [
     {"type": "embedding", "name": "embedding"},

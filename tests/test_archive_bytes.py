@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from l0gate import L0GateError
-from l0gate._npz import pack, unpack
+from l0gate.npz import pack, unpack
 
 
 def test_the_same_bytes_under_another_dtype_or_shape_are_noticed() -> None:

@@ -14,9 +14,9 @@ import pytest
 import torch
 
 import l0gate
-from l0gate._npz import unpack
 from l0gate.cli._app import join_sizes, parse_sizes, run
 from l0gate.cli._text import chunks, python_topics, read_file, streams
+from l0gate.npz import unpack
 
 TINY = shlex.split("--hidden 7 5 --embedding 6 --steps 30 --batch 3 --length 8 --budget 40%")
 

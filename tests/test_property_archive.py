@@ -16,10 +16,10 @@ from strategies import chains, examples
 from test_archive import pruned
 
 import l0gate
-from l0gate import L0GateError, Pruner, _npz
+from l0gate import L0GateError, Pruner, npz
 from l0gate._chain import Chain
-from l0gate._npz import pack, unpack
 from l0gate._saved_model import SavedModel, read
+from l0gate.npz import pack, unpack
 
 
 @settings(
@@ -57,7 +57,7 @@ def test_any_altered_or_missing_byte_is_noticed_or_harmless(tmp_path: Path, data
 def test_every_byte_of_a_small_file_matters_or_not(
     large: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(_npz, "_LARGE", large)
+    monkeypatch.setattr(npz, "_LARGE", large)
     arrays = {"w": np.arange(3.0), "i": np.array([[1, -2]], np.int16)}
     content = pack(arrays, {"words": ["a", "é"]})
     expected = unpack(io.BytesIO(content))

@@ -24,11 +24,11 @@ from reference_cases import freeze
 import l0gate
 from l0gate import Budget, L0GateError, Pruner
 from l0gate._chain import Chain
-from l0gate._npz import pack, unpack
 from l0gate._pruner import State
 from l0gate._saved_model import SavedModel, read
 from l0gate.cli import _checkpoint
 from l0gate.cli._training import Adam, Training
+from l0gate.npz import pack, unpack
 
 NUMPY = l0gate.get_backend("numpy")
 WORDS, STEPS = 5, 6

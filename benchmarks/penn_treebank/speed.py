@@ -76,7 +76,7 @@ def main() -> int:
     given = parser.parse_args()
     for library in _measure.THREADS:  # before any of them is loaded
         os.environ[f"{library}_NUM_THREADS"] = "1"
-    from l0gate._files import write_atomically
+    from l0gate.files import write_atomically
 
     rows = [json.loads(p.read_text()) for p in sorted(given.results.glob("*-seed*.json"))]
     found = []

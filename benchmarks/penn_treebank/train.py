@@ -36,9 +36,9 @@ from torch import Tensor, nn
 import l0gate
 from l0gate import Budget, L0GateError
 from l0gate._errors import check
-from l0gate._files import write_atomically
-from l0gate._npz import pack, unpack
+from l0gate.files import write_atomically
 from l0gate.methods import GroupLasso
+from l0gate.npz import pack, unpack
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from _measure import machine

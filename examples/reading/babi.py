@@ -40,7 +40,7 @@ from torch import Tensor, nn
 
 import l0gate
 from l0gate import L0GateError
-from l0gate._files import write_atomically
+from l0gate.files import write_atomically
 
 BATCH = 32
 _WORD = re.compile(r"\w+")

@@ -21,8 +21,8 @@ from torch import Tensor, nn
 
 import l0gate
 from l0gate import L0GateError
-from l0gate._files import write_atomically
-from l0gate._npz import pack, unpack
+from l0gate.files import write_atomically
+from l0gate.npz import pack, unpack
 
 Batches = Callable[[torch.Generator], Iterator[Sequence[Tensor]]]
 Loss = Callable[[nn.Module, Sequence[Tensor]], Tensor]

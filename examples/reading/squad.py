@@ -54,8 +54,8 @@ from torch import Tensor, nn
 
 import l0gate
 from l0gate import L0GateError
-from l0gate._files import write_atomically
 from l0gate._saved_model import read
+from l0gate.files import write_atomically
 
 LETTERS = 12  # characters of a word that are read
 LONGEST = 15  # words of an answer, at most

@@ -10,9 +10,9 @@ import numpy as np
 
 from l0gate._backend import Backend
 from l0gate._errors import L0GateError, check
-from l0gate._files import write_atomically
-from l0gate._npz import pack, unpack
 from l0gate.cli._training import Adam, Training
+from l0gate.files import write_atomically
+from l0gate.npz import pack, unpack
 
 FILE = "checkpoint.npz"
 _FORMAT = "l0gate checkpoint 1"

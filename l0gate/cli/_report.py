@@ -14,8 +14,8 @@ from rich.table import Table
 from rich.text import Text
 
 from l0gate._errors import L0GateError, check
-from l0gate._files import write_atomically
 from l0gate.cli._training import Training
+from l0gate.files import write_atomically
 
 FILE, PICTURE = "report.json", "report.png"
 NETS = ("dense", "gated", "small", "direct")

@@ -18,6 +18,7 @@ from l0gate._errors import L0GateError, check
 if TYPE_CHECKING:
     from zipfile import ZipFile, ZipInfo
 
+__all__ = ["pack", "unpack"]
 # json, zipfile and zlib are imported where they are used: `import l0gate` is to cost little more
 # than NumPy.
 _MANIFEST = "manifest"
@@ -25,7 +26,13 @@ _LARGE = 2**16  # bytes; larger arrays are read in one piece
 
 
 def pack(arrays: Mapping[str, np.ndarray], manifest: Mapping[str, Any]) -> bytes:
-    """Arrays and a JSON manifest as the bytes of an `.npz`, with a checksum of every array."""
+    """Arrays and a JSON manifest as the bytes of an `.npz`, with a checksum of every array.
+
+    >>> content = pack({"weight": np.ones(3)}, {"step": 10})
+    >>> arrays, manifest = unpack(io.BytesIO(content))
+    >>> arrays["weight"].tolist(), manifest["step"]
+    ([1.0, 1.0, 1.0], 10)
+    """
     import json
 
     hosts = {name: np.asarray(array, order="C") for name, array in arrays.items()}

@@ -7,6 +7,8 @@ from pathlib import Path
 
 from l0gate._errors import L0GateError
 
+__all__ = ["check_path", "write_atomically"]
+
 
 def check_path(path: str | os.PathLike[str]) -> Path:
     """The path of a file, or an error that says what was given."""
@@ -20,7 +22,14 @@ def check_path(path: str | os.PathLike[str]) -> Path:
 
 
 def write_atomically(path: str | os.PathLike[str], content: bytes) -> None:
-    """Write beside the target and rename, so that readers see the old file or the whole new one."""
+    """Write beside the target and rename, so that readers see the old file or the whole new one.
+
+    >>> import os, tempfile
+    >>> path = os.path.join(tempfile.mkdtemp(), "row.json")
+    >>> write_atomically(path, b"{}")
+    >>> open(path, "rb").read()
+    b'{}'
+    """
     import secrets
 
     target = Path(os.path.realpath(check_path(path)))  # a link stays a link
