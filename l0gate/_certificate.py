@@ -213,29 +213,3 @@ def _listed(arrays: Any) -> list[Array]:
 
 def _host(backend: Backend, x: Array) -> np.ndarray:
     return backend.to_numpy(x).astype(np.float64)
-
-
-def check_kept(kept: Mapping[str, np.ndarray], open_now: Mapping[str, np.ndarray]) -> None:
-    """Refuse indices that are not sorted neurons of their axis, or leave out an open one."""
-    check(
-        isinstance(kept, Mapping) and set(kept) == set(open_now),
-        f"`kept` must give the indices of the axes {', '.join(open_now)}",
-    )
-    for axis, is_open in open_now.items():
-        index = np.asarray(kept[axis])
-        check(
-            index.ndim == 1
-            and index.dtype.kind in "iu"
-            and index.size > 0
-            and bool((np.diff(index) > 0).all())
-            and index[0] >= 0
-            and index[-1] < len(is_open),
-            f"`kept[{axis!r}]` must be sorted indices of the axis's {len(is_open)} neurons",
-        )
-        left_out = np.array(is_open, dtype=bool)  # not setdiff1d, which imports numpy.ma
-        left_out[index] = False
-        missing = np.flatnonzero(left_out)
-        check(
-            len(missing) == 0,
-            f"`kept[{axis!r}]` leaves out neurons whose gates are open: {missing.tolist()}",
-        )

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from l0gate._errors import check, warn
+from l0gate._errors import L0GateError, check, warn
 from l0gate._hard_concrete import HardConcrete
 from l0gate.layout.cost import Cost
 
@@ -153,3 +153,45 @@ def warn_of_stall(
                 f"the gates are saturated: {stuck:.0%} of them sit at log_alpha = {bound:g}"
                 f" ({word}), so their order says little about which neurons matter"
             )
+
+
+def check_kept(kept: Mapping[str, np.ndarray], open_now: Mapping[str, np.ndarray]) -> None:
+    """Refuse indices that are not sorted neurons of their axis, or leave out an open one."""
+    check(
+        isinstance(kept, Mapping) and set(kept) == set(open_now),
+        f"`kept` must give the indices of the axes {', '.join(open_now)}",
+    )
+    for axis, is_open in open_now.items():
+        index = np.asarray(kept[axis])
+        check(
+            index.ndim == 1
+            and index.dtype.kind in "iu"
+            and index.size > 0
+            and bool((np.diff(index) > 0).all())
+            and index[0] >= 0
+            and index[-1] < len(is_open),
+            f"`kept[{axis!r}]` must be sorted indices of the axis's {len(is_open)} neurons",
+        )
+        left_out = np.array(is_open, dtype=bool)  # not setdiff1d, which imports numpy.ma
+        left_out[index] = False
+        missing = np.flatnonzero(left_out)
+        check(
+            len(missing) == 0,
+            f"`kept[{axis!r}]` leaves out neurons whose gates are open: {missing.tolist()}",
+        )
+
+
+def check_scores(
+    method: str, scores: Mapping[str, np.ndarray], sizes: Mapping[str, int]
+) -> dict[str, np.ndarray]:
+    """The scores of every axis as host arrays; others than one finite number per neuron raise."""
+    found = {}
+    for axis, size in sizes.items():
+        given = np.asarray(scores[axis], dtype=float) if axis in scores else None
+        if given is None or given.shape != (size,) or not np.isfinite(given).all():
+            raise L0GateError(
+                f"`method` {method} scored axis {axis!r} with {given!r}; it must give"
+                f" {size} finite numbers"
+            )
+        found[axis] = given
+    return found

@@ -234,7 +234,7 @@ def test_a_name_is_looked_for_in_entry_points(monkeypatch: pytest.MonkeyPatch) -
     ]
     monkeypatch.setattr("l0gate._registry.entry_points", lambda group: found)
     assert Registry().by_name("box").name == "box"
-    assert repr(Registry().method("lots")) == "Random(seed=0)"
+    assert repr(Registry().method("lots").make()) == "Random(seed=0)"
     with pytest.raises(L0GateError, match=r"registered are 'l0', .*'lots'"):
         Registry().method("more")
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from l0gate._backend import Array, Backend, Parameters
 from l0gate._errors import L0GateError, check
-from l0gate.layout.notation import Pattern, parse_pattern
+from l0gate.layout.notation import Dimension, Pattern, parse_pattern
 from l0gate.layout.solve import Slice, solve
 from l0gate.layout.stacked import stacked_patterns
 from l0gate.layout.table import axes_table
@@ -271,6 +271,13 @@ class Layout:
             )
             rows += [(name, p, tuple(value[i].shape), value[i]) for i, p in enumerate(pattern)]
         return rows
+
+    def axis_dimensions(self, parameters: Parameters) -> Iterable[tuple[Dimension, int, Array]]:
+        """Every dimension that runs over an axis, its position in its array, and the array."""
+        for _, pattern, _, value in self.slices(parameters):
+            for i, dimension in enumerate(pattern.dimensions):
+                if dimension.axes:
+                    yield dimension, i, value
 
     def solve(self, parameters: Parameters) -> dict[str, int]:
         """The size of every axis, from the shapes of the arrays; checks them all.

@@ -171,7 +171,7 @@ class GatedModule(nn.Module):
         state = pruner.update(self.gates.read(), progress, self._tensors())
         if budget is not None and progress >= budget.settle and not pruner.selected(state):
             untrained = torch.equal(_values(self), self._first_log_alpha.to(self._device))
-            if untrained and pruner.method is None:
+            if untrained and pruner.trains_gates:
                 warn(
                     "log_alpha is as it was when the model was gated, so the neurons are chosen"
                     " blindly: does an optimizer have it? Make one of `gated.param_groups(lr)`"

@@ -10,8 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from l0gate._errors import check
-from l0gate._hard_concrete import HardConcrete
-from l0gate._pruner import _JITTER
+from l0gate._hard_concrete import JITTER, HardConcrete
 
 _CONTROLLER = ("multipliers", "progress", "forced")
 WORD = 2**64  # seeds are below it
@@ -80,11 +79,11 @@ class GateState(nn.Module):
 def warm(state: dict[str, Any], gates: HardConcrete) -> dict[str, Any]:
     """A fresh state with its gates further open: sampled ones are mostly 1, test-time ones all."""
     full = gates.initial_log_alpha(1.0)
-    room = gates.highest - _JITTER
+    room = gates.highest - JITTER
     check(
         room > full,
         f"`warm_start` needs gates that can be 1: `highest` is {gates.highest}; it must be above"
-        f" {full + _JITTER:.3f}",
+        f" {full + JITTER:.3f}",
     )
     # P(gate = 1) = sigmoid(log_alpha - beta logit(s)), s being what is stretched to 1.
     stretched = math.log((1.0 - gates.gamma) / (gates.zeta - 1.0))
