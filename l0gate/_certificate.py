@@ -17,13 +17,15 @@ TOLERANCE_FLOAT32 = 1e-5  # likewise
 
 @dataclass(frozen=True)
 class Certificate:
-    """Proof that shrinking changed nothing: outputs and states of both models compared.
+    """Proof that the small model equals the gated one: outputs and states of both, compared.
 
-    `max_abs_difference` is decided in float64 and at most `tolerance`; the difference in float32
-    is at most `tolerance_float32`. Every channel (index of the last dimension) is held to its own
-    largest value, so a channel of large values does not excuse another. `kept` maps an axis to the
-    indices of the neurons that stayed, `dense_sizes` to the number there were. `forced_open` and
-    `forced_closed` count neurons decided against their gate.
+    It says nothing about the dense model that the gated one was trained from.
+
+    `max_abs_difference` is the largest difference in float64, at most `tolerance`; in float32 it is
+    at most `tolerance_float32`. The difference in every channel (index of the last dimension) is
+    compared with the largest value of that channel alone. `kept` maps an axis to the indices of the
+    neurons that were kept, `dense_sizes` to the number of neurons before. `forced_open` and
+    `forced_closed` count neurons that the budget opened or closed against their gate.
     """
 
     max_abs_difference: float

@@ -152,7 +152,7 @@ class Gating(Binding):
         return Lagrangian(self.budget, self._limit, self.cost.total, self.backend)
 
     def penalty(self, state: State, progress: Any, parameters: Parameters | None = None) -> Array:
-        """What to add to the task loss (a mean in nats or alike, of order 1): a scalar.
+        """What to add to the task loss, a scalar. The task loss should be of order 1, as a mean is.
 
         `progress` is the fraction of training done, a Python number in [0, 1] or an array.
         `parameters` are needed by methods that penalize the weights.

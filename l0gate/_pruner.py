@@ -139,7 +139,7 @@ class Pruner(Gating):
         """The parameters of the small model, and the indices kept per axis.
 
         The test-time gates are folded, then the open neurons kept. A state that was not selected
-        is cut to the budget first, closing neurons only (`settle` it: see `select`).
+        is cut to the budget first, by closing neurons only: see `settle`.
         """
         state = self.settle(state, parameters)
         kept = self.kept(state, equal)

@@ -1,4 +1,4 @@
-"""The cut that meets a budget exactly, and warnings about gates that do not lead there."""
+"""The cut that meets a budget exactly, and checks and warnings around it."""
 
 from __future__ import annotations
 
@@ -20,13 +20,15 @@ def choose(
     groups: Sequence[Sequence[str]] = (),
     frozen: Sequence[str] = (),
 ) -> dict[str, np.ndarray]:
-    """The neurons to keep: the longest prefix by log_alpha that fits, then whatever still fits.
+    """The neurons to keep within `limit`: sorted indices per axis.
 
-    `candidates` marks (bool) the neurons that may stay. Ties in log_alpha go by the rank within
-    the axis divided by its size, and within the axis by `norms`. Axes in one group keep one count,
-    for which those with fewer candidates keep others beside them.
-    At least one neuron per axis stays, and all of the `frozen` axes. Returns sorted indices per
-    axis; the cost depends on the counts alone and grows with each, so no further candidate fits.
+    Neurons are sorted by log_alpha (n,), highest first. The longest prefix that fits is kept, then
+    every later neuron that still fits. `candidates` (n,), bool, marks those that may be kept. Equal
+    log_alpha are sorted by rank within the axis over its size, and within an axis by `norms`.
+
+    Axes in one of the `groups` keep the same number of neurons; one with fewer candidates keeps
+    others too. Every axis keeps at least one neuron, and the `frozen` axes keep all. The cost
+    depends on the counts alone and grows with each, so no further candidate fits.
     """
     order: dict[str, np.ndarray] = {}
     count: dict[str, int] = {}
@@ -82,7 +84,8 @@ def pad(
     groups: Sequence[Sequence[str]],
     log_alpha: Mapping[str, np.ndarray],
 ) -> dict[str, np.ndarray]:
-    """One count, the largest, for the axes of each group: the best of the others join."""
+    """The axes of each group keep as many neurons as the one that keeps most: the next best ones
+    are added to the others."""
     padded = dict(kept)
     for group in groups:
         count = max(len(kept[axis]) for axis in group)

@@ -1,3 +1,5 @@
+"""The exact and the expected cost, against counting and against all outcomes."""
+
 from __future__ import annotations
 
 import itertools
