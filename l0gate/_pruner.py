@@ -152,6 +152,11 @@ class Pruner:
         return self._backend  # type: ignore[return-value]
 
     @property
+    def trains_gates(self) -> bool:
+        """Whether gates are trained by gradient (hard-concrete gates), not closed by scores."""
+        return self.method is None
+
+    @property
     def cost(self) -> Cost:
         """What is limited or penalised, as a function of the numbers of open neurons."""
         check(self._cost is not None, _UNBOUND)

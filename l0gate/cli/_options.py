@@ -1,4 +1,4 @@
-"""What a job is: its options, checked, and the nets and tasks that follow from them."""
+"""The options of a job, checked, and the net, the pruner and the training tasks made from them."""
 
 from __future__ import annotations
 
@@ -12,8 +12,7 @@ from l0gate._budget import Budget
 from l0gate._chain import RECURRENT, Chain
 from l0gate._errors import L0GateError, check
 from l0gate._pruner import Pruner
-from l0gate._registry import GATES as GATES_METHOD
-from l0gate._registry import get_backend, get_method
+from l0gate._registry import GATES, get_backend, get_method
 from l0gate.cli._text import Corpus
 from l0gate.cli._training import Task
 
@@ -22,7 +21,7 @@ _BUDGET = "a share such as 20% or 0.2 (above 0, at most 100%), or a whole number
 
 @dataclass(frozen=True)
 class Options:
-    """Everything that decides the numbers of a job, besides its text."""
+    """Everything that the numbers of a job depend on, except for its text."""
 
     cell: str
     hidden: tuple[int, ...]
@@ -36,7 +35,7 @@ class Options:
     seed: int
     rate: float
     gate_rate: float
-    method: str = GATES_METHOD
+    method: str = GATES
 
     def __post_init__(self) -> None:
         check(self.cell in RECURRENT, f"`--cell` is {self.cell!r}; allowed: {', '.join(RECURRENT)}")
@@ -64,21 +63,21 @@ class Options:
         if self.budget is not None:
             parse_budget(self.budget)
         try:
-            method = get_method(self.method)
+            get_method(self.method)
         except L0GateError as error:
             raise L0GateError(f"`--method`: {error}") from None
         check(
-            method is None or self.strength is None,
+            self.method == GATES or self.strength is None,
             f"`--method` is {self.method!r}, which needs a `--budget`, not a `--strength`",
         )
 
     def job(self, corpus: Corpus) -> dict[str, Any]:
-        """What a checkpoint must agree with."""
+        """What a checkpoint of the job records, and must agree with when it is resumed."""
         return {**asdict(self), "hidden": list(self.hidden), "text": corpus.digest()}
 
     @property
     def chain(self) -> Chain:
-        """Embedding, recurrent layers and a linear layer over the vocabulary."""
+        """An embedding, recurrent layers, and a linear layer with an output per token."""
         return Chain(
             [
                 {"type": "embedding", "name": "embedding"},
@@ -88,7 +87,7 @@ class Options:
         )
 
     def pruner(self) -> Pruner:
-        """Gates on the embedding's neurons and every hidden layer."""
+        """The pruner of the embedding's neurons and of every hidden layer's."""
         budget = (
             None
             if self.budget is None
@@ -102,8 +101,8 @@ class Options:
         pruner: Pruner | None = None,
         sizes: Mapping[str, int] | None = None,
     ) -> Task:
-        """The training of the dense net, or of one with the given sizes by axis."""
-        backend = self.engine()
+        """How to train the dense net or, given sizes by axis, a net of these sizes."""
+        backend = self.load_backend()
         hidden = [sizes[f"h{i}"] if sizes else size for i, size in enumerate(self.hidden)]
         return Task(
             backend,
@@ -124,7 +123,7 @@ class Options:
             self.gate_rate,
         )
 
-    def engine(self) -> Backend:
+    def load_backend(self) -> Backend:
         """The backend, which must be able to train nets."""
         try:
             backend = get_backend(self.backend)

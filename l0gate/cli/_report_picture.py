@@ -1,4 +1,4 @@
-"""The picture of a job: loss and size over training, and which neurons stayed."""
+"""The picture of a finished job: loss and size over training, and the neurons that were kept."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def picture(
     kept: Mapping[str, np.ndarray],
     sizes: Mapping[str, int],
 ) -> Figure:
-    """Losses of all nets, below them the gated one's expected size, below it the neurons."""
+    """Three diagrams, one below the other: losses of all nets, expected size, kept neurons."""
     figure = Figure(figsize=(9, 7.5), layout="constrained")
     rows = figure.add_gridspec(3, 1, height_ratios=[3, 2, 0.5 + 0.35 * len(kept)])
     losses = figure.add_subplot(rows[0])
@@ -87,7 +87,7 @@ def _draw_shares(axes: Axes, report: Mapping[str, Any], gated: Training) -> None
 
 
 def _draw_neurons(axes: Axes, kept: Mapping[str, np.ndarray], sizes: Mapping[str, int]) -> None:
-    """A row per axis, a mark per neuron that stayed, on the axis's own full width."""
+    """A row per axis: the full width is all its neurons, with a mark for each that was kept."""
     for row, (axis, index) in enumerate(kept.items()):
         axes.broken_barh([(0, 1)], (row - 0.4, 0.8), color="0.92")
         width = 1 / sizes[axis]

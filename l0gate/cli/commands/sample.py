@@ -1,18 +1,39 @@
-"""Text from a small model, one token at a time."""
+"""`l0gate sample`: text from the small net of a run, one token at a time."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from pathlib import Path
+from typing import Annotated, Any
 
 import numpy as np
+import typer
 
+import l0gate
 from l0gate._errors import L0GateError, check
+from l0gate.cli._folders import MODEL
 from l0gate.cli._text import END_OF_SENTENCE, UNKNOWN
 
 
-def sample(net: Any, *, prompt: str, length: int, temperature: float, seed: int) -> Iterator[str]:
-    """Pieces of text: the prompt, then `length` tokens drawn from the net's own predictions."""
+def sample(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run.")],
+    length: Annotated[int, typer.Option(help="Tokens to draw.")] = 500,
+    seed: Annotated[int, typer.Option(help="Seed of the draw.")] = 0,
+    temperature: Annotated[float, typer.Option(help="0 takes the likeliest token.")] = 0.7,
+    prompt: Annotated[str, typer.Option(help="Text that the sample continues.")] = "",
+) -> None:
+    """Write text with the small net of a run, as it is drawn."""
+    net = l0gate.load(run / MODEL)
+    pieces = draw_text(net, prompt=prompt, length=length, temperature=temperature, seed=seed)
+    for piece in pieces:
+        print(piece, end="", flush=True)
+    print()
+
+
+def draw_text(
+    net: Any, *, prompt: str, length: int, temperature: float, seed: int
+) -> Iterator[str]:
+    """Yield the prompt token by token, then `length` tokens drawn from the net's predictions."""
     check(length >= 1, f"`--length` is {length}; it must be at least 1")
     check(
         0 <= temperature < float("inf"),
@@ -41,6 +62,7 @@ def sample(net: Any, *, prompt: str, length: int, temperature: float, seed: int)
 
 
 def _vocabulary(net: Any) -> tuple[list[str], bool]:
+    """The tokens of the model, and whether they are words."""
     metadata = net.saved.metadata
     try:
         return list(metadata["vocabulary"]), metadata["unit"] == "word"
@@ -51,6 +73,7 @@ def _vocabulary(net: Any) -> tuple[list[str], bool]:
 
 
 def _draw(logits: np.ndarray, temperature: float, rng: np.random.Generator) -> int:
+    """The index of one token, drawn from softmax(logits / temperature)."""
     if temperature == 0:
         return int(np.argmax(logits))
     scaled = (logits.astype(np.float64) - logits.max()) / temperature

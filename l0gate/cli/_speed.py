@@ -1,4 +1,4 @@
-"""Speed of the small net against the dense one, side by side in one engine."""
+"""How much faster the small net runs than the dense one, both in `l0gate.reference`."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ def speedup(
 ) -> dict[str, Any]:
     """How many times faster the small net runs at batch 1, step by step and on whole sequences.
 
-    Both run in `l0gate.reference`, in turns; a figure is the median over rounds of the ratio of
-    their times. Times are medians too, in microseconds per time step.
+    In every round both nets run, one after the other. A ratio is the median over the rounds of the
+    ratio of the two times. A time is the median over the rounds, in microseconds per time step.
     """
     from l0gate.reference import Net
 
@@ -50,7 +50,10 @@ def _stream(net: Any, sequence: np.ndarray) -> None:
 
 
 def _compare(runs: Sequence[Callable[[], object]]) -> dict[str, Any]:
-    """Median time of each run per time step, and of the first over the second, round by round."""
+    """The median time of two runs per time step, and the median ratio of the first to the second.
+
+    Both run once before they are timed.
+    """
     for run in runs:
         run()
     times = [[_seconds(run) for run in runs] for _ in range(_ROUNDS)]

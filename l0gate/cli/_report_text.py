@@ -1,60 +1,19 @@
-"""The report of a job: a table for people, JSON for programs, and a picture."""
+"""The report of a finished job as text: a table of its nets, and sentences about them."""
 
 from __future__ import annotations
 
-import importlib.util
-import json
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from l0gate._errors import L0GateError, check
-from l0gate.cli._training import Training
-from l0gate.files import write_atomically
-
-FILE, PICTURE = "report.json", "report.png"
-NETS = ("dense", "gated", "small", "direct")
-_KEYS = (*NETS, "metric", "options", "text", "comparison", "certificate", "speedup", "seconds")
-
-
-def write_report(
-    folder: Path,
-    report: Mapping[str, Any],
-    phases: Mapping[str, Training],
-    kept: Mapping[str, np.ndarray],
-    sizes: Mapping[str, int],
-) -> None:
-    """Write report.json, and report.png where matplotlib is installed."""
-    text = json.dumps(report, indent=2, allow_nan=False)
-    write_atomically(folder / FILE, (text + "\n").encode())
-    if importlib.util.find_spec("matplotlib") is not None:
-        from l0gate.cli._picture import draw
-
-        write_atomically(folder / PICTURE, draw(report, phases, kept, sizes))
-
-
-def read_report(folder: Path) -> dict[str, Any]:
-    """The content of a run's report.json."""
-    path = folder / FILE
-    try:
-        report = json.loads(path.read_bytes())
-    except OSError as error:
-        raise L0GateError(f"`RUN` '{folder}': '{path}' cannot be read: {error.strerror}") from None
-    except ValueError as error:
-        raise L0GateError(f"`RUN` '{folder}': '{path}' is no JSON: {error}") from None
-    complete = isinstance(report, dict) and all(key in report for key in _KEYS)
-    check(complete, f"`RUN` '{folder}': '{path}' is no report of `l0gate train`")
-    assert isinstance(report, dict)
-    return report
+from l0gate.cli._report_data import NETS
 
 
 def show_report(console: Console, report: Mapping[str, Any]) -> None:
-    """Print the table and what follows from it."""
+    """Print the table, and the sentences about it."""
     console.print(_table(report))
     for line in _sentences(report):
         console.print(line, markup=False)
@@ -102,11 +61,11 @@ def _sentences(report: Mapping[str, Any]) -> list[str]:
     gap = report["comparison"]["gap_recovered"]
     if gap is not None and gap > 0:
         lines.append(
-            f"It recovers {gap:.0%} of the distance from a net of its sizes trained directly"
+            f"It recovers {gap:.0%} of the distance from a net of its sizes trained from scratch"
             " to the dense one."
         )
     elif gap is not None:
-        lines.append("A net of its sizes trained directly does better.")
+        lines.append("A net of its sizes trained from scratch does better.")
     times = speed["latency_step_microseconds"]
     lines.append(
         f"At batch 1 it runs {speed['latency_step']:.1f} times as fast step by step"
