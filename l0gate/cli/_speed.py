@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-_ROUNDS = 21
+ROUNDS = 21
 _LENGTH = 256  # time steps of a sequence
 
 
@@ -56,7 +56,7 @@ def _compare(runs: Sequence[Callable[[], object]]) -> dict[str, Any]:
     """
     for run in runs:
         run()
-    times = [[_seconds(run) for run in runs] for _ in range(_ROUNDS)]
+    times = [[_seconds(run) for run in runs] for _ in range(ROUNDS)]
     dense, small = (statistics.median(column) for column in zip(*times, strict=True))
     return {
         "ratio": statistics.median(a / b for a, b in times),

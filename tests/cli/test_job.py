@@ -1,4 +1,4 @@
-"""A whole job in this process, on a clock that ticks once a look: what it does, says and leaves."""
+"""A whole job in this process, on a clock that ticks once a look: what it does and says."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ import io
 import itertools
 import math
 import os
-import platform
 import re
 import signal
-import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,28 +19,23 @@ from typing import Any
 
 import numpy as np
 import pytest
+from cli_runs import OPTIONS, trained
 from rich.console import Console
 
 import l0gate
 from l0gate import L0GateError
 from l0gate.cli import _checkpoint, _job
-from l0gate.cli._job import Job, check_folder
-from l0gate.cli._options import Options
+from l0gate.cli._job import Job
+from l0gate.cli._report_data import versions
 from l0gate.cli._screen import Screen
 from l0gate.cli._signals import StoppedError
-from l0gate.cli._text import Corpus, read_file
-from l0gate.cli._training import NotFiniteError, evaluate, start, train
+from l0gate.cli._text import Corpus
+from l0gate.cli._training import NotFiniteError, evaluate
 
 pytestmark = pytest.mark.filterwarnings("ignore:the gates stalled:UserWarning")
-OPTIONS = Options("lstm", (5, 4), 4, "50%", None, "numpy", 12, 2, 6, 3, 0.02, 0.3)
+
+
 SPEED = {"latency_step": 2.0}
-
-
-@pytest.fixture
-def corpus(tmp_path: Path) -> Corpus:
-    path = tmp_path / "text.txt"
-    path.write_text("the quick brown fox jumps over the lazy dog.\n" * 8)
-    return read_file(path)
 
 
 @pytest.fixture
@@ -75,13 +70,6 @@ def make(
     folder.mkdir(exist_ok=True)
     screen = Screen(Console(file=out, width=200, soft_wrap=True))
     return Job(replace(OPTIONS, **changes), corpus, folder, screen, every), out
-
-
-def trained(task: Any) -> Any:
-    training = start(task)
-    for _ in train(task, training):
-        pass
-    return training
 
 
 def test_a_job_step_by_step(corpus: Corpus, tmp_path: Path, seen: SimpleNamespace) -> None:
@@ -122,7 +110,7 @@ def test_a_job_step_by_step(corpus: Corpus, tmp_path: Path, seen: SimpleNamespac
         "gap_recovered": gap if bits["direct"] > bits["dense"] else None
     }
     assert report["metric"] == "bits_per_character"
-    assert report["versions"] == _job._versions()
+    assert report["versions"] == versions()
     assert report["options"] == asdict(OPTIONS)
     assert report["text"] == {
         **{"name": corpus.name, "unit": "character", "vocabulary": 29, "unseen": 0},
@@ -254,19 +242,20 @@ def test_a_stopped_job_goes_on(
     straight, _ = make(corpus, tmp_path / "straight")
     wanted = straight.run(resume=False, twins=True)
     job, _ = make(corpus, tmp_path / "run")
-    follow = job.screen._lines
+    follow = job.screen.follow
 
-    def killing(phase: str, steps: int) -> Any:
-        show = follow(phase, steps)
+    @contextmanager
+    def killing(phase: str, steps: int) -> Iterator[Any]:
+        with follow(phase, steps) as show:
 
-        def kill(training: Any) -> None:
-            show(training)
-            if phase == "dense" and training.step == 7:
-                os.kill(os.getpid(), number)
+            def kill(training: Any) -> None:
+                show(training)
+                if phase == "dense" and training.step == 7:
+                    os.kill(os.getpid(), number)
 
-        return kill
+            yield kill
 
-    job.screen._lines = killing  # type: ignore[method-assign]
+    job.screen.follow = killing  # type: ignore[method-assign]
     with pytest.raises(StoppedError) as stopped:
         job.run(resume=False, twins=True)
     assert str(stopped.value) == "stopped in the dense net after step 7"
@@ -337,94 +326,3 @@ def test_the_certificate_of_a_job(
     np.testing.assert_array_equal(y, net.apply(small, inputs[0], engine="numpy")[0])
     assert parameters is job.phases["gated"].parameters
     assert state is job.phases["gated"].gates
-
-
-def test_the_figures_of_words(corpus: Corpus, tmp_path: Path) -> None:
-    tokens = np.arange(40, dtype=np.int32) % 29
-    words = replace(corpus, unit="word", splits={**corpus.splits, "valid": tokens})
-    job, _ = make(words, tmp_path / "run")
-    task = OPTIONS.task(words)
-    parameters = start(task).parameters
-    row = job._row(task, parameters)
-    held_out = {"valid_perplexity": tokens, "perplexity": words.splits["test"]}
-    for name, part in held_out.items():
-        assert row[name] == math.exp(evaluate(task.net, parameters, part, 2, 6))
-    assert set(row) - set(job._sizes(parameters)) == set(held_out)
-    # JSON has no infinity: what is beyond all measure has a figure that is.
-    huge = {name: 1e9 * array for name, array in parameters.items()}
-    assert job._row(task, huge)["perplexity"] == math.exp(700.0)
-
-
-def test_a_net_that_keeps_every_neuron_has_none_to_add(corpus: Corpus, tmp_path: Path) -> None:
-    job, _ = make(corpus, tmp_path / "run", budget="100%")
-    job.pruner.bind(start(job.options.task(corpus)).parameters)
-    budget = job._budget({axis: np.arange(size) for axis, size in job.pruner.sizes.items()})
-    assert budget is not None
-    assert budget["used"] == budget["limit"] == budget["dense"]
-    assert budget["with_one_more_neuron"] is None
-
-
-@pytest.mark.parametrize(
-    ("bits", "gap"),
-    [
-        ((1.5, 1.75, 2.0), 0.5),
-        ((1.5, 2.25, 2.0), -0.5),
-        ((2.0, 1.75, 2.0), None),
-        ((2.5, 1.75, 2.0), None),
-        ((1.5, 1.75), None),
-    ],
-)
-def test_the_gap_recovered(bits: tuple[float, ...], gap: float | None) -> None:
-    names = ("dense", "small", "direct")
-    empty: dict[str, dict[str, float]] = {name: {} for name in names}
-    pairs = dict(zip(names, bits, strict=False))
-    characters = {name: {"bits_per_character": value} for name, value in pairs.items()}
-    words = {name: {"perplexity": 2**value} for name, value in pairs.items()}
-    for rows in (characters, words):
-        assert _job._gap_recovered({**empty, **rows}) == pytest.approx(gap)
-
-
-def test_versions(monkeypatch: pytest.MonkeyPatch) -> None:
-    def version(name: str) -> str:
-        if name == "numba":
-            raise importlib.metadata.PackageNotFoundError(name)
-        return f"{name} 1"
-
-    monkeypatch.setattr(importlib.metadata, "version", version)
-    assert _job._versions() == {
-        **{"l0gate": l0gate.__version__, "python": platform.python_version()},
-        **{"numpy": "numpy 1", "torch": "torch 1"},
-    }
-
-
-def test_the_folder_of_a_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = tmp_path / "a" / "b"
-    check_folder(folder, resume=False)
-    assert list(folder.iterdir()) == []
-    check_folder(folder, resume=False)
-    with pytest.raises(L0GateError) as error:
-        check_folder(folder, resume=True)
-    assert str(error.value) == f"`--resume`: '{folder}' holds no checkpoint"
-    (folder / "checkpoint.npz").write_text("")
-    (folder / ".checkpoint.npz.x1").write_text("")
-    with pytest.raises(L0GateError) as error:
-        check_folder(folder, resume=False)
-    assert str(error.value) == (
-        f"`--out` '{folder}' holds a run already; go on with it by `--resume`, or choose another"
-        " folder"
-    )
-    check_folder(folder, resume=True)
-    assert [path.name for path in folder.iterdir()] == ["checkpoint.npz"]
-    with pytest.raises(L0GateError) as error:
-        check_folder(folder / "checkpoint.npz", resume=False)
-    assert (
-        str(error.value) == f"`--out` '{folder / 'checkpoint.npz'}' cannot be written: File exists"
-    )
-
-    def denied(dir: Path) -> Any:
-        raise PermissionError(13, f"Permission denied in {dir.name}")
-
-    monkeypatch.setattr(tempfile, "TemporaryFile", denied)
-    with pytest.raises(L0GateError) as error:
-        check_folder(folder, resume=False)
-    assert str(error.value) == f"`--out` '{folder}' cannot be written: Permission denied in b"

@@ -1,4 +1,4 @@
-"""The conformance kit from the command line."""
+"""`python -m l0gate.testing NAME`."""
 
 from __future__ import annotations
 
@@ -6,20 +6,11 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
-from faulty_backends import (
-    UniformReachesTheEnds,
-)
+from faulty_backends import installed
 
-from l0gate import hookimpl
-from l0gate._registry import registry
-from l0gate.cli._app import run
-from l0gate.testing import (
-    Outcome,
-)
-from l0gate.testing.__main__ import main, table
+from l0gate.testing.__main__ import main
 
 
 def test_as_a_module() -> None:
@@ -64,50 +55,17 @@ def test_help_of_the_module(capsys: pytest.CaptureFixture[str]) -> None:
         assert said in " ".join(printed.split())
 
 
-def test_the_table_of_the_module() -> None:
-    outcomes = [
-        Outcome("check_short", "It is.", "passed"),
-        Outcome("check_longer", "It does.", "failed", "one line\nand another"),
-        Outcome("check_none", "It can.", "not claimed"),
-    ]
-    assert table(outcomes).splitlines() == [
-        "check_short   passed       It is.",
-        "check_longer  failed       It does.",
-        "              one line",
-        "              and another",
-        "check_none    not claimed  It can.",
-        "1 passed, 1 failed, 1 not claimed",
-    ]
-
-
 @pytest.fixture
 def faulty() -> Iterator[str]:
-    class Faulty(UniformReachesTheEnds):
-        name = "faulty"
-
-    class Plugin:
-        @hookimpl
-        def l0gate_backends(self) -> list[dict[str, Any]]:
-            return [{"name": "faulty", "module": "numpy", "factory": Faulty}]
-
-    registry.register(Plugin(), "a faulty one")
-    yield "faulty"
-    registry.unregister("a faulty one")
+    with installed() as name:
+        yield name
 
 
-def test_the_tables_show_the_reason(faulty: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_table_shows_the_reason(faulty: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([faulty]) == 1
     printed = capsys.readouterr().out
     assert "uniform returns 0.0; it must stay above 0" in printed
     assert printed.splitlines()[-1] == "21 passed, 1 failed, 4 not claimed"
-    assert run(["backends", "check", faulty]) == 1
-    printed = capsys.readouterr().out
-    assert "it must stay above 0" in " ".join(printed.replace("│", " ").split())
-    assert "21 passed, 1 failed, 4 not claimed" in printed
-    assert run(["backends", "check", "numpy"]) == 0
-    assert "22 passed, 0 failed, 4 not claimed" in capsys.readouterr().out
-    assert run(["backends", "check", "nunpy"]) == 2
-    assert "`backend` is 'nunpy'" in capsys.readouterr().err
 
 
 def test_one_check_and_its_traceback(faulty: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -123,13 +81,3 @@ def test_one_check_and_its_traceback(faulty: str, capsys: pytest.CaptureFixture[
     assert "Traceback (most recent call last):" in lines
     assert any("_random.py" in line for line in lines)
     assert lines[-2] == "AssertionError: uniform returns 0.0; it must stay above 0"
-    assert run(["backends", "check", faulty, *chosen]) == 1
-    printed = capsys.readouterr().out
-    assert "Traceback" not in printed
-    assert "check_values" not in printed
-    assert run(["backends", "check", faulty, *chosen, "--traceback"]) == 1
-    printed = capsys.readouterr().out
-    assert "\nTraceback (most recent call last):\n" in printed
-    assert "\nAssertionError: uniform returns 0.0; it must stay above 0\n1 passed" in printed
-    assert run(["backends", "check", faulty, "--only", "take"]) == 2
-    assert "`only` names 'take'; the checks are" in capsys.readouterr().err
