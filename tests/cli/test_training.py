@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from typing import Any
 
@@ -11,9 +12,11 @@ from cli_runs import NUMPY, TOKENS, make_task, run_all, same
 
 from l0gate import L0GateError
 from l0gate.cli._adam import Adam
-from l0gate.cli._batches import chunks, steps_per_epoch, streams
+from l0gate.cli._batches import chunks, streams
 from l0gate.cli._training import (
     NotFiniteError,
+    Task,
+    Training,
     evaluate,
     schedule,
     start,
@@ -51,55 +54,132 @@ def test_a_start_has_all_that_a_training_needs() -> None:
     assert training.gate_adam is training.rng is training.carry is None
 
 
-@pytest.mark.parametrize("way", ["dense", None, "gradual_magnitude", GroupLasso(0.05)])
-def test_a_step_is_what_it_says(way: Any) -> None:
-    """Against the same step written out: noise, gating, clipping, both Adams, controller."""
-    task = make_task(way != "dense", steps=30, method=way)
+WAYS = ["dense", None, "gradual_magnitude", GroupLasso(0.05)]
+
+
+def made(way: Any, **changes: Any) -> tuple[Task, Training]:
+    """A task of 30 steps, dense or pruned in some way, and its training in float64."""
+    task = make_task(way != "dense", steps=30, method=None if way == "dense" else way, **changes)
     training = start(task)
-    data = streams(TOKENS, 2)
-    parameters = {n: a.copy() for n, a in training.parameters.items()}
-    adam, carry = Adam.start(NUMPY, parameters), None
-    gates = gate_adam = None
-    rng = NUMPY.rng(4)
-    pruner = task.pruner
-    if pruner is not None:
-        gates = pruner.init(parameters, 3)
-        gate_adam = Adam.start(NUMPY, gates["log_alpha"])
-    for k, _ in enumerate(train(task, training)):
-        position = k % steps_per_epoch(len(TOKENS), 2, 7)
-        carry = None if position == 0 else carry
-        x = data[7 * position : 7 * position + 7]
-        y = data[7 * position + 1 : 7 * position + 8]
-        progress, share = (k + 1) / 30, 1.0
-        if pruner is None:
-            loss, slopes, carry = task.net.loss_and_gradients(parameters, x, y, carry)
-        else:
-            noise, rng = pruner.noise(gates, rng)
-            folded = pruner.gate(parameters, gates, noise)
-            loss, slopes, carry = task.net.loss_and_gradients(folded, x, y, carry)
-            slopes, of_gates = pruner.pullback(parameters, gates, noise, slopes)
-            for name, slope in pruner.parameter_gradient(gates, parameters).items():
-                slopes[name] += slope
-            share = float(pruner.expected_size(gates)) / pruner.cost.total
-        norm = math.sqrt(sum(float(np.sum(s * s)) for s in slopes.values()))
-        slopes = {n: min(1.0, 1.0 / norm) * s for n, s in slopes.items()}
-        adam.step(NUMPY, parameters, slopes, 0.01 * schedule(progress))
+    training.parameters = {n: a.astype(float) for n, a in training.parameters.items()}
+    training.adam = Adam.start(NUMPY, training.parameters)
+    if task.pruner is not None:
+        training.gates = task.pruner.init(training.parameters, 3)
+        training.gate_adam = Adam.start(NUMPY, training.gates["log_alpha"])
+    return task, training
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_the_optimizers_get_the_gradient_of_the_objective(way: Any) -> None:
+    """The objective is the loss of the gated net on the chunk, and the penalties."""
+    task, training = made(way)
+    for _ in zip(range(4), train(task, training), strict=False):
+        pass
+    pruner, progress = task.pruner, 5 / 30
+    before = copy.deepcopy(training)
+    x, y = streams(TOKENS, 2)[28:35], streams(TOKENS, 2)[29:36]
+    taken: list[tuple[Any, Any, float]] = []
+    for adam in filter(None, (training.adam, training.gate_adam)):
+        adam.step = lambda _, *given: taken.append(given)  # type: ignore[method-assign]
+    next(train(task, training))
+    noise = None if pruner is None else pruner.noise(before.gates, before.rng)[0]
+
+    def loss(parameters: Any, log_alpha: Any) -> float:
         if pruner is not None:
-            penalty = pruner.penalty_gradient(gates, progress)
-            total = {a: s + penalty[a] for a, s in of_gates.items()}
-            gate_adam.step(NUMPY, gates["log_alpha"], total, 0.1)
-            gates = pruner.update(gates, progress, parameters)
-            if progress >= 0.5 and not pruner.selected(gates):
-                gates = pruner.select(gates, parameters)
-            same(training.gates, gates)
-            assert training.rng == rng
-            assert pruner.selected(training.gates) == (progress >= 0.5)
-        same(training.parameters, parameters)
-        same(training.carry, carry)
-        assert training.losses[-1] == loss
-        assert training.shares[-1] == share
-        assert training.step == k + 1
-    assert training.step == 30
+            state = {**before.gates, "log_alpha": log_alpha}  # type: ignore[dict-item]
+            parameters = pruner.gate(parameters, state, noise)
+        return float(task.net.loss(parameters, x, y, before.carry)[0])
+
+    def objective(parameters: Any, log_alpha: Any) -> float:
+        if pruner is None:
+            return loss(parameters, log_alpha)
+        state = {**before.gates, "log_alpha": log_alpha}  # type: ignore[dict-item]
+        return loss(parameters, log_alpha) + float(pruner.penalty(state, progress, parameters))
+
+    point: list[Any] = [before.parameters, {} if pruner is None else before.gates["log_alpha"]]  # type: ignore[index]
+    rng = np.random.default_rng(1)
+    ratios = []
+    for _ in range(3):
+        for k, (_, gradient, _) in enumerate(taken):
+            way_to_go = {n: rng.normal(size=a.shape) for n, a in point[k].items()}
+            values = []
+            for step in (1e-6, -1e-6):
+                moved = {n: a + step * way_to_go[n] for n, a in point[k].items()}
+                values.append(objective(*(moved if i == k else p for i, p in enumerate(point))))
+            wanted = (values[0] - values[1]) / 2e-6
+            found = sum(float(np.sum(gradient[n] * way_to_go[n])) for n in way_to_go)
+            if k == 1:
+                assert found == pytest.approx(wanted, rel=1e-5, abs=1e-8)
+            else:
+                ratios.append(found / wanted)
+    # The gradient of the weights may be shorter, in the same direction, where it was clipped.
+    norm = math.sqrt(sum(float(np.sum(g * g)) for g in taken[0][1].values()))
+    assert norm <= 1 + 1e-9
+    assert ratios == pytest.approx(3 * [ratios[0]], rel=1e-4)
+    assert ratios[0] == pytest.approx(1.0, rel=1e-4) if norm < 0.999 else ratios[0] <= 1.0001
+    # What was given to move, and how far.
+    assert taken[0][0] is training.parameters
+    assert taken[0][2] == 0.01 * schedule(progress)
+    assert training.losses[-1] == pytest.approx(loss(*point), rel=1e-12)
+    if pruner is None:
+        assert (len(taken), training.shares[-1]) == (1, 1.0)
+        return
+    assert taken[1][2] == 0.1
+    assert training.shares[-1] == float(pruner.expected_size(before.gates)) / pruner.cost.total
+    same(training.gates, pruner.update(before.gates, progress, before.parameters))
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_every_step_moves_weights_and_gates(way: Any) -> None:
+    task, training = made(way)
+    assert training.gates is None or task.pruner is not None
+    for k in range(1, 31):
+        before = copy.deepcopy(training)
+        next(train(task, training))
+        assert (training.step, training.adam.steps) == (k, k)
+        for name, array in training.parameters.items():
+            assert (k == 30) == np.array_equal(array, before.parameters[name])  # its rate is 0
+        if task.pruner is None or training.gates is None or before.gates is None:
+            continue
+        assert training.gate_adam is not None
+        assert training.gate_adam.steps == k
+        assert training.gates["progress"] == pytest.approx(k / 30)
+        if way is None and k < 15:
+            assert any(
+                not np.array_equal(a, before.gates["log_alpha"][axis])
+                for axis, a in training.gates["log_alpha"].items()
+            )
+        # One draw of noise a step, from where the last one ended.
+        assert training.rng == task.pruner.noise(before.gates, before.rng)[1]
+        # Neurons are chosen when the budget says so, and once.
+        assert task.pruner.selected(training.gates) == (k >= 15)
+
+
+def test_the_text_is_read_in_order_with_the_state_carried() -> None:
+    task = make_task(gated=False, steps=30)
+    read: list[Any] = []
+
+    class Watched:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(task.net, name)
+
+        def loss_and_gradients(self, parameters: Any, x: Any, targets: Any, carry: Any) -> Any:
+            found = task.net.loss_and_gradients(parameters, x, targets, carry)
+            read.append((x, targets, carry, found[2]))
+            return found
+
+    watched = make_task(gated=False, steps=30, net=Watched())
+    training = run_all(watched, start(watched))
+    epoch = [pair for pair in chunks(streams(TOKENS, 2), 7) if len(pair[0]) == 7]
+    assert len(epoch) == 14
+    for k, (x, targets, carry, after) in enumerate(read):
+        same([x, targets], list(epoch[k % 14]))
+        if k % 14 == 0:
+            assert carry is None
+        else:
+            assert carry is read[k - 1][3]
+        assert after is not None
+    assert training.carry is read[-1][3]
 
 
 def test_the_selection_knows_the_weights(monkeypatch: pytest.MonkeyPatch) -> None:
