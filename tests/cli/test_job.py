@@ -72,8 +72,9 @@ def make(
     return Job(replace(OPTIONS, **changes), corpus, folder, screen, every), out
 
 
-def test_a_job_step_by_step(corpus: Corpus, tmp_path: Path, seen: SimpleNamespace) -> None:
-    """Against the same job written out."""
+@pytest.fixture
+def done(corpus: Corpus, tmp_path: Path, seen: SimpleNamespace) -> SimpleNamespace:
+    """A finished job with its report and what it said; its four nets, made anew; and `seen`."""
     job, out = make(corpus, tmp_path / "run")
     report = job.run(resume=False, twins=True)
     pruner = OPTIONS.pruner()
@@ -82,22 +83,37 @@ def test_a_job_step_by_step(corpus: Corpus, tmp_path: Path, seen: SimpleNamespac
     small, kept = pruner.shrink(gated.parameters, gated.gates)
     sizes = {axis: len(index) for axis, index in kept.items()}
     assert sizes != pruner.sizes
-    direct = OPTIONS.task(corpus, sizes=sizes)
     nets = {
         "dense": trained(OPTIONS.task(corpus)).parameters,
         "gated": pruner.gate(gated.parameters, gated.gates),
         "small": small,
-        "direct": trained(direct).parameters,
+        "direct": trained(OPTIONS.task(corpus, sizes=sizes)).parameters,
     }
-    whole, part = [4, 5, 4], [sizes["x"], sizes["h0"], sizes["h1"]]
+    return SimpleNamespace(
+        job=job,
+        report=report,
+        out=out.getvalue(),
+        pruner=pruner,
+        task=task,
+        gated=gated,
+        kept={axis: list(index) for axis, index in kept.items()},
+        nets=nets,
+        seen=seen,
+        folder=tmp_path / "run",
+    )
+
+
+def test_the_nets_of_a_report(corpus: Corpus, done: SimpleNamespace) -> None:
+    """Sizes and scores are those of four nets, trained and shrunk apart from the job."""
+    small_sizes = [len(done.kept[axis]) for axis in ("x", "h0", "h1")]
     bits = {}
-    for name, parameters in nets.items():
-        x, *hidden = whole if name in ("dense", "gated") else part
+    for name, parameters in done.nets.items():
+        x, *hidden = [4, 5, 4] if name in ("dense", "gated") else small_sizes
         recurrent = sum(a.size for n, a in parameters.items() if n.startswith("rnn.weight"))
         entries = sum(a.size for a in parameters.values())
-        nats = evaluate(task.net, parameters, corpus.splits["test"], 2, 6)
+        nats = evaluate(done.task.net, parameters, corpus.splits["test"], 2, 6)
         bits[name] = nats / math.log(2)
-        assert report[name] == {
+        assert done.report[name] == {
             "parameters": entries,
             "recurrent_parameters": recurrent,
             "bytes": 4 * entries,
@@ -106,9 +122,13 @@ def test_a_job_step_by_step(corpus: Corpus, tmp_path: Path, seen: SimpleNamespac
             "bits_per_character": bits[name],
         }
     gap = (bits["direct"] - bits["small"]) / (bits["direct"] - bits["dense"])
-    assert report["comparison"] == {
+    assert done.report["comparison"] == {
         "gap_recovered": gap if bits["direct"] > bits["dense"] else None
     }
+
+
+def test_what_a_report_says_of_the_job(corpus: Corpus, done: SimpleNamespace) -> None:
+    report = done.report
     assert report["metric"] == "bits_per_character"
     assert report["versions"] == versions()
     assert report["options"] == asdict(OPTIONS)
@@ -116,65 +136,85 @@ def test_a_job_step_by_step(corpus: Corpus, tmp_path: Path, seen: SimpleNamespac
         **{"name": corpus.name, "unit": "character", "vocabulary": 29, "unseen": 0},
         **{"train": 324, "test": 36},
     }
-    total = pruner.cost.total
-    assert report["budget"] == {
+    folder, written, phases, kept, sizes = done.seen.report
+    assert (folder, written, sizes) == (done.folder, report, done.pruner.sizes)
+    assert list(phases) == ["gated", "dense", "direct"]
+    assert {axis: list(index) for axis, index in kept.items()} == done.kept
+
+
+def test_what_a_report_says_of_the_budget(done: SimpleNamespace) -> None:
+    cost, sizes = done.pruner.cost, {axis: len(index) for axis, index in done.kept.items()}
+    assert done.report["budget"] == {
         "of": "recurrent parameters",
-        "dense": total,
-        "limit": total // 2,
-        "used": report["small"]["recurrent_parameters"],
+        "dense": cost.total,
+        "limit": cost.total // 2,
+        "used": done.report["small"]["recurrent_parameters"],
         "with_one_more_neuron": min(
-            pruner.cost.at({**sizes, axis: sizes[axis] + 1})
+            cost.at({**sizes, axis: sizes[axis] + 1})
             for axis in sizes
-            if sizes[axis] < pruner.sizes[axis]
+            if sizes[axis] < done.pruner.sizes[axis]
         ),
     }
-    assert report["speedup"] is SPEED
-    layers, dense_given, small_given, tokens = seen.speed
+
+
+def test_the_speed_is_measured_of_the_dense_and_the_small_net(
+    corpus: Corpus, done: SimpleNamespace
+) -> None:
+    assert done.report["speedup"] is SPEED
+    layers, dense, small, tokens = done.seen.speed
     assert [layer["type"] for layer in layers] == ["embedding", "lstm", "linear"]
-    for given, wanted in ((dense_given, gated.parameters), (small_given, small)):
+    for given, wanted in ((dense, done.gated.parameters), (small, done.nets["small"])):
         assert list(given) == list(wanted)
         assert all(np.array_equal(given[name], wanted[name]) for name in wanted)
     assert tokens is corpus.splits["test"]
+
+
+def test_the_seconds_of_a_job(done: SimpleNamespace) -> None:
     # A look at the clock before and after the warm-up; then one a step, and one at its start.
-    assert report["seconds"] == {
+    assert done.report["seconds"] == {
         "set_up": 1.0,
         **{"gated": 12.0, "dense": 12.0, "direct": 12.0},
         "this_run": 2.0 + 3 * 13 + 1,
     }
-    folder, written, phases, kept_given, sizes_given = seen.report
-    assert (folder, written, sizes_given) == (tmp_path / "run", report, pruner.sizes)
-    assert list(phases) == ["gated", "dense", "direct"]
-    assert {a: list(i) for a, i in kept_given.items()} == {a: list(i) for a, i in kept.items()}
 
-    saved = l0gate.load(tmp_path / "run" / "model.npz").saved
+
+def test_the_model_of_a_job(corpus: Corpus, done: SimpleNamespace) -> None:
+    saved = l0gate.load(done.folder / "model.npz").saved
     assert saved.metadata == {"vocabulary": list(corpus.vocabulary), "unit": "character"}
-    assert saved.dense_sizes == pruner.sizes
-    assert {a: list(i) for a, i in saved.kept.items()} == {a: list(i) for a, i in kept.items()}
+    assert saved.dense_sizes == done.pruner.sizes
+    assert {axis: list(index) for axis, index in saved.kept.items()} == done.kept
+    small = done.nets["small"]
     assert all(np.array_equal(saved.parameters[name], small[name]) for name in small)
     assert saved.chain.layout == saved.layout == OPTIONS.chain.layout
     certificate = saved.certificate
-    assert report["certificate"] == {
+    assert done.report["certificate"] == {
         **{"max_abs_difference": certificate.max_abs_difference},
         **{"tolerance": certificate.tolerance},
         **{"max_abs_difference_float32": certificate.max_abs_difference_float32},
         **{"tolerance_float32": certificate.tolerance_float32, "sequences": 4},
         **{"forced_open": certificate.forced_open, "forced_closed": certificate.forced_closed},
     }
-    # Only what every phase begins and ends with: no interval has passed.
-    assert seen.checkpoints == [
+
+
+def test_checkpoints_where_phases_begin_and_end(done: SimpleNamespace) -> None:
+    # No interval has passed.
+    assert done.seen.checkpoints == [
         *({"gated": 0}, {"gated": 12}),
         *({"gated": 12, "dense": 0}, {"gated": 12, "dense": 12}),
         *({"gated": 12, "dense": 12, "direct": k} for k in (0, 12)),
     ]
-    assert phases["gated"].rng is None  # nothing is kept that only training needs
+    assert done.job.phases["gated"].rng is None  # nothing is kept that only training needs
 
-    lines = re.sub(r"\d\.\d{3} bits(, size \d+%)?  0 s", "... bits  0 s", out.getvalue())
-    recurrent = report["dense"]["recurrent_parameters"]
-    entries = report["dense"]["parameters"]
+
+def test_what_a_job_says(corpus: Corpus, done: SimpleNamespace) -> None:
+    lines = re.sub(r"\d\.\d{3} bits(, size \d+%)?  0 s", "... bits  0 s", done.out)
+    certificate = l0gate.load(done.folder / "model.npz").saved.certificate
+    recurrent = done.report["dense"]["recurrent_parameters"]
+    entries = done.report["dense"]["parameters"]
     assert lines.splitlines() == [
         f"{corpus.name}: 360 characters (324 train, 36 test), 29 different ones",
         f"LSTM 4 -> 5 -> 4: {entries} parameters, {recurrent} of them recurrent, at most"
-        f" {total // 2} may stay; 12 steps of 2 x 6 characters",
+        f" {done.pruner.cost.total // 2} may stay; 12 steps of 2 x 6 characters",
         "preparing the engine"
         + (
             " (numba compiles once, and keeps the result) ..."
