@@ -1,4 +1,4 @@
-"""The whole job of `l0gate train`, and its checkpoints.
+"""The job of `l0gate train`, from the first step to the report, with checkpoints on the way.
 
 Train with gates, shrink, certify, save, train the nets to compare with, measure, report.
 """
@@ -185,7 +185,7 @@ class Job:
         small: Parameters,
         kept: Mapping[str, np.ndarray],
     ) -> Certificate:
-        """Compare gated and small net on random tokens, outputs and final states alike."""
+        """Compare the outputs and final states of gated and small net on random tokens."""
         # Certificates are in float64, for which the compiled cells would be compiled once more.
         # Plain NumPy computes the same.
         engine = {"engine": "numpy"} if self.backend.name == "numpy" else {}

@@ -31,15 +31,15 @@ def speedup(
     nets = [Net(layers).bind(parameters) for parameters in (dense, small)]
     sequence = np.resize(tokens, _LENGTH)
     step = _compare([partial(_stream, net, sequence) for net in nets])
-    whole = _compare([partial(net, sequence[:, None]) for net in nets])
+    sequences = _compare([partial(net, sequence[:, None]) for net in nets])
     return {
         "engine": "numpy" if importlib.util.find_spec("numba") is None else "numpy with numba",
         "batch": 1,
         "sequence_length": _LENGTH,
         "latency_step": step["ratio"],
         "latency_step_microseconds": step["microseconds"],
-        "sequence": whole["ratio"],
-        "sequence_microseconds": whole["microseconds"],
+        "sequence": sequences["ratio"],
+        "sequence_microseconds": sequences["microseconds"],
     }
 
 

@@ -1,5 +1,4 @@
-"""`l0gate.report`: what the gates have decided so far, and what the model costs before and after.
-"""
+"""The function `l0gate.report`: what the gates have decided, and what shrinking would save."""
 
 from __future__ import annotations
 

@@ -45,7 +45,7 @@ def check_ownership(backend: Backend) -> None:
 
 
 def check_conversion(backend: Backend) -> None:
-    """`asarray` and `to_numpy` keep values, shape and dtype, and copy what may be written to."""
+    """`asarray` and `to_numpy` keep values, shape and dtype; `asarray` copies NumPy arrays."""
     for value in HOST_VALUES:
         for dtype in ("float32", "float64") if np.asarray(value).dtype.kind == "f" else ("int32",):
             with backend.precision(dtype):
