@@ -19,7 +19,7 @@ The modules, in reading order:
 - `backends`: NumPy and PyTorch
 - `reference`: LSTM and GRU with hand-derived gradients, and the nets that run without a framework
 - `cli`, `testing`: the command line, and the conformance kit for backends
-- `_errors`, `_former_names`: the error class, and names of modules in older pickles
+- `_errors`, `_former_names`, `_version`: the error class; names of modules in older pickles
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ from l0gate._hard_concrete import HardConcrete
 from l0gate._pruner import Pruner
 from l0gate._registry import get_backend
 from l0gate._saved_model import load, save
+from l0gate._version import __version__ as __version__
 from l0gate.layout.layout import Layout
 
 if TYPE_CHECKING:
@@ -55,7 +56,6 @@ __all__ = [
     "report",
     "save",
 ]
-__version__ = "0.1.0"
 _former_names.install()
 _LATER = {"hookimpl": "_hooks", "report": "reports.report"}  # what most programs need not load
 

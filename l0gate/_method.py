@@ -96,9 +96,10 @@ class Method:
 
 
 class L0Gates(Method):
-    """Hard-concrete gates, trained under a penalty on the expected size: the paper's method.
+    """Hard-concrete gates, trained with the weights.
 
-    They rank neurons by log_alpha, which the gate state holds, so they have no `scores`.
+    The paper's method: a penalty on the expected size closes gates. Neurons are ranked by
+    log_alpha, which the gate state holds, so there are no `scores`.
     """
 
     name = L0

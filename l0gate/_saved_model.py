@@ -146,7 +146,7 @@ def read(path: str | os.PathLike[str]) -> SavedModel:
 
 
 def _encode(saved: SavedModel) -> bytes:
-    from l0gate import __version__
+    from l0gate._version import __version__
 
     arrays: dict[str, np.ndarray] = {}
     slices: dict[str, int] = {}  # parameters in slices of unequal shapes, one array each

@@ -1,12 +1,19 @@
-"""Backends with one method or function gone wrong, and the check and message that say so."""
+"""Backends with one method or function gone wrong, and the check and message that say so.
+
+Those of PyTorch are in faulty_torch_backends.py.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import numpy as np
 
+from l0gate import hookimpl
+from l0gate._registry import registry
 from l0gate.backends._numpy import NumpyBackend
 
 
@@ -41,7 +48,7 @@ class UniformIgnoresTheSeed(NumpyBackend):
         return super().rng(0)
 
 
-class _OneStream(NumpyBackend):
+class OneStream(NumpyBackend):
     """Draws read one long stream of numbers, from the place that the generator tells."""
 
     stream: ClassVar[Any] = np.random.default_rng(0).integers(1, 2**23, 100_000) * 2.0**-23
@@ -60,34 +67,34 @@ class _OneStream(NumpyBackend):
         return u, (seed, self.after(start, count))
 
 
-class NextDrawStartsOneLater(_OneStream):
+class NextDrawStartsOneLater(OneStream):
     def after(self, start: int, count: int) -> int:
         return start + 1
 
 
-class NextDrawStartsAtTheLastNumber(_OneStream):
+class NextDrawStartsAtTheLastNumber(OneStream):
     def after(self, start: int, count: int) -> int:
         return start + count - 1
 
 
-class NextDrawStartsAtTheLastTwo(_OneStream):
+class NextDrawStartsAtTheLastTwo(OneStream):
     def after(self, start: int, count: int) -> int:
         return start + count - 2
 
 
-class LongDrawsOverlap(_OneStream):
+class LongDrawsOverlap(OneStream):
     def after(self, start: int, count: int) -> int:
         return start + 256
 
 
-class SeedsFollowOneAnother(_OneStream):
+class SeedsFollowOneAnother(OneStream):
     """Neighbouring seeds share their numbers."""
 
     def place(self, seed: int, start: int) -> int:
         return start + (seed - 7) * 7
 
 
-class SeedsShareTheEnd(_OneStream):
+class SeedsShareTheEnd(OneStream):
     def place(self, seed: int, start: int) -> int:
         return start + (seed - 7) * 24_000
 
@@ -360,7 +367,7 @@ class DrawsFollowOneAnother(NumpyBackend):
         return ((u + 0.003 * drawn) % 1.0).astype(like.dtype), (seed, drawn + 1)
 
 
-class SeedsAreAlike(_OneStream):
+class SeedsAreAlike(OneStream):
     """Neighbouring seeds give nearly the same numbers, at the same places."""
 
     def place(self, seed: int, start: int) -> int:
@@ -458,8 +465,8 @@ MESSAGES = {
     TakeChangesItsInput: "^select or shrink changed an array that it was given",
     ToNumpyChangesGates: "^select or shrink changed an array that it was given",
     TinyLog1pIs0: r"log1p\(-x\) for x, y = .*\[6\] = 0.0, but should be 1e-30",
-    OffLog1p: r"\[sample, sample_slope\] of HardConcrete\[0\]\[\d+\] = ",
-    OffLogaddexp: r"\[sample, sample_slope\] of HardConcrete\[0\]\[\d+\] = ",
+    OffLog1p: r"\[sample, sample_gradient\] of HardConcrete\[0\]\[\d+\] = ",
+    OffLogaddexp: r"\[sample, sample_gradient\] of HardConcrete\[0\]\[\d+\] = ",
     TakeReversesFloat64: "L0GateError: the small model does not equal the gated one",
     ToNumpyReversesGates: r"axis 'h' keeps \[.*\], but should keep \[",
     AsarrayWidens: r"to_numpy\(asarray\(x\)\) has dtype float64, but should have float32",
@@ -511,3 +518,22 @@ MESSAGES = {
     ChangesItsInput: "stop_gradient changed an array that it was given",
     SilentlyFloat64: r"exp\(x\) has dtype float64, but should have float32",
 }
+
+
+@contextmanager
+def installed() -> Iterator[str]:
+    """A faulty backend among the installed ones; gives its name."""
+
+    class Faulty(UniformReachesTheEnds):
+        name = "faulty"
+
+    class Plugin:
+        @hookimpl
+        def l0gate_backends(self) -> list[dict[str, Any]]:
+            return [{"name": "faulty", "module": "numpy", "factory": Faulty}]
+
+    registry.register(Plugin(), "a faulty one")
+    try:
+        yield "faulty"
+    finally:
+        registry.unregister("a faulty one")

@@ -1,4 +1,4 @@
-"""Checkpoints: one file from which a job goes on to the same numbers, bit for bit."""
+"""Checkpoints: one file from which a job resumes, and ends in the same numbers bit for bit."""
 
 from __future__ import annotations
 
@@ -10,30 +10,31 @@ import numpy as np
 
 from l0gate._backend import Backend
 from l0gate._errors import L0GateError, check
-from l0gate.cli._training import Adam, Training
+from l0gate.cli._adam import Adam
+from l0gate.cli._folders import CHECKPOINT
+from l0gate.cli._training import Training
 from l0gate.files import write_atomically
 from l0gate.npz import pack, unpack
 
-FILE = "checkpoint.npz"
 _FORMAT = "l0gate checkpoint 1"
 
 
 def write(
     folder: Path, job: Mapping[str, Any], phases: Mapping[str, Training], backend: Backend
 ) -> None:
-    """Write the phases of a job so far; a crash leaves the old file or the new one."""
+    """Write the trainings of a job so far. A crash leaves either the old file or the new one."""
     arrays: dict[str, np.ndarray] = {}
     notes: dict[str, Any] = {}
     for phase, training in phases.items():
         own, notes[phase] = _pack(training, backend)
         arrays |= {f"{phase}/{name}": array for name, array in own.items()}
     manifest = {"format": _FORMAT, "job": dict(job), "phases": notes}
-    write_atomically(folder / FILE, pack(arrays, manifest))
+    write_atomically(folder / CHECKPOINT, pack(arrays, manifest))
 
 
 def read(folder: Path, job: Mapping[str, Any], backend: Backend) -> dict[str, Training]:
-    """The phases of the job in the folder; a checkpoint of any other job raises."""
-    path = folder / FILE
+    """Read the trainings of the job in the folder. A checkpoint of any other job is refused."""
+    path = folder / CHECKPOINT
     try:
         with path.open("rb") as file:
             arrays, manifest = unpack(file)
@@ -47,12 +48,6 @@ def read(folder: Path, job: Mapping[str, Any], backend: Backend) -> dict[str, Tr
         phase: _unpack(_below(arrays, phase), notes, backend)
         for phase, notes in manifest["phases"].items()
     }
-
-
-def tidy(folder: Path) -> None:
-    """Remove what a process left that was killed while it wrote."""
-    for left in folder.glob(f".{FILE}.*"):
-        left.unlink(missing_ok=True)
 
 
 def _check_job(path: Path, found: Mapping[str, Any], job: Mapping[str, Any]) -> None:
@@ -70,12 +65,13 @@ def _check_job(path: Path, found: Mapping[str, Any], job: Mapping[str, Any]) -> 
 
 
 def _pack(training: Training, backend: Backend) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """A training as arrays by name, and the notes about it that JSON can hold."""
     tree = {
         "parameters": training.parameters,
         "adam": _moments(training.adam),
         "gates": training.gates or {},
         "gate_adam": _moments(training.gate_adam),
-        "carry": _numbered(training.carry or ()),
+        "carry": _dicts(training.carry or ()),
     }
     arrays = {name: backend.to_numpy(array) for name, array in _flat(tree).items()}
     arrays["losses"] = np.array(training.losses)
@@ -89,6 +85,7 @@ def _pack(training: Training, backend: Backend) -> tuple[dict[str, np.ndarray], 
 
 
 def _unpack(arrays: dict[str, np.ndarray], notes: Mapping[str, Any], backend: Backend) -> Training:
+    """The inverse of `_pack`."""
     losses, shares = arrays.pop("losses").tolist(), arrays.pop("shares").tolist()
     tree = _nested({name: backend.asarray(array) for name, array in arrays.items()})
     gate_adam = tree.get("gate_adam")
@@ -98,7 +95,7 @@ def _unpack(arrays: dict[str, np.ndarray], notes: Mapping[str, Any], backend: Ba
         tree.get("gates"),
         None if gate_adam is None else Adam(**gate_adam, steps=notes["updates"]),
         None if notes["rng"] is None else tuple(notes["rng"]),
-        _counted(tree["carry"]) if "carry" in tree else None,
+        _tuples(tree["carry"]) if "carry" in tree else None,
         losses,
         shares,
         notes["seconds"],
@@ -109,22 +106,22 @@ def _moments(adam: Adam | None) -> dict[str, Any]:
     return {} if adam is None else {"first": adam.first, "second": adam.second}
 
 
-def _numbered(value: Any) -> Any:
-    """Nested tuples as dicts with the positions as keys."""
+def _dicts(value: Any) -> Any:
+    """Nested tuples as nested dicts whose keys are the positions."""
     if isinstance(value, tuple):
-        return {str(i): _numbered(part) for i, part in enumerate(value)}
+        return {str(i): _dicts(part) for i, part in enumerate(value)}
     return value
 
 
-def _counted(value: Any) -> Any:
-    """The inverse of `_numbered`."""
+def _tuples(value: Any) -> Any:
+    """The inverse of `_dicts`."""
     if isinstance(value, dict):
-        return tuple(_counted(value[str(i)]) for i in range(len(value)))
+        return tuple(_tuples(value[str(i)]) for i in range(len(value)))
     return value
 
 
 def _flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """A nested dict as one level, its keys joined by slashes."""
+    """A nested dict as a flat one, whose keys are the nested ones joined by slashes."""
     flat: dict[str, Any] = {}
     for name, value in tree.items():
         if isinstance(value, Mapping):
@@ -139,13 +136,14 @@ def _nested(flat: Mapping[str, Any]) -> dict[str, Any]:
     tree: dict[str, Any] = {}
     for name, value in flat.items():
         *folders, last = name.split("/")
-        place = tree
+        branch = tree
         for folder in folders:
-            place = place.setdefault(folder, {})
-        place[last] = value
+            branch = branch.setdefault(folder, {})
+        branch[last] = value
     return tree
 
 
 def _below(arrays: Mapping[str, np.ndarray], folder: str) -> dict[str, np.ndarray]:
+    """The arrays whose names start with "folder/", without that start."""
     start = f"{folder}/"
     return {n.removeprefix(start): a for n, a in arrays.items() if n.startswith(start)}

@@ -1,4 +1,4 @@
-"""What a job is: its options, checked, and the nets and tasks that follow from them."""
+"""The options of a job, checked, and the net, the pruner and the training tasks made from them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _BUDGET = "a share such as 20% or 0.2 (above 0, at most 100%), or a whole number
 
 @dataclass(frozen=True)
 class Options:
-    """Everything that decides the numbers of a job, besides its text."""
+    """Everything that the numbers of a job depend on, except for its text."""
 
     cell: str
     hidden: tuple[int, ...]
@@ -73,12 +73,12 @@ class Options:
         )
 
     def job(self, corpus: Corpus) -> dict[str, Any]:
-        """What a checkpoint must agree with."""
+        """What a checkpoint of the job records, and must agree with when it is resumed."""
         return {**asdict(self), "hidden": list(self.hidden), "text": corpus.digest()}
 
     @property
     def chain(self) -> Chain:
-        """Embedding, recurrent layers and a linear layer over the vocabulary."""
+        """An embedding, recurrent layers, and a linear layer with an output per token."""
         return Chain(
             [
                 {"type": "embedding", "name": "embedding"},
@@ -88,7 +88,7 @@ class Options:
         )
 
     def pruner(self) -> Pruner:
-        """Gates on the embedding's neurons and every hidden layer."""
+        """The pruner of the embedding's neurons and of every hidden layer's."""
         budget = (
             None
             if self.budget is None
@@ -102,8 +102,8 @@ class Options:
         pruner: Pruner | None = None,
         sizes: Mapping[str, int] | None = None,
     ) -> Task:
-        """The training of the dense net, or of one with the given sizes by axis."""
-        backend = self.engine()
+        """How to train the dense net or, given sizes by axis, a net of these sizes."""
+        backend = self.load_backend()
         hidden = [sizes[f"h{i}"] if sizes else size for i, size in enumerate(self.hidden)]
         return Task(
             backend,
@@ -124,7 +124,7 @@ class Options:
             self.gate_rate,
         )
 
-    def engine(self) -> Backend:
+    def load_backend(self) -> Backend:
         """The backend, which must be able to train nets."""
         try:
             backend = get_backend(self.backend)

@@ -1,4 +1,4 @@
-"""What a person sees while a job runs: a bar in a terminal, a line now and then elsewhere."""
+"""The progress of a job: a bar in a terminal, a line every ten seconds elsewhere."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ class Screen:
         self.console = console or Console(highlight=False, soft_wrap=True)
 
     def say(self, text: str) -> None:
-        """A line of text as it is."""
+        """Print a line of text; brackets in it are no markup."""
         self.console.print(text, markup=False)
 
     @contextmanager
     def working(self, what: str) -> Iterator[None]:
-        """Say what takes a while, and in a terminal show that it goes on."""
+        """Say what takes a while, with a spinner in a terminal."""
         if self.console.is_terminal:
             with self.console.status(what):
                 yield
@@ -48,14 +48,14 @@ class Screen:
 
     @contextmanager
     def follow(self, phase: str, steps: int) -> Iterator[Show]:
-        """Show a training as it goes: loss, expected size, time left."""
+        """Give a function that shows a training: its loss, its expected size and the time left."""
         if self.console.is_terminal:
             with _bar(self.console) as progress:
                 task = progress.add_task(phase, total=steps, figures="")
 
                 def show(training: Training) -> None:
                     progress.update(
-                        task, completed=training.step, figures=figures(training) or "starting"
+                        task, completed=training.step, figures=loss_and_size(training) or "starting"
                     )
 
                 yield show
@@ -75,15 +75,14 @@ class Screen:
             elif now - last >= _BETWEEN_LINES or training.step == steps:
                 last = now
                 left = (now - begun) / (training.step - first) * (steps - training.step)
-                self.say(
-                    f"{phase}: {training.step:,}/{steps:,}  {figures(training)}  {left:.0f} s left"
-                )
+                done = f"{phase}: {training.step:,}/{steps:,}"
+                self.say(f"{done}  {loss_and_size(training)}  {left:.0f} s left")
 
         return show
 
 
-def figures(training: Training) -> str:
-    """The loss, averaged over the last steps, and the expected size where there are gates."""
+def loss_and_size(training: Training) -> str:
+    """The loss averaged over the last steps and, if the net has gates, its expected size."""
     if not training.losses:
         return ""
     recent = training.losses[-_AVERAGED:]

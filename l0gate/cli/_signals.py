@@ -1,4 +1,4 @@
-"""Ctrl-C and kill: finish the step, keep a checkpoint, then go."""
+"""Ctrl-C and kill: the training finishes its step, and the job can write a checkpoint."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from types import FrameType
 
 @dataclass
 class Stop:
-    """`requested` is the number of the signal that asked to stop, 0 as long as none did."""
+    """`requested` is the number of the signal that asked to stop, or 0."""
 
     requested: int = 0
 
 
 class StoppedError(Exception):
-    """A signal ended the training; its checkpoint is kept."""
+    """A signal ended the training, after a checkpoint was written."""
 
     def __init__(self, number: int, phase: str, step: int) -> None:
         super().__init__(f"stopped in the {phase} net after step {step:,}")
@@ -26,7 +26,10 @@ class StoppedError(Exception):
 
 @contextmanager
 def stop_signals() -> Iterator[Stop]:
-    """Within, the first SIGINT or SIGTERM only asks to stop; a second one acts as ever."""
+    """A context in which the first SIGINT or SIGTERM only sets `requested`.
+
+    A second one does what it did before the context.
+    """
     stop = Stop()
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 

@@ -1,10 +1,10 @@
-"""Texts as sequences of tokens: where they come from, their vocabulary, and their batches."""
+"""Texts as sequences of tokens: where they come from, and their vocabulary."""
 
 from __future__ import annotations
 
 import hashlib
 import importlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,10 +20,10 @@ _HELD_OUT = 0.1
 
 @dataclass(frozen=True)
 class Corpus:
-    """A text in tokens, split into "train", "test" and, where there is one, "valid".
+    """A text as token indices, split into "train", "test" and, where there is one, "valid".
 
-    `unit` is "character" or "word". The vocabulary is that of the training part; what only other
-    parts hold counts as the unknown token (`unseen` tells how many tokens that is).
+    `unit` is "character" or "word". The vocabulary is that of the training part. Tokens that
+    only the other parts hold become the unknown token; `unseen` is how many they are.
     """
 
     name: str
@@ -33,7 +33,7 @@ class Corpus:
     unseen: int
 
     def digest(self) -> str:
-        """A short mark of the tokens and the vocabulary."""
+        """A short hash of the tokens and the vocabulary."""
         mark = hashlib.sha256(repr(self.vocabulary).encode())
         for split, tokens in self.splits.items():
             mark.update(f"{split}{len(tokens)}".encode() + tokens.tobytes())
@@ -50,7 +50,7 @@ class Corpus:
 
 
 def python_topics(words: bool = False) -> Corpus:
-    """The help topics that every CPython carries, in sorted order; the last tenth is held out.
+    """The help topics that come with CPython, in sorted order; the last tenth is held out.
 
     >>> python_topics().describe()  # doctest: +ELLIPSIS
     "Python's help topics: ...
@@ -62,16 +62,16 @@ def python_topics(words: bool = False) -> Corpus:
             "this Python has no pydoc_data.topics, the default text; give a text with `--text`"
         ) from None
     text = "\n".join(topics[name] for name in sorted(topics))
-    return _cut("Python's help topics", text, words)
+    return _hold_out("Python's help topics", text, words)
 
 
 def read_file(path: Path, words: bool = False) -> Corpus:
     """One text file; the last tenth of its tokens is held out."""
-    return _cut(str(path), _read(path, "--text"), words)
+    return _hold_out(str(path), _read(path, "--text"), words)
 
 
 def read_folder(folder: Path, words: bool = False) -> Corpus:
-    """Text files whose names contain train, test and, if there is one, valid."""
+    """The files of a folder whose names contain train, test and, if there is one, valid."""
     check(folder.is_dir(), f"`--data` is '{folder}'; it must be a folder of text files")
     parts = {}
     for split in SPLITS:
@@ -88,32 +88,8 @@ def read_folder(folder: Path, words: bool = False) -> Corpus:
     return _encode(str(folder), parts, words)
 
 
-def streams(tokens: np.ndarray, batch: int) -> np.ndarray:
-    """The tokens as `batch` parallel streams, (time, batch); fewer than `batch` are left over.
-
-    >>> streams(np.arange(7), 2)
-    array([[0, 3],
-           [1, 4],
-           [2, 5]])
-    """
-    steps = len(tokens) // batch
-    return np.ascontiguousarray(tokens[: steps * batch].reshape(batch, steps).T)
-
-
-def chunks(stream: np.ndarray, length: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Inputs and their next tokens, `length` time steps at a time; the last may be shorter."""
-    for start in range(0, len(stream) - 1, length):
-        stop = min(start + length, len(stream) - 1)
-        yield stream[start:stop], stream[start + 1 : stop + 1]
-
-
-def steps_per_epoch(tokens: int, batch: int, length: int) -> int:
-    """Whole chunks of the streams; what is left over is not trained on."""
-    return (tokens // batch - 1) // length
-
-
 def check_enough(corpus: Corpus, batch: int, length: int) -> None:
-    """Refuse a text too short for one batch."""
+    """Refuse a text whose training part is too short for one batch, or another part for a step."""
     least = batch * (length + 1)
     for split, tokens in corpus.splits.items():
         needed = least if split == "train" else 2
@@ -125,13 +101,15 @@ def check_enough(corpus: Corpus, batch: int, length: int) -> None:
         )
 
 
-def _cut(name: str, text: str, words: bool) -> Corpus:
+def _hold_out(name: str, text: str, words: bool) -> Corpus:
+    """A text whose last tenth of tokens is the test part."""
     tokens = _tokens(text, words)
     border = len(tokens) - int(len(tokens) * _HELD_OUT)
     return _encode(name, {"train": tokens[:border], "test": tokens[border:]}, words)
 
 
 def _read(path: Path, option: str) -> str:
+    """The text of a UTF-8 file; errors name the command line's option."""
     try:
         content = path.read_bytes()
     except OSError as error:
@@ -152,6 +130,7 @@ def _read(path: Path, option: str) -> str:
 
 
 def _tokens(text: str, words: bool) -> Sequence[str]:
+    """Characters, or words with the end of the sentence after each line that is not blank."""
     if not words:
         return text
     return [
@@ -160,6 +139,7 @@ def _tokens(text: str, words: bool) -> Sequence[str]:
 
 
 def _encode(name: str, parts: dict[str, Sequence[str]], words: bool) -> Corpus:
+    """Tokens as indices into the sorted vocabulary of the training part."""
     unit = "word" if words else "character"
     unknown = UNKNOWN[unit]
     known = set(parts["train"])

@@ -1,4 +1,4 @@
-"""The training loop: one path for every backend, in pure functions over named arrays."""
+"""The training loop: the same for every backend, in pure functions over named arrays."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from l0gate._backend import Array, Backend
 from l0gate._budget import Budget
 from l0gate._errors import L0GateError, check
 from l0gate._pruner import Pruner, State
-from l0gate.cli._text import chunks, steps_per_epoch, streams
+from l0gate.cli._adam import Adam
+from l0gate.cli._batches import chunks, steps_per_epoch, streams
 
-_BETAS, _EPSILON = (0.9, 0.99), 1e-8
 _LARGEST_NORM = 1.0  # of the gradient
 _RISE = 0.02  # the part of training over which the learning rate rises
 
@@ -24,39 +24,12 @@ class NotFiniteError(L0GateError):
     """The loss or its gradient is NaN or infinite."""
 
 
-@dataclass
-class Adam:
-    """Adam over named arrays (Kingma and Ba, arXiv 1412.6980), in place."""
-
-    first: dict[str, Array]
-    second: dict[str, Array]
-    steps: int = 0
-
-    @classmethod
-    def start(cls, backend: Backend, arrays: Mapping[str, Array]) -> Adam:
-        zeros = backend.xp.zeros_like
-        first, second = ({name: zeros(array) for name, array in arrays.items()} for _ in range(2))
-        return cls(first, second)
-
-    def step(
-        self, backend: Backend, arrays: dict[str, Array], slopes: Mapping[str, Array], rate: float
-    ) -> None:
-        """Move the arrays against their slopes."""
-        self.steps += 1
-        unbias = [1 - beta**self.steps for beta in _BETAS]
-        scale = rate * math.sqrt(unbias[1]) / unbias[0]
-        for name, slope in slopes.items():
-            first, second = self.first[name], self.second[name]
-            first *= _BETAS[0]
-            first += (1 - _BETAS[0]) * slope
-            second *= _BETAS[1]
-            second += (1 - _BETAS[1]) * slope * slope
-            arrays[name] -= scale * first / (backend.xp.sqrt(second) + _EPSILON)
-
-
 @dataclass(frozen=True)
 class Task:
-    """What to train, on what, and for how long: nothing here changes during training."""
+    """What to train, on what, and for how long: nothing here changes during training.
+
+    `net` has the methods of `l0gate.reference.Net`. Without a `pruner` it is trained as it is.
+    """
 
     backend: Backend
     net: Any
@@ -74,7 +47,10 @@ class Task:
 
 @dataclass
 class Training:
-    """All that changes while a net trains."""
+    """Everything that changes while a net trains.
+
+    `carry` is the recurrent state that the last chunk ended in; None at the start of the text.
+    """
 
     parameters: dict[str, Array]
     adam: Adam
@@ -88,6 +64,7 @@ class Training:
 
     @property
     def step(self) -> int:
+        """How many steps are done."""
         return len(self.losses)
 
     def finish(self) -> None:
@@ -96,7 +73,7 @@ class Training:
 
 
 def start(task: Task) -> Training:
-    """A fresh net: the same seed gives the same numbers in every phase and backend."""
+    """An untrained net. The same seed gives the same weights in every phase and backend."""
     rng = np.random.default_rng(task.seed)
     parameters = task.net.init(rng, input_size=task.vocabulary, sizes=task.sizes)
     training = Training(parameters, Adam.start(task.backend, parameters))
@@ -108,7 +85,7 @@ def start(task: Task) -> Training:
 
 
 def train(task: Task, training: Training) -> Iterator[None]:
-    """Train to the end from wherever `training` stands; yields after every step."""
+    """Train from the step that `training` has reached to the last; yields after every step."""
     data = streams(task.tokens, task.batch)
     epoch = steps_per_epoch(len(task.tokens), task.batch, task.length)
     while training.step < task.steps:
@@ -122,50 +99,69 @@ def train(task: Task, training: Training) -> Iterator[None]:
 
 
 def _step(task: Task, training: Training, x: np.ndarray, targets: np.ndarray) -> None:
+    """One step on inputs and targets of shape (time, batch)."""
     progress = (training.step + 1) / task.steps
     pruner, gates = task.pruner, training.gates
+    gate_gradients: Mapping[str, Array] = {}
     if pruner is None or gates is None:
-        loss, slopes, carry = task.net.loss_and_gradients(
+        loss, gradients, carry = task.net.loss_and_gradients(
             training.parameters, x, targets, training.carry
         )
         share = 1.0
     else:
         noise, training.rng = pruner.noise(gates, training.rng)
         folded = pruner.gate(training.parameters, gates, noise)
-        loss, slopes, carry = task.net.loss_and_gradients(folded, x, targets, training.carry)
-        slopes, gate_slopes = pruner.pullback(training.parameters, gates, noise, slopes)
-        for name, slope in pruner.parameter_gradient(gates, training.parameters).items():
-            slopes[name] = slopes[name] + slope
+        loss, gradients, carry = task.net.loss_and_gradients(folded, x, targets, training.carry)
+        gradients, gate_gradients = pruner.pullback(training.parameters, gates, noise, gradients)
+        for name, penalty in pruner.parameter_gradient(gates, training.parameters).items():
+            gradients[name] = gradients[name] + penalty
         share = float(pruner.expected_size(gates)) / pruner.cost.total
-    norm = _norm(task.backend, slopes)
+    norm = _norm(task.backend, gradients)
     if not (math.isfinite(loss) and math.isfinite(norm)):
         raise NotFiniteError(f"the loss is {loss} and the norm of its gradient {norm}")
     clip = min(1.0, _LARGEST_NORM / max(norm, 1e-12))
-    slopes = {name: clip * slope for name, slope in slopes.items()}
-    training.adam.step(task.backend, training.parameters, slopes, task.rate * schedule(progress))
-    if pruner is not None and gates is not None and training.gate_adam is not None:
-        penalty = pruner.penalty_gradient(gates, progress)
-        gate_slopes = {axis: slope + penalty[axis] for axis, slope in gate_slopes.items()}
-        training.gate_adam.step(task.backend, gates["log_alpha"], gate_slopes, task.gate_rate)
-        gates = pruner.update(gates, progress, training.parameters)
-        settle = Budget.settle if pruner.budget is None else pruner.budget.settle
-        if progress >= settle and not pruner.selected(gates):
-            gates = pruner.select(gates, training.parameters)
-        training.gates = gates
+    gradients = {name: clip * gradient for name, gradient in gradients.items()}
+    training.adam.step(task.backend, training.parameters, gradients, task.rate * schedule(progress))
+    if pruner is not None and gates is not None:
+        training.gates = _gate_step(task, training, pruner, gates, gate_gradients, progress)
     training.carry = carry
     training.losses.append(loss)
     training.shares.append(share)
 
 
+def _gate_step(
+    task: Task,
+    training: Training,
+    pruner: Pruner,
+    gates: State,
+    gradients: Mapping[str, Array],
+    progress: float,
+) -> State:
+    """Move log_alpha along the loss and the penalty, update the multipliers, select when due."""
+    assert training.gate_adam is not None
+    penalty = pruner.penalty_gradient(gates, progress)
+    total = {axis: gradient + penalty[axis] for axis, gradient in gradients.items()}
+    training.gate_adam.step(task.backend, gates["log_alpha"], total, task.gate_rate)
+    gates = pruner.update(gates, progress, training.parameters)
+    settle = Budget.settle if pruner.budget is None else pruner.budget.settle
+    if progress >= settle and not pruner.selected(gates):
+        gates = pruner.select(gates, training.parameters)
+    return gates
+
+
 def schedule(progress: float) -> float:
-    """The learning rate over its peak: a short rise, then half a cosine down to 0."""
+    """The learning rate over its peak: a short linear rise, then half a cosine down to 0."""
     return min(1.0, progress / _RISE) * 0.5 * (1 + math.cos(math.pi * progress))
 
 
 def evaluate(
     net: Any, parameters: Mapping[str, Array], tokens: np.ndarray, batch: int, length: int
 ) -> float:
-    """Nats per token over a text, in up to `batch` parallel streams that carry their state."""
+    """Nats per token over a text.
+
+    The text runs in up to `batch` parallel streams, each of which carries its recurrent state
+    from chunk to chunk.
+    """
     data = streams(tokens, max(1, min(batch, len(tokens) // (length + 1))))
     total, count, carry = 0.0, 0, None
     for x, targets in chunks(data, length):
@@ -177,4 +173,5 @@ def evaluate(
 
 
 def _norm(backend: Backend, arrays: Mapping[str, Array]) -> float:
+    """The Euclidean norm of all arrays together."""
     return math.sqrt(sum(float(backend.xp.sum(a * a)) for a in arrays.values()))

@@ -1,4 +1,4 @@
-"""The figures of a report: plain numbers and names, ready for a table, a picture or JSON."""
+"""The figures of a report: numbers and names, from which text, picture and JSON are made."""
 
 from __future__ import annotations
 
@@ -14,8 +14,12 @@ OUTSIDE = "not in the layout"
 
 @dataclass(frozen=True)
 class AxisReport:
-    """The neurons of one axis: how many there were, what their gates are at test time, how many
-    the small model keeps. `frozen` is why the axis stays whole, or None."""
+    """The neurons of one axis.
+
+    `before` and `after` are how many the dense and the small model have. `open`, `half_open` and
+    `closed` count the test-time gates that are 1, between 0 and 1, and 0. `frozen` is the reason
+    why the axis is not pruned, or None.
+    """
 
     axis: str
     before: int
@@ -28,10 +32,11 @@ class AxisReport:
 
 @dataclass(frozen=True)
 class PartReport:
-    """What some parameters cost in the dense and in the small model, by measure.
+    """What one part of the model costs, by measure, in the dense and in the small model.
 
-    `parameters` are those of one module that write the same axes. Multiply-adds are counted per
-    time step, and None for parameters outside the layout, about which it says nothing.
+    The part is the parameters of one module that write the same axes. Multiply-adds are counted
+    per time step. They are None for parameters outside the layout, as the layout does not tell
+    how these are used.
     """
 
     part: str
@@ -42,9 +47,11 @@ class PartReport:
 
 @dataclass(frozen=True)
 class BudgetReport:
-    """The budget, in its own measure; `expected`, `target` and `goal` are fractions of `before`.
+    """The budget, and how much of it the model uses.
 
-    `target` is the goal of this moment in training, `goal` and `limit` those of its end. Without
+    `before`, `after` and `limit` are in the budget's measure; `expected`, `target` and `goal` are
+    fractions of `before`. `target` is where the expected size should be now, `goal` where it
+    should be at the end of training, and `limit` is the most that the small model may have. Without
     a budget (`Pruner(strength=...)`) these three are None.
     """
 
@@ -60,7 +67,7 @@ class BudgetReport:
 
 @dataclass(frozen=True)
 class ReportData:
-    """All figures of a report: see `l0gate.reports.report.Report`."""
+    """All figures of a report. `l0gate.reports.report.Report` says what they mean."""
 
     axes: tuple[AxisReport, ...]
     parts: tuple[PartReport, ...]
@@ -91,7 +98,7 @@ class ReportData:
         return f"{unit} of the layout" if any(p.part == OUTSIDE for p in self.parts) else unit
 
     def to_dict(self) -> dict[str, Any]:
-        """All figures as dicts, lists, strings and numbers: ready for `json.dumps`."""
+        """All figures as dicts, lists, strings and numbers, which `json.dumps` takes."""
         content = {name: getattr(self, name) for name in ("progress", "selected")}
         content |= {"forced_open": self.forced_open, "forced_closed": self.forced_closed}
         total = None

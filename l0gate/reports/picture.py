@@ -17,14 +17,14 @@ _LONGEST = 28  # characters of a name
 
 
 def draw(report: ReportData, format: str) -> bytes:
-    """The picture, in a format of matplotlib."""
+    """The picture as a file's content, in a format that matplotlib knows: png, pdf or svg."""
     buffer = io.BytesIO()
     picture(report).savefig(buffer, format=format, dpi=120)
     return buffer.getvalue()
 
 
 def picture(report: ReportData) -> Figure:
-    """All axes on top; below them the parts, parameters beside multiply-adds."""
+    """A diagram of the axes; below it two of the parts, by parameters and by multiply-adds."""
     heights = [1.2 + _ROW * len(report.axes)]
     if report.parts:
         heights.append(1.4 + 1.4 * _ROW * len(report.parts))
@@ -43,27 +43,27 @@ def picture(report: ReportData) -> Figure:
 
 
 def _draw_axes(axes: Axes, report: ReportData) -> None:
-    """A bar per axis, on its own full width; a line where the small model ends."""
+    """A bar per axis, divided by the state of the gates; a black line marks what is kept."""
     rows = range(len(report.axes))
     start = [0.0] * len(report.axes)
     for kind, colour in _COLOURS.items():
         shares = [getattr(a, kind) / a.before for a in report.axes]
-        label = kind.replace("_", "-")
-        axes.barh(rows, shares, left=start, height=0.7, color=colour, label=label)
+        name = kind.replace("_", "-")
+        axes.barh(rows, shares, left=start, height=0.7, color=colour, label=name)
         start = [s + share for s, share in zip(start, shares, strict=True)]
     for row, a in enumerate(report.axes):
-        first = "after" if row == 0 else None
+        label = "after" if row == 0 else None  # once in the legend
         axes.plot(
             [a.after / a.before] * 2,
             [row - 0.42, row + 0.42],
             color="black",
             lw=2,
-            label=first,
+            label=label,
             clip_on=False,
         )
-        whole = "" if a.frozen is None else " (whole)"
+        note = "" if a.frozen is None else " (frozen)"
         axes.annotate(
-            f"{a.before:,} → {a.after:,}{whole}",
+            f"{a.before:,} → {a.after:,}{note}",
             (1, row),
             (6, 0),
             textcoords="offset points",
@@ -79,7 +79,7 @@ def _draw_axes(axes: Axes, report: ReportData) -> None:
 
 
 def _draw_parts(axes: Axes, report: ReportData, measure: str) -> None:
-    """Two bars per part, before and after."""
+    """Two bars per part: what it costs before and after."""
     rows = range(len(report.parts))
     known = [p.before[measure] is not None for p in report.parts]
     for offset, label, colour in ((-0.2, "before", _BEFORE), (0.2, "after", _AFTER)):
@@ -93,7 +93,7 @@ def _draw_parts(axes: Axes, report: ReportData, measure: str) -> None:
     axes.set_yticks(rows, [_short(p.part) for p in report.parts])
     axes.set_ylim(len(report.parts) - 0.4, -0.6)
     largest = max(max(p.before[measure] or 0, p.after[measure] or 0) for p in report.parts)
-    axes.set_xlim(0, 1.45 * largest if largest else 1)  # room for the figures
+    axes.set_xlim(0, 1.45 * largest if largest else 1)  # the figures stand right of the bars
     axes.xaxis.set_major_locator(MaxNLocator(4))
     axes.xaxis.set_major_formatter(EngFormatter(sep=""))
     before, after = report.total(measure)
@@ -111,5 +111,5 @@ def _title(report: ReportData) -> str:
 
 
 def _short(name: str) -> str:
-    """The end of a long name, which tells it from its neighbours."""
+    """The end of a long name: names of one model often start alike."""
     return name if len(name) <= _LONGEST else "…" + name[1 - _LONGEST :]

@@ -1,4 +1,4 @@
-"""`report`: what the gates have decided so far, and what the model costs before and after."""
+"""The function `l0gate.report`: what the gates have decided, and what shrinking would save."""
 
 from __future__ import annotations
 
@@ -23,24 +23,24 @@ from l0gate.layout.notation import Pattern
 from l0gate.reports.data import OUTSIDE, AxisReport, BudgetReport, PartReport, ReportData
 from l0gate.reports.text import text
 
-_UNREASONED = "named in `freeze`"
+_NO_REASON = "named in `freeze`"
 _FORMATS = (".png", ".pdf", ".svg")
 
 
 @dataclass(frozen=True)
 class Report(ReportData):
-    """What `report` found. `str` gives a table, `to_dict` JSON, `plot` a picture.
+    """The figures that `report` found. `str` gives a table, `to_dict` JSON, `plot` a picture.
 
-    `selected` says whether every neuron is decided. Until then `after` is what shrinking would
-    keep now. `forced_open` and `forced_closed` count neurons that the selection decided against
-    their gates. `parts` is empty where no parameters were given.
+    `selected` is whether every neuron is decided; until then, `after` is what shrinking would keep
+    now. `forced_open` and `forced_closed` count the neurons that were kept or removed against their
+    gates, to meet the budget. `parts` is empty if no parameters were given.
     """
 
     def __str__(self) -> str:
         return text(self)
 
     def plot(self, path: str | os.PathLike[str]) -> None:
-        """Write a picture of the report: .png, .pdf or .svg. Needs the extra `plot`."""
+        """Write a picture of the report to a .png, .pdf or .svg file. Needs the extra `plot`."""
         suffix = Path(path).suffix.lower()
         check(
             suffix in _FORMATS,
@@ -56,15 +56,15 @@ class Report(ReportData):
 
 
 def report(gated: Any, state: State | None = None, parameters: Parameters | None = None) -> Report:
-    """How far the gates are and what shrinking saves: per axis, per part of the model, in all.
+    """What the gates have decided, and what shrinking would save: per axis, per part, in total.
 
-    `gated` is what `l0gate.gate` returned; or a `Pruner`, with a gate `state`, and with the dense
-    model's `parameters` where the cost of its parts is wanted. Nothing is changed, and nothing
-    run: the figures are those of `shrink` if it were called now.
+    `gated` is what `l0gate.gate` returned. Or it is a `Pruner`; then give a gate `state` too and,
+    for the cost of the model's parts, the dense model's `parameters`. The figures are those that
+    `shrink` would give now. Nothing is changed and no model is run.
 
-    Any object may take the place of a gated model that has a `pruner`, a method `gate_state()`
-    that returns the gate state and the parameters, and, if it likes, `frozen`: a dict from axis
-    to the reason why it stays whole.
+    A gated model of another kind needs an attribute `pruner` and a method `gate_state()`, which
+    returns the gate state and the parameters. Its attribute `frozen`, if it has one, maps axes to
+    the reasons why they are not pruned.
 
     >>> import numpy as np
     >>> from l0gate import Budget, Layout
@@ -74,7 +74,7 @@ def report(gated: Any, state: State | None = None, parameters: Parameters | None
     >>> state = pruner.init(parameters, log_alpha={"h": [3.0, -5.0, 0.0]})
     >>> print(report(pruner, state, parameters))
     axis  before  open  half-open  closed  after
-    x          5     5          0       0      5  whole: named in `freeze`
+    x          5     5          0       0      5  frozen: named in `freeze`
     h          3     1          1       1      1
     <BLANKLINE>
     part   parameters  multiply-adds       bytes  left
@@ -86,12 +86,12 @@ def report(gated: Any, state: State | None = None, parameters: Parameters | None
     Expected size 54.2% at progress 0%, where the target is 100.0%.
     Some neurons are undecided: `after` is what shrinking would keep now.
     """
-    pruner, state, parameters, reasons = _subject(gated, state, parameters)
+    pruner, state, parameters, reasons = _resolve(gated, state, parameters)
     if parameters is not None:
         pruner.bind(parameters)
-    frozen = {axis: reasons.get(axis, _UNREASONED) for axis in pruner.freeze}
+    frozen = {axis: reasons.get(axis, _NO_REASON) for axis in pruner.freeze}
     with warnings.catch_warnings():
-        # `shrink` and `select` warn of what these figures show.
+        # They would warn of what the report shows.
         warnings.simplefilter("ignore", UserWarning)
         kept = pruner.kept(pruner.settle(state, parameters))
     after = {axis: len(index) for axis, index in kept.items()}
@@ -107,9 +107,10 @@ def report(gated: Any, state: State | None = None, parameters: Parameters | None
     )
 
 
-def _subject(
+def _resolve(
     gated: Any, state: State | None, parameters: Parameters | None
 ) -> tuple[Pruner, State, Parameters | None, Mapping[str, str]]:
+    """The pruner, gate state, parameters and reasons for frozen axes, from what was given."""
     if isinstance(gated, Pruner):
         check(
             isinstance(state, Mapping) and "log_alpha" in state,
@@ -162,7 +163,7 @@ def _parts(pruner: Pruner, parameters: Parameters, after: Mapping[str, int]) -> 
     for part, names in _grouped(layout).items():
         before, small = {}, {}
         for measure in MEASURES:
-            # A cost of nothing at all is an error of a budget, not of a report.
+            # `Cost` refuses parameters that need no multiply-adds, as no budget can limit them.
             idle = measure == "multiply_adds" and not any(map(layout.uses, names))
             cost = None if idle else Cost(layout, parameters, measure, names, backend)
             before[measure] = 0 if cost is None else cost.total
@@ -185,7 +186,7 @@ def _parts(pruner: Pruner, parameters: Parameters, after: Mapping[str, int]) -> 
 
 
 def _grouped(layout: Layout) -> dict[str, tuple[str, ...]]:
-    """Parameters of one module that write the same axes: a layer, or one of its directions."""
+    """The parameters by part: those of one module that write the same axes, such as a layer."""
     modules: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
     for name, given in layout.patterns.items():
         slices = (given,) if isinstance(given, Pattern) else given

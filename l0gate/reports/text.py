@@ -1,4 +1,4 @@
-"""A report as text: a table of axes, a table of parts, and sentences on the budget."""
+"""The text of a report: a table of axes, a table of parts, and sentences about the budget."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def _axis_rows(report: ReportData) -> list[tuple[str, ...]]:
     rows: list[tuple[str, ...]] = [("axis", "before", "open", "half-open", "closed", "after", "")]
     for a in report.axes:
         counts = (a.before, a.open, a.half_open, a.closed, a.after)
-        note = "" if a.frozen is None else f"whole: {a.frozen}"
+        note = "" if a.frozen is None else f"frozen: {a.frozen}"
         rows.append((a.axis, *(f"{count:,}" for count in counts), note))
     return rows
 
@@ -39,7 +39,7 @@ def _part_rows(report: ReportData) -> list[tuple[str, ...]]:
 
 def _part_row(part: str, before: Mapping[str, Any], after: Mapping[str, Any]) -> tuple[str, ...]:
     figures = ["-" if before[m] is None else _change(before[m], after[m]) for m in _COLUMNS]
-    # An array without a single entry costs nothing, and keeps all of it.
+    # An empty array loses nothing.
     left = after["parameters"] / before["parameters"] if before["parameters"] else 1.0
     return (part, *figures, f"{left:.0%}")
 
@@ -61,11 +61,11 @@ def _table(rows: Sequence[Sequence[str]], left: Sequence[int]) -> str:
 
 def _sentences(report: ReportData) -> list[str]:
     budget, unit = report.budget, report.counted
-    has = f"the small model has {budget.after:,.0f} ({budget.after / budget.before:.1%})"
+    small = f"the small model has {budget.after:,.0f} ({budget.after / budget.before:.1%})"
     if budget.limit is None:
-        lines = [f"Of {budget.before:,.0f} {unit} {has}."]
+        lines = [f"Of {budget.before:,.0f} {unit} {small}."]
     else:
-        lines = [f"Budget: {budget.limit:,.0f} of {budget.before:,.0f} {unit}; {has}."]
+        lines = [f"Budget: {budget.limit:,.0f} of {budget.before:,.0f} {unit}; {small}."]
     lines.append(f"Expected size {budget.expected:.1%} at progress {report.progress:.0%}")
     if budget.target is not None:
         lines[-1] += f", where the target is {budget.target:.1%}"
@@ -73,8 +73,8 @@ def _sentences(report: ReportData) -> list[str]:
     if any(part.part == OUTSIDE for part in report.parts):
         kind = "bytes" if budget.measure == "bytes" else "parameters"
         before, after = report.total(kind)
-        whole = f"{before:,.0f} {kind} to {after:,.0f} ({after / before:.1%})"
-        lines.insert(1, f"The whole model goes from {whole}.")
+        change = f"{before:,.0f} {kind} to {after:,.0f} ({after / before:.1%})"
+        lines.insert(1, f"The whole model goes from {change}.")
     if report.selected:
         lines.append(
             f"Every neuron is decided: against their gates, {report.forced_open} were opened and"

@@ -1,4 +1,4 @@
-"""The conformance kit: does a backend do all that l0gate asks of it?
+"""The conformance kit: does a backend do everything that l0gate needs?
 
 Run it from the shell, `python -m l0gate.testing NAME` or `l0gate backends check NAME`, or from the
 backend's own tests:
@@ -9,16 +9,27 @@ backend's own tests:
     def test_backend(check):
         l0gate.testing.run_check(check, l0gate.get_backend("jax")).raise_if_failed()
 
-Every check is a plain function of the backend. The first line of its docstring says what it
-promises; it raises `AssertionError` with the reason where the promise is broken, and `NotClaimed`
-where it is about a capability that the backend does not declare.
+Every check is a plain function of the backend. The first line of its docstring says what a backend
+promises. The check raises `AssertionError` with the reason if the promise is broken, and
+`NotClaimed` if it is about a capability that the backend does not declare.
+
+The list of all checks, and running them, are below. The modules, in reading order:
+
+- `_operations`: the expressions of the array namespace that the algorithm needs
+- `_compare`: comparing a backend's arrays with NumPy's, and saying what differs
+- `_arrays`: checks of values, dtypes, broadcasting, `take`, device, purity
+- `_random`: checks of random numbers
+- `_gradients`: checks of "autodiff"
+- `_pruning`: checks of gates, penalty, selection, shrinking and certificate
+- `_nets`: the check of "nets"
+- `_models`: the check of "models"
+- `_outcome`: running one check, its outcome, and outcomes as text
+- `__main__`: `python -m l0gate.testing NAME`
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
-from dataclasses import dataclass, field
-from traceback import format_exception
+from collections.abc import Collection
 
 from l0gate._backend import Backend
 from l0gate._errors import L0GateError
@@ -36,12 +47,14 @@ from l0gate.testing._arrays import (
     check_values,
 )
 from l0gate.testing._compare import NotClaimed
-from l0gate.testing._derivatives import (
+from l0gate.testing._gradients import (
     check_gradient_structure,
     check_gradients,
     check_stop_gradient,
 )
-from l0gate.testing._models import check_models, check_nets
+from l0gate.testing._models import check_models
+from l0gate.testing._nets import check_nets
+from l0gate.testing._outcome import Check, Outcome, run_check
 from l0gate.testing._pruning import (
     check_certificate,
     check_gating,
@@ -56,8 +69,6 @@ from l0gate.testing._random import (
     check_uniform_range,
     check_uniform_seed,
 )
-
-Check = Callable[[Backend], None]
 
 __all__ = [
     "Check",
@@ -95,31 +106,8 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """How one check ended: `result` is "passed", "failed" or "not claimed".
-
-    `error` is what a failed check raised, with its traceback.
-    """
-
-    name: str
-    promise: str
-    result: str
-    reason: str = ""
-    error: Exception | None = field(default=None, repr=False, compare=False)
-
-    def raise_if_failed(self) -> None:
-        """Raise `AssertionError` with the promise and the reason, if the check failed."""
-        if self.result == "failed":
-            raise AssertionError(f"{self.name}: {self.promise}\n{self.reason}") from self.error
-
-    def traceback(self) -> str:
-        """Where a failed check raised its error, as text."""
-        return "".join(format_exception(self.error)) if self.error is not None else ""
-
-
 def backend_checks() -> list[Check]:
-    """Every check, the basic ones first: plain functions of a backend.
+    """Every check, a plain function of a backend, in the order in which they build on each other.
 
     >>> [check.__name__ for check in backend_checks()][:3]
     ['check_description', 'check_ownership', 'check_conversion']
@@ -152,25 +140,6 @@ def backend_checks() -> list[Check]:
         check_nets,
         check_models,
     ]
-
-
-def run_check(check: Check, backend: Backend) -> Outcome:
-    """Run one check; whatever the backend raises is the reason of a failure.
-
-    >>> import l0gate
-    >>> run_check(check_take, l0gate.get_backend("numpy")).result
-    'passed'
-    """
-    name, promise = check.__name__, (check.__doc__ or "").partition("\n")[0]
-    try:
-        check(backend)
-    except NotClaimed as error:
-        return Outcome(name, promise, "not claimed", f"the backend does not offer {error}")
-    except AssertionError as error:
-        return Outcome(name, promise, "failed", str(error), error)
-    except Exception as error:  # a backend under test may fail in any way
-        return Outcome(name, promise, "failed", f"{type(error).__name__}: {error}", error)
-    return Outcome(name, promise, "passed")
 
 
 def run_checks(backend: Backend, only: Collection[str] = ()) -> list[Outcome]:

@@ -8,29 +8,8 @@ from collections.abc import Sequence
 
 from l0gate._errors import L0GateError
 from l0gate._registry import get_backend
-from l0gate.testing import Outcome, run_checks
-
-
-def table(outcomes: Sequence[Outcome], traceback: bool = False) -> str:
-    """The outcomes as text, a line each, the reasons or tracebacks below what failed."""
-    width = max(len(outcome.name) for outcome in outcomes)
-    lines = []
-    for outcome in outcomes:
-        lines.append(f"{outcome.name:{width}}  {outcome.result:11}  {outcome.promise}")
-        if outcome.result == "failed":
-            told = outcome.traceback() if traceback else outcome.reason
-            lines += [f"{'':{width}}  {line}" for line in told.splitlines()]
-    return "\n".join([*lines, summary(outcomes)])
-
-
-def summary(outcomes: Sequence[Outcome]) -> str:
-    """How many checks ended in which way.
-
-    >>> summary([Outcome("check_take", "It takes.", "passed")])
-    '1 passed, 0 failed, 0 not claimed'
-    """
-    results = [outcome.result for outcome in outcomes]
-    return ", ".join(f"{results.count(r)} {r}" for r in ("passed", "failed", "not claimed"))
+from l0gate.testing import run_checks
+from l0gate.testing._outcome import table
 
 
 def main(arguments: Sequence[str]) -> int:

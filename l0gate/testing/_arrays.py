@@ -20,7 +20,7 @@ FIRST_TWO = np.arange(2)
 
 
 def check_description(backend: Backend) -> None:
-    """The backend says who it is: `name`, `capabilities` and `dtypes` that the library knows."""
+    """`name`, `capabilities` and `dtypes` are set, to values that the library knows."""
     assert isinstance(backend, Backend), f"{backend!r} is no l0gate.Backend"
     named = isinstance(backend.name, str) and backend.name
     assert named, f"`name` is {backend.name!r}; it must be text"
@@ -35,7 +35,7 @@ def check_description(backend: Backend) -> None:
 
 
 def check_ownership(backend: Backend) -> None:
-    """`owns` is true of the framework's arrays and of nothing else."""
+    """`owns` is true of the framework's arrays, and false of everything else."""
     for value in NO_ARRAYS:
         assert not backend.owns(value), f"`owns` is true of {value!r}"
     array = give(backend, X, "float32")
@@ -45,7 +45,7 @@ def check_ownership(backend: Backend) -> None:
 
 
 def check_conversion(backend: Backend) -> None:
-    """`asarray` and `to_numpy` keep values, shape and dtype, and copy what may be written to."""
+    """`asarray` and `to_numpy` keep values, shape and dtype; `asarray` copies NumPy arrays."""
     for value in HOST_VALUES:
         for dtype in ("float32", "float64") if np.asarray(value).dtype.kind == "f" else ("int32",):
             with backend.precision(dtype):
@@ -56,7 +56,7 @@ def check_conversion(backend: Backend) -> None:
     mine = _aligned(X.astype(np.float32))
     array = backend.asarray(mine)
     expect(backend, backend.asarray(array), X.astype(np.float32), "asarray(asarray(x))", "float32")
-    if not backend.owns(mine):  # an array of the framework itself may come back as it is
+    if not backend.owns(mine):  # an array of the framework itself may be returned as it is
         mine += 1.0
         what = "asarray(x) shares memory with x: a later change of x"
         expect(backend, array, X.astype(np.float32), what, "float32")
@@ -64,7 +64,7 @@ def check_conversion(backend: Backend) -> None:
 
 
 def _aligned(values: np.ndarray) -> np.ndarray:
-    """A writable copy at the start of a cache line, where some frameworks do not copy."""
+    """A writable copy that is aligned to 64 bytes; some frameworks do not copy such arrays."""
     memory = np.zeros(values.nbytes + 64, np.uint8)
     start = -memory.ctypes.data % 64
     copy = memory[start : start + values.nbytes].view(values.dtype).reshape(values.shape)
@@ -98,20 +98,20 @@ def check_dtypes(backend: Backend) -> None:
 
 def check_values(backend: Backend) -> None:
     """Every operation that the algorithm uses gives NumPy's values."""
-    _compare(backend, [t for t in OPERATIONS if t not in (*BROADCASTING, *SCALARS)])
+    _compare_operations(backend, [t for t in OPERATIONS if t not in (*BROADCASTING, *SCALARS)])
 
 
 def check_scalars(backend: Backend) -> None:
-    """Python floats work as constants, and sums and entries are arrays without dimensions."""
-    _compare(backend, SCALARS)
+    """Python floats work as constants; sums and single entries are arrays of shape ()."""
+    _compare_operations(backend, SCALARS)
 
 
 def check_broadcasting(backend: Backend) -> None:
-    """Arrays of different shapes meet by NumPy's rules."""
-    _compare(backend, BROADCASTING)
+    """Arrays of different shapes are broadcast by NumPy's rules."""
+    _compare_operations(backend, BROADCASTING)
 
 
-def _compare(backend: Backend, names: Sequence[str]) -> None:
+def _compare_operations(backend: Backend, names: Sequence[str]) -> None:
     for dtype in backend.dtypes:
         with backend.precision(dtype):
             x, y = give(backend, X, dtype), give(backend, Y, dtype)
@@ -124,7 +124,7 @@ def _compare(backend: Backend, names: Sequence[str]) -> None:
 
 
 def check_extreme_values(backend: Backend) -> None:
-    """Tiny and huge values keep their digits; infinite ones and NaN follow IEEE arithmetic."""
+    """Tiny and huge values keep their precision; infinity and NaN follow IEEE arithmetic."""
     for dtype in gate_dtypes(backend):
         with backend.precision(dtype), np.errstate(all="ignore"):
             for text, *given in EXTREMES:
@@ -132,12 +132,12 @@ def check_extreme_values(backend: Backend) -> None:
                 wanted = OPERATIONS[text].compute(np, *host)
                 found = OPERATIONS[text].compute(backend.xp, *(give(backend, v) for v in host))
                 what = f"{text} for x, y = {[values.tolist() for values in given]}"
-                # Relative to the value alone, as tiny as it may be.
+                # A relative tolerance alone: an absolute one would hide errors of tiny values.
                 expect(backend, found, wanted, what, tolerance=(TOLERANCE[dtype][0], 0.0))
 
 
 def check_take(backend: Backend) -> None:
-    """`take` gathers slices at sorted host indices, as a fresh array that owns its memory."""
+    """`take` gives the slices at sorted host indices, as an array that shares no memory."""
     for dtype in backend.dtypes:
         with backend.precision(dtype):
             x = give(backend, X, dtype)
@@ -152,16 +152,16 @@ def check_take(backend: Backend) -> None:
     try:
         x[0, 0] = 5.0
     except (TypeError, ValueError, RuntimeError):
-        return  # arrays of this framework do not change, so sharing memory does no harm
+        return  # arrays of this framework cannot be changed, so sharing memory is safe
     what = "take(x, [0, 1], 0) shares memory with x: a later change of x"
     expect(backend, kept, X, what, "float32")
 
 
 def check_device(backend: Backend, *others: Array) -> None:
-    """Arrays made beside another one are on its device.
+    """An array made with `like`, or from another array, is on the device of that array.
 
-    On one device nothing can go wrong, and a kit cannot know of a second: from your own tests,
-    give arrays of shape (2, 3) on `others`.
+    With one device nothing can go wrong, and the kit does not know of a second one. From your own
+    tests, give `others`: arrays of shape (2, 3) on other devices.
     """
     own = give(backend, X, "float32")
     for like in (own, *others):
@@ -181,11 +181,11 @@ def check_device(backend: Backend, *others: Array) -> None:
 
 
 def _device(array: Array) -> Any:
-    return getattr(array, "device", None)  # some frameworks know of none
+    return getattr(array, "device", None)  # some frameworks have no devices
 
 
 def check_purity(backend: Backend) -> None:
-    """Nothing that the algorithm calls changes the arrays that it is given."""
+    """No operation or method changes the arrays that it is given."""
     for dtype in backend.dtypes:
         with backend.precision(dtype):
             _check_purity(backend, dtype)

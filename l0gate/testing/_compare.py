@@ -19,11 +19,11 @@ TOLERANCE = {
 
 
 class NotClaimed(Exception):
-    """Raised by a check of something that the backend does not claim to offer."""
+    """Raised by the check of a capability that the backend does not declare."""
 
 
 def claim(backend: Backend, capability: str) -> None:
-    """Go on only where the backend declares the capability."""
+    """Raise `NotClaimed` unless the backend declares the capability."""
     if capability not in backend.capabilities:
         raise NotClaimed(capability)
 
@@ -34,16 +34,16 @@ def gate_dtypes(backend: Backend) -> list[str]:
 
 
 def give(backend: Backend, values: Any, dtype: str | None = None) -> Array:
-    """Values as an array of the backend: in the dtype, or in their own where none is given.
+    """Values as an array of the backend, in the given dtype or their own.
 
-    A copy: a backend that changes its arrays must not change those of the kit.
+    The values are copied, so that a backend that changes its arrays cannot change the kit's.
     """
     array = backend.asarray(np.array(values))
     return array if dtype is None else backend.cast(array, dtype)
 
 
 def give_all(backend: Backend, tree: Any, dtype: str) -> Any:
-    """Every NumPy array of nested dicts as an array of the backend."""
+    """Nested dicts of NumPy arrays as nested dicts of the backend's arrays."""
     if isinstance(tree, Mapping):
         return {name: give_all(backend, value, dtype) for name, value in tree.items()}
     return give(backend, tree, dtype)
@@ -97,7 +97,7 @@ def expect(
 
 
 def snapshot(backend: Backend, tree: Any) -> Any:
-    """A copy on the host, to see later whether something changed."""
+    """A copy on the host, for `unchanged` to compare with later."""
     if isinstance(tree, Mapping):
         return {name: snapshot(backend, value) for name, value in tree.items()}
     if isinstance(tree, (list, tuple)):
@@ -108,7 +108,7 @@ def snapshot(backend: Backend, tree: Any) -> Any:
 
 
 def unchanged(backend: Backend, tree: Any, before: Any, what: str) -> None:
-    """Assert that what was given to `what` is as it was."""
+    """Assert that the arrays of `tree` still equal the snapshot `before`."""
     if isinstance(before, dict):
         for name, value in before.items():
             unchanged(backend, tree[name], value, what)

@@ -1,4 +1,4 @@
-"""What the algorithm asks of an array namespace, as one table of small expressions."""
+"""The operations that the algorithm needs of an array namespace, as a table of expressions."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Operation:
-    """An expression of `xp` over two arrays of shape (2, 3), and where it has a derivative."""
+    """An expression of `xp` over two arrays of shape (2, 3), and whether it has a gradient."""
 
     compute: Callable[..., Any]  # (xp, x, y)
     smooth: bool = True  # False: the result is boolean or constant
 
 
-# Inside (0, 1), away from every bound that the expressions below clip at or compare with.
+# Inside (0, 1), and not near the bounds that the expressions below clip at or compare with.
 X = np.array([[0.31, 0.62, 0.13], [0.84, 0.45, 0.76]])
 Y = np.array([[0.21, 0.92, 0.53], [0.24, 0.65, 0.36]])
 
@@ -72,12 +72,12 @@ SCALARS = ("x + 2.0", "1.0 - x", "0.5 * x", "x / 3.0", "x < 0.5", "sum(x)", "x[0
 
 _INFINITE = np.array([-np.inf, -800.0, 0.0, 800.0, np.inf, np.nan])
 _LARGE = np.array([-800.0, 0.0, 800.0])
-# log(1 - x), rounded in between, has lost most digits of these.
+# log(1 - x), computed as written, loses most digits of these.
 _TINY_AND_HUGE = np.array([1e-3, -1e-3, 1e-5, -1e-5, -1e-6, -1e-8, -1e-30, -1e30, 1.0])
-# exp of these is infinite or 0; the logarithm of the sum is neither.
+# exp of these overflows or underflows; logaddexp must not.
 _FAR, _APART = np.array([[800.0, 0.0, -800.0, 800.0, -1e30], [0.0, 800.0, -801.0, 799.0, 5.0]])
 
-# Where a formula that is right in the middle goes wrong: an operation, x and y.
+# (operation, x, y) where a formula that is right for moderate values often fails.
 EXTREMES: Sequence[tuple[Any, ...]] = (
     ("clip(x, 0.2, 0.7)", _INFINITE, _INFINITE),
     ("isfinite(x)", _INFINITE, _INFINITE),

@@ -1,4 +1,4 @@
-"""Checks of the algorithm driven by a backend, against NumPy and the independent reference."""
+"""Checks of gates, penalty, selection and certificate in a backend, against NumPy's values."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from l0gate._registry import get_backend
 from l0gate.layout.layout import Layout
 from l0gate.testing._compare import claim, expect, gate_dtypes, give, give_all, snapshot, unchanged
 
-# Every kind of dimension that the notation has.
+# A layout with every kind of dimension that the notation has.
 _LAYOUT = Layout(
     {
         "embedding": "_ -> x",
@@ -40,7 +40,7 @@ _SHAPES = {
     "output": (3, 18),
     "counter": (2,),
 }
-# Open, closed and soft gates; away from the bounds where the derivative jumps.
+# Open, closed and soft gates, none near a bound of the clip, where the derivative jumps.
 _LOG_ALPHA = {axis: np.linspace(-4.0, 4.0, size) + 0.1 for axis, size in _SIZES.items()}
 _STRENGTH: Mapping[str, Any] = {"strength": 1e-3}
 _HALF: Mapping[str, Any] = {"budget": Budget(parameters=0.5)}
@@ -69,7 +69,7 @@ _LAYER_INPUTS = np.linspace(-1.5, 1.4, 9).reshape(3, 3)
 
 
 class _Case:
-    """One model, one gate state, the same for every backend."""
+    """A model, its pruner and its gate state, with the same values in every backend."""
 
     def __init__(self, backend: Backend, dtype: str, options: Mapping[str, Any]) -> None:
         self.backend = backend
@@ -83,7 +83,7 @@ class _Case:
 def _each(
     backend: Backend, options: Mapping[str, Any] = _STRENGTH
 ) -> Iterator[tuple[str, _Case, _Case]]:
-    """The case in every dtype of gates, beside the same case in NumPy."""
+    """Yield each dtype that gates may have, the case in it, and the same case in NumPy."""
     for dtype in gate_dtypes(backend):
         with backend.precision(dtype):
             cases = (_Case(b, dtype, options) for b in (backend, get_backend("numpy")))
@@ -91,7 +91,7 @@ def _each(
 
 
 def check_hard_concrete(backend: Backend) -> None:
-    """Gates, open probabilities and their derivatives are those of `l0gate.reference`."""
+    """Gates, open probabilities and their derivatives equal those of `l0gate.reference`."""
     from l0gate import reference
 
     sampled, tested, opened = (
@@ -110,9 +110,9 @@ def check_hard_concrete(backend: Backend) -> None:
             ):
                 found = [
                     getattr(gates, method)(*arguments, backend)
-                    for method in (name, f"{name}_slope")
+                    for method in (name, f"{name}_gradient")
                 ]
-                what = f"[{name}, {name}_slope] of HardConcrete"
+                what = f"[{name}, {name}_gradient] of HardConcrete"
                 expect(backend, found, wanted, what, dtype)
 
 
@@ -140,7 +140,7 @@ def check_gating(backend: Backend) -> None:
 
 
 def check_penalty(backend: Backend) -> None:
-    """Expected size, penalty and the multipliers' steps are NumPy's."""
+    """Expected size, penalty and multipliers equal NumPy's, over several updates."""
     for options in (_STRENGTH, _HALF):
         for dtype, *cases in _each(backend, options):
             found, wanted = (_steered(case) for case in cases)
@@ -161,7 +161,7 @@ def _steered(case: _Case) -> dict[str, Any]:
 
 
 def check_pullback(backend: Backend) -> None:
-    """The closed-form derivatives of gating are NumPy's, and the backend's own where it has any."""
+    """`Pruner.pullback`, the gradient of gating in closed form, equals NumPy's."""
     for dtype, *cases in _each(backend):
         found, wanted = (
             case.pruner.pullback(case.parameters, case.state, case.noise, case.weights)
@@ -171,7 +171,7 @@ def check_pullback(backend: Backend) -> None:
 
 
 def check_gradients_of_gating(backend: Backend) -> None:
-    """`value_and_grad` through `Pruner.gate` and `penalty` agrees with the closed forms."""
+    """`value_and_grad` of `Pruner.gate` and `penalty` equals the gradients in closed form."""
     claim(backend, "autodiff")
     for dtype, case, _ in _each(backend):
 
@@ -184,7 +184,7 @@ def check_gradients_of_gating(backend: Backend) -> None:
             return total
 
         given = {"parameters": case.parameters, "log_alpha": case.state["log_alpha"]}
-        _, slope = backend.value_and_grad(loss)(given)
+        _, gradient = backend.value_and_grad(loss)(given)
         of_parameters, of_gates = case.pruner.pullback(
             case.parameters, case.state, case.noise, case.weights
         )
@@ -193,11 +193,11 @@ def check_gradients_of_gating(backend: Backend) -> None:
             "parameters": snapshot(backend, of_parameters),
             "log_alpha": {a: backend.to_numpy(of_gates[a] + penalty[a]) for a in _SIZES},
         }
-        expect(backend, slope, wanted, "the gradient of gating", dtype)
+        expect(backend, gradient, wanted, "the gradient of gating", dtype)
 
 
 def check_selection(backend: Backend) -> None:
-    """Selecting and shrinking keep the neurons that NumPy keeps, and change nothing."""
+    """`select` and `shrink` keep the neurons that NumPy keeps, and change no array."""
     for dtype, *cases in _each(backend, _HALF):
         given = [cases[0].parameters, cases[0].state]
         before = snapshot(backend, given)
@@ -219,7 +219,7 @@ def _selected(case: _Case) -> dict[str, Any]:
 
 
 def check_certificate(backend: Backend) -> None:
-    """A small model that is right is certified; one that is off by a hundredth is refused."""
+    """A right small model is certified; one with an output off by 1% is refused."""
 
     def apply(p: Mapping[str, Array], x: Array) -> Any:
         hidden = backend.xp.tanh(backend.xp.sum(p["weight"] * x, axis=1) + p["bias"])
@@ -234,7 +234,7 @@ def check_certificate(backend: Backend) -> None:
             small, kept = pruner.shrink(parameters, state)
             found = kept["h"].tolist()
             assert found == _LAYER_KEPT, f"kept {found}, but should keep {_LAYER_KEPT}"
-            # Here too: training in float32 need not have float64 switched on.
+            # In this precision too: a training in float32 need not have float64 switched on.
             pruner.certify(apply, parameters, state, small, kept, inputs)
             wrong = {**small, "output": small["output"] * 1.01}
             try:

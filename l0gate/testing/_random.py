@@ -16,15 +16,15 @@ _SEEDS = (0, 1, 2, 3, 2**31, 2**32, 2**32 + 3)
 _COUNT = 50_000
 _SHAPES: Sequence[tuple[int, ...]] = ((), (0,), (3, 4), (_COUNT,))
 _RANKS = np.arange(1, _COUNT + 1) / _COUNT
-_UNEVEN = 2.7 / _COUNT**0.5  # Kolmogorov and Smirnov: even numbers exceed this once in a million
+_UNEVEN = 2.7 / _COUNT**0.5  # Kolmogorov-Smirnov: uniform numbers exceed this once in a million
 _ROW, _ROWS, _WINDOW = 200, 60, 4
-# An end that has a chance of 2^-25 to be drawn is missed by so many numbers once in 3000 kits.
+# If 0 or 1 comes with probability 2^-25, so many numbers miss it once in 3000 runs of the kit.
 _SEARCHED, _CHUNK = 2**28, 2**22
-_FINEST = 30  # ends on a grid of more bits are too rare for any search
+_FINEST = 30  # on a finer grid, 0 and 1 are too rare to be found by drawing
 
 
 def check_uniform_range(backend: Backend) -> None:
-    """`uniform` draws evenly and strictly inside (0, 1), in the shape and dtype asked for."""
+    """`uniform` is uniform and strictly inside (0, 1), in the shape and dtype asked for."""
     for dtype in gate_dtypes(backend):
         with backend.precision(dtype):
             like, rng = give(backend, X, dtype), backend.rng(_SEED)
@@ -52,7 +52,7 @@ def _inside(u: np.ndarray) -> None:
 
 
 def _are_middles(u: np.ndarray) -> bool:
-    """Whether all numbers are middles of 2^n equal parts of (0, 1), so that no end is among them.
+    """Whether all numbers are midpoints of 2^n equal parts of (0, 1): then 0 and 1 cannot occur.
 
     >>> _are_middles(np.array([0.125, 0.875])), _are_middles(np.array([0.25, 0.125]))
     (True, False)
@@ -61,19 +61,19 @@ def _are_middles(u: np.ndarray) -> bool:
 
 
 def _on_a_coarse_grid(u: np.ndarray) -> bool:
-    """Whether the numbers near 1, where floating point is coarsest, are multiples of 2^-30."""
+    """Whether the numbers above 1/2, where floats are coarsest, are multiples of 2^-30."""
     return bool((u[u > 0.5] * 2.0**_FINEST % 1.0 == 0.0).all())
 
 
 def _search_the_ends(backend: Backend, rng: Any, like: Array) -> None:
-    """Draw on: an end that comes once in millions of numbers still ends a training run in NaN."""
+    """Draw many numbers: even if 0 comes once in millions of them, training ends in NaN."""
     for _ in range(_SEARCHED // _CHUNK):
         u, rng = backend.uniform(rng, (_CHUNK,), like)
         _inside(backend.to_numpy(u))
 
 
 def check_uniform_seed(backend: Backend) -> None:
-    """The same seed gives the same numbers, another one others; drawing changes no generator."""
+    """Equal seeds give equal numbers, different seeds different ones; no draw changes its `rng`."""
     like = give(backend, X, "float32")
 
     def draw(rng: object) -> bytes:
@@ -88,7 +88,7 @@ def check_uniform_seed(backend: Backend) -> None:
 
 
 def check_uniform_independence(backend: Backend) -> None:
-    """The generator that `uniform` returns goes on: no draw repeats or follows another."""
+    """Draws are independent: none repeats or predicts an earlier one, or one of another seed."""
     like = give(backend, X, "float32")
 
     def draw(rng: Any, count: int) -> tuple[np.ndarray, Any]:
@@ -100,7 +100,7 @@ def check_uniform_independence(backend: Backend) -> None:
         row, rng = draw(rng, count)
         rows.append(row)
     draws = np.array(rows[:_ROWS])
-    for length in range(1, _WINDOW):  # too short an overlap for the windows below
+    for length in range(1, _WINDOW):  # overlaps that are too short for `_all_new`
         again = (draws[:-1, -length:] == draws[1:, :length]).all(axis=1)
         assert again.mean() < 0.25, f"uniform repeats the last {length} of the draw before"
     assert _all_new(rows), f"uniform repeats itself: {rng!r} and others give numbers drawn before"
@@ -119,6 +119,6 @@ def check_uniform_independence(backend: Backend) -> None:
 
 
 def _all_new(draws: Sequence[np.ndarray]) -> bool:
-    """Whether no four numbers follow one another twice, at any place of any draw."""
+    """Whether no four numbers occur in the same order twice, in any of the draws."""
     windows = np.concatenate([np.lib.stride_tricks.sliding_window_view(d, _WINDOW) for d in draws])
     return len(np.unique(windows, axis=0)) == len(windows)

@@ -27,7 +27,8 @@ from l0gate._chain import Chain
 from l0gate._pruner import State
 from l0gate._saved_model import SavedModel, read
 from l0gate.cli import _checkpoint
-from l0gate.cli._training import Adam, Training
+from l0gate.cli._adam import Adam
+from l0gate.cli._training import Training
 from l0gate.npz import pack, unpack
 
 NUMPY = l0gate.get_backend("numpy")

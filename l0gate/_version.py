@@ -1,0 +1,3 @@
+"""The version of l0gate."""
+
+__version__ = "0.1.0"
