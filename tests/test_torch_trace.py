@@ -24,7 +24,7 @@ from l0gate.backends._torch.tracing.derive import derive
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:every gate of axis:UserWarning"),
-    pytest.mark.filterwarnings("ignore:these neurons stay whole:UserWarning"),
+    pytest.mark.filterwarnings("ignore:these parts of the model are frozen:UserWarning"),
 ]
 
 
@@ -301,8 +301,8 @@ def handed_on(m: Any, x: Tensor) -> Tensor:
 REFUSED: dict[str, tuple[Callable[..., Any], str, str]] = {
     "norm": (lambda m, x: m.out(m.norm(hidden(m, x))), "h1", "module 'norm' .* layer_norm"),
     "mean": (lambda m, x: m.out(hidden(m, x) - hidden(m, x).mean(-1, True)), "h1", "in mean"),
-    "full width": (full_width, "h1", "mul, where it meets a tensor of full width"),
-    "buffer": (written, "h1", "in setitem, which is not followed"),
+    "full width": (full_width, "h1", "mul, together with a tensor that has a value for each"),
+    "buffer": (written, "h1", "in setitem, which l0gate cannot follow"),
     "split": (
         lambda m, x: m.out(hidden(m, x).view(5, 3, 2, 4).flatten(2)),
         "h1",
@@ -311,21 +311,29 @@ REFUSED: dict[str, tuple[Callable[..., Any], str, str]] = {
     "quarters": (
         lambda m, x: m.out(torch.cat(hidden(m, x).split([4, 4], -1), -1)),
         "h1",
-        "split along the neurons' own",
+        "split along their own",
     ),
-    "every other": (lambda m, x: m.out(hidden(m, x)[..., ::2].repeat(1, 1, 2)), "h1", "some of"),
-    "some neurons": (lambda m, x: m.out(F.pad(hidden(m, x)[..., :4], (0, 4))), "h1", "some of its"),
-    "along": (lambda m, x: m.out(hidden(m, x).flip(0, -1)), "h1", "flip along the neurons' own"),
+    "every other": (
+        lambda m, x: m.out(hidden(m, x)[..., ::2].repeat(1, 1, 2)),
+        "h1",
+        "index that selects some of",
+    ),
+    "some neurons": (
+        lambda m, x: m.out(F.pad(hidden(m, x)[..., :4], (0, 4))),
+        "h1",
+        "index that selects some of its",
+    ),
+    "along": (lambda m, x: m.out(hidden(m, x).flip(0, -1)), "h1", "flip along their own"),
     "narrowed": (
         lambda m, x: m.pick(hidden(m, x).narrow(-1, 0, 3)),
         "h1",
-        "narrow along the neurons' own",
+        "narrow along their own",
     ),
     "attention": (attention, "h1", "in matmul"),
     "chosen neurons": (
         lambda m, x: m.pick(hidden(m, x)[..., torch.arange(3)]),
         "h1",
-        "some of its",
+        "index that selects some of its",
     ),
 }
 
@@ -417,7 +425,7 @@ def test_a_reader_whose_weight_is_computed_is_refused() -> None:
     for norm, message in (
         (
             nn.utils.parametrizations.weight_norm,
-            r"'h1': module 'decoder' .* reads it with a weight that is comp",
+            r"'h1': module 'decoder' .* uses its neurons in linear, with a weight that is comp",
         ),
         (nn.utils.weight_norm, r"cannot be copied, .*weight_norm"),
     ):

@@ -187,7 +187,7 @@ def test_outputs_of_any_class_are_compared() -> None:
 
 @pytest.mark.parametrize("model", [Masks, Spectrum])
 def test_outputs_of_any_dtype_are_seen(model: type[Base]) -> None:
-    with pytest.warns(UserWarning, match="the caller sees it in an output"):
+    with pytest.warns(UserWarning, match="the model returns its neurons to the caller"):
         gated = gated_of(model())
     assert set(gated.frozen) == {"h1"}
     for ours, theirs in zip(gated.shrink()(WORDS), gated(WORDS), strict=True):

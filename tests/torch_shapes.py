@@ -16,7 +16,7 @@ from l0gate.backends._torch.pytree import tensors
 
 EXPECTED_WARNINGS = [
     pytest.mark.filterwarnings("ignore:every gate of axis:UserWarning"),
-    pytest.mark.filterwarnings("ignore:these neurons stay whole:UserWarning"),
+    pytest.mark.filterwarnings("ignore:these parts of the model are frozen:UserWarning"),
     pytest.mark.filterwarnings("ignore:.*with projections is not supported:UserWarning"),
 ]
 
