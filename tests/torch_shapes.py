@@ -1,4 +1,4 @@
-"""Models of many shapes, with what they are called with and which axes stay whole."""
+"""Models of many shapes, with what they are called with and which of their axes are frozen."""
 
 from __future__ import annotations
 
@@ -260,7 +260,7 @@ def seen_too(m: Any, x: Tensor) -> Any:
     return m.out(y), y
 
 
-# By name: how the model is made, what it is called with, and the axes expected to stay whole.
+# By name: how the model is made, what it is called with, and the axes expected to be frozen.
 SHAPES: dict[str, tuple[Callable[[], nn.Module], tuple[Any, ...], set[str]]] = {
     "LSTM": (lambda: shape(plain, nn.LSTM(X, H)), (X_IN,), set()),
     "three layers, no bias": (
