@@ -79,7 +79,7 @@ class Rules:
 
 
 class Trace(TorchFunctionMode):
-    """Follows the calls of one run of `model`; afterwards its attributes hold the findings."""
+    """Follows the calls of one run of `model`, and collects what they say of its axes."""
 
     def __init__(self, model: nn.Module, rules: Rules) -> None:
         super().__init__()
@@ -234,7 +234,8 @@ class Trace(TorchFunctionMode):
     def features_from(self, label: Label) -> Features | None:
         """A label of features; stacked states become that by uniting their layers and directions.
 
-        They are pruned alike from then on. None, and frozen, if their sizes differ.
+        All layers and directions then keep the same neurons. If their sizes differ, their axes are
+        frozen and the result is None.
         """
         if isinstance(label, Features):
             return label

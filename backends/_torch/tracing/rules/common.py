@@ -85,8 +85,8 @@ def along(
 def pieces(trace: Trace, label: Features, count: int) -> list[Parts] | None:
     """The neurons cut into `count` pieces of the same sizes, such as the two directions.
 
-    The pieces become the same neurons, pruned alike, so that code which cuts the dimension into
-    equal pieces works in the small model too. None if the pieces would differ.
+    All pieces then keep the same neurons, so that code which cuts the dimension into equal pieces
+    works in the small model too. The result is None if the pieces would differ in size.
     """
     each, over = divmod(len(label.parts), count)
     groups = [label.parts[i : i + each] for i in range(0, len(label.parts), each or 1)]

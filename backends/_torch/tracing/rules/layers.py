@@ -26,7 +26,7 @@ def embedding(trace: Trace, call: Call, untracked: frozenset[Axis]) -> frozenset
     frozen = frozenset[Axis]()
     index = trace.label_of(call.argument(0, "input"))
     if index is not None:
-        frozen |= trace.freeze_in([index], "an index into its table")
+        frozen |= trace.freeze_in([index], "an index into an embedding table")
     if call.argument(3, "max_norm") is not None:
         reason = f"{trace.where()} has max_norm, a norm over all neurons"
         frozen |= trace.freeze([Features(-1, written)], reason)

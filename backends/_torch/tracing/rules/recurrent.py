@@ -154,7 +154,7 @@ def _initial_state(trace: Trace, given: Tensor, parts: list[Parts]) -> frozenset
     label = trace.label_of(given)
     if label is None:  # of the dense size, which the small module accepts and reduces
         return frozenset()
-    how = "its initial state, of which it cannot prune the same neurons"
+    how = "the initial state, where they do not match the module's own neurons"
     befores: list[Parts] = []
     if isinstance(label, StackedStates):
         befores = list(label.parts)

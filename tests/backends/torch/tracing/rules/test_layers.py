@@ -100,7 +100,7 @@ def test_neurons_that_are_looked_up_in_a_table_are_frozen() -> None:
 
     model = Model(run)
     model.codes = nn.Parameter(torch.randn(2, 3))
-    with pytest.warns(UserWarning, match="axis 'h1': .* in an index into its table"):
+    with pytest.warns(UserWarning, match="axis 'h1': .* in an index into an embedding table"):
         gated = gated_model(model)
     assert "h1" in gated.frozen
     assert_shrinks(gated, tokens())

@@ -97,7 +97,7 @@ def test_a_state_that_lies_in_another_dimension_is_frozen() -> None:
 
     model = Model(run, nn.GRU)
     model.out, model.second = nn.Linear(3, 3), nn.GRU(6, 3)
-    message = "axis 'h1': module 'second' .* in its initial state, of which it cannot"
+    message = "axis 'h1': module 'second' .* in the initial state, where they do not match"
     with pytest.warns(UserWarning, match=message):
         gated = gated_model(model, tokens(5, 8))
     assert set(gated.frozen) == {"h1"}
