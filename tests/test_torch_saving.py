@@ -18,7 +18,7 @@ from l0gate.backends._torch.gating import module
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:the gates stalled:UserWarning"),
-    pytest.mark.filterwarnings("ignore:these neurons stay whole:UserWarning"),
+    pytest.mark.filterwarnings("ignore:these parts of the model are frozen:UserWarning"),
     pytest.mark.filterwarnings("ignore:.*open neurons were cut:UserWarning"),
 ]
 

@@ -34,13 +34,12 @@ from l0gate.backends._torch.shrinking.resize import (
     named_tensors,
 )
 from l0gate.backends._torch.shrinking.shrink import shrink_model
-from l0gate.backends._torch.tracing.derive import (
-    ASKED,
-    Derived,
-    check_some_free,
-    derive,
-    told_whole,
-    warn_of_whole,
+from l0gate.backends._torch.tracing.derive import Derived, derive
+from l0gate.backends._torch.tracing.frozen import (
+    REQUESTED,
+    check_some_prunable,
+    describe_frozen,
+    warn_about_frozen,
 )
 from l0gate.layout.layout import Layout
 
@@ -129,7 +128,9 @@ def gate_model(
     try:
         gated = build(_whole_with(reasons, groups))
     except L0GateError as error:
-        raise L0GateError(f"{error}\n{told_whole(reasons)}" if reasons else str(error)) from None
+        raise L0GateError(
+            f"{error}\n{describe_frozen(reasons)}" if reasons else str(error)
+        ) from None
     if examples is None:
         return gated
     drawn = list(examples.draw(2, examples.device))
@@ -144,7 +145,9 @@ def gate_model(
             " neuron of an axis that the caller sees, or that the layout cannot describe, must"
             f" stay: name it in `freeze=`; the layout is\n{gated.pruner.layout.table()}"
         ) from None
-    warn_of_whole(reasons, [*derived.ungated, *([] if layout else _outside(model, derived.layout))])
+    warn_about_frozen(
+        reasons, [*derived.ungated, *([] if layout else _outside(model, derived.layout))]
+    )
     return gated
 
 
@@ -159,7 +162,7 @@ def _study(
     inputs = None if example_inputs is None else kept_inputs(example_inputs)
     if layout is not None:
         _check_names(model, layout)
-        given = Derived(layout, tuple(freeze), layers_of(model), dict.fromkeys(freeze, ASKED))
+        given = Derived(layout, tuple(freeze), layers_of(model), dict.fromkeys(freeze, REQUESTED))
         if inputs is not None:
             return given, inputs, observe(model, inputs)
         likely = conventional_inputs(model)
@@ -173,7 +176,7 @@ def _study(
         )
     observed = observe(model, inputs)
     derived = derive(model, inputs, freeze, strict=strict)
-    check_some_free(derived)
+    check_some_prunable(derived.layout, derived.reasons)
     return derived, inputs, observed
 
 
