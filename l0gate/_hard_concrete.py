@@ -12,6 +12,8 @@ import numpy as np
 from l0gate._backend import Array, Backend, sigmoid
 from l0gate._errors import L0GateError, check
 
+JITTER = 0.01  # breaks ties between fresh gates; upwards, so that test-time gates start as asked
+
 
 @dataclass(frozen=True)
 class HardConcrete:

@@ -12,7 +12,7 @@ from l0gate._backend import Array, Backend, Parameters, zeros
 from l0gate._budget import Budget
 from l0gate._certificate import Certificate, certify, check_kept
 from l0gate._errors import L0GateError, check, warn
-from l0gate._hard_concrete import HardConcrete, check_log_alpha
+from l0gate._hard_concrete import JITTER, HardConcrete, check_log_alpha
 from l0gate._registry import get_backend, get_method
 from l0gate._selection import best_neuron, check_groups, choose, pad, warn_of_stall
 from l0gate.layout.cost import Cost
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from l0gate.methods import Method
 
 State = dict[str, Any]
-_JITTER = 0.01  # breaks ties between fresh gates; upwards, so that test-time gates start as asked
 _UNBOUND = (
     "the pruner has met no parameters yet; call `init(parameters)`, or, to go on with a state that"
     " was saved, `bind(parameters)`"
@@ -158,6 +157,11 @@ class Pruner:
         return self._cost  # type: ignore[return-value]
 
     @property
+    def trains_gates(self) -> bool:
+        """Whether gates are trained by gradient (hard-concrete gates), not closed by scores."""
+        return self.method is None
+
+    @property
     def limit(self) -> int | None:
         """What the budget allows, in its measure; None without a budget."""
         return self._limit
@@ -192,7 +196,7 @@ class Pruner:
         mask: dict[str, Array] = {}
         for axis, size in self.sizes.items():
             u, rng = backend.uniform(rng, (size,), like)
-            values[axis] = hc.clamp(start + _JITTER * u, backend)
+            values[axis] = hc.clamp(start + JITTER * u, backend)
             mask[axis] = zeros(backend, (size,), like, 1.0 if axis in self.freeze else -1.0)
         if log_alpha is not None:
             values |= self._given(log_alpha, like)

@@ -81,11 +81,15 @@ def pad(
     kept: Mapping[str, np.ndarray],
     groups: Sequence[Sequence[str]],
     log_alpha: Mapping[str, np.ndarray],
+    least: int = 0,
 ) -> dict[str, np.ndarray]:
-    """One count, the largest, for the axes of each group: the best of the others join."""
+    """One count for the axes of each group: the largest of them, and at least `least`.
+
+    The closed neurons with the largest log_alpha fill the gap.
+    """
     padded = dict(kept)
     for group in groups:
-        count = max(len(kept[axis]) for axis in group)
+        count = max(least, *(len(kept[axis]) for axis in group))
         for axis in group:
             others = np.setdiff1d(np.arange(len(log_alpha[axis])), kept[axis])
             best = others[np.argsort(-log_alpha[axis][others], kind="stable")]

@@ -12,7 +12,8 @@ from typing import Any
 from torch import nn
 
 from l0gate._errors import check, warn
-from l0gate.backends._torch.pytree import Inputs, copied, undisturbed
+from l0gate.backends._torch.isolation import copied, undisturbed
+from l0gate.backends._torch.pytree import Inputs
 from l0gate.backends._torch.tracing.rules import CHAIN_ACTIVATIONS, FOLLOWED, QUERIES
 from l0gate.backends._torch.tracing.rules.layers import ROLES, followed_modules
 from l0gate.backends._torch.tracing.tracer import Axis, Features, Role, Rows, Trace, axes_in, root
