@@ -92,8 +92,8 @@ def conventional_inputs(model: nn.Module) -> Inputs | None:
 class Observed:
     """What one run of a model on example inputs shows.
 
-    `tokens` is as in `Examples`. `stateful` are the paths of the recurrent modules that were given
-    initial states. `calls` are the names of the torch functions that were called.
+    `tokens` is as in `Examples`. `stateful` are the paths of the recurrent modules that were called
+    with an argument for initial states. `calls` are the names of the torch functions called.
     """
 
     output: Any
