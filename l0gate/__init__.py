@@ -1,4 +1,26 @@
-"""l0gate: learned binary gates that make LSTMs and GRUs smaller, with the same outputs."""
+"""l0gate: learned binary gates that make LSTMs and GRUs smaller and faster.
+
+The modules, in reading order:
+
+- `layout`: the axis notation; folding gates, removing neurons, costs
+- `_hard_concrete`: the distribution of one gate, its formulas and gradients
+- `_method`: how neurons are chosen; hard-concrete gates are the default method
+- `methods`: other ways to choose neurons, such as magnitude
+- `_budget`, `_controller`: what the small model may cost, and the penalty that leads there
+- `_state`: the gate state, a dict of arrays
+- `_selection`: the cut that meets a budget exactly
+- `_certificate`: the small and the gated model, compared
+- `_binding`, `_gating`, `_pruner`: `Pruner`, in three parts: its model, training, shrinking
+- `_gate`: `gate`, from a model of any framework to its gated model
+- `_chain`: nets that are described by a list of layers
+- `_saved_model`, `npz`, `files`: saving and loading, without pickle
+- `reports`: what the gates have decided so far, as text, JSON and a picture
+- `_backend`, `_registry`, `_hooks`: the abstract tensor interface, and how plugins are found
+- `backends`: NumPy and PyTorch
+- `reference`: LSTM and GRU with hand-derived gradients, and the nets that run without a framework
+- `cli`, `testing`: the command line, and the conformance kit for backends
+- `_errors`, `_former_names`: the error class, and names of modules in older pickles
+"""
 
 from __future__ import annotations
 

@@ -120,6 +120,6 @@ class Budget:
             limit >= floor,
             f"`{self.measure}` is {value!r}, which allows {limit} of {cost.total}; the least is"
             f" {floor} ({floor / cost.total:.1%}), with one neuron left per axis"
-            + (f" and all of {', '.join(map(repr, frozen))}, which stay whole" if frozen else ""),
+            + (f" and all of {', '.join(map(repr, frozen))}, which are frozen" if frozen else ""),
         )
         return limit

@@ -17,13 +17,15 @@ TOLERANCE_FLOAT32 = 1e-5  # likewise
 
 @dataclass(frozen=True)
 class Certificate:
-    """Proof that shrinking changed nothing: outputs and states of both models compared.
+    """Proof that the small model equals the gated one: outputs and states of both, compared.
 
-    `max_abs_difference` is decided in float64 and at most `tolerance`; the difference in float32
-    is at most `tolerance_float32`. Every channel (index of the last dimension) is held to its own
-    largest value, so a channel of large values does not excuse another. `kept` maps an axis to the
-    indices of the neurons that stayed, `dense_sizes` to the number there were. `forced_open` and
-    `forced_closed` count neurons decided against their gate.
+    It says nothing about the dense model that the gated one was trained from.
+
+    `max_abs_difference` is the largest difference in float64, at most `tolerance`; in float32 it is
+    at most `tolerance_float32`. The difference in every channel (index of the last dimension) is
+    compared with the largest value of that channel alone. `kept` maps an axis to the indices of the
+    neurons that were kept, `dense_sizes` to the number of neurons before. `forced_open` and
+    `forced_closed` count neurons that the budget opened or closed against their gate.
     """
 
     max_abs_difference: float
@@ -213,29 +215,3 @@ def _listed(arrays: Any) -> list[Array]:
 
 def _host(backend: Backend, x: Array) -> np.ndarray:
     return backend.to_numpy(x).astype(np.float64)
-
-
-def check_kept(kept: Mapping[str, np.ndarray], open_now: Mapping[str, np.ndarray]) -> None:
-    """Refuse indices that are not sorted neurons of their axis, or leave out an open one."""
-    check(
-        isinstance(kept, Mapping) and set(kept) == set(open_now),
-        f"`kept` must give the indices of the axes {', '.join(open_now)}",
-    )
-    for axis, is_open in open_now.items():
-        index = np.asarray(kept[axis])
-        check(
-            index.ndim == 1
-            and index.dtype.kind in "iu"
-            and index.size > 0
-            and bool((np.diff(index) > 0).all())
-            and index[0] >= 0
-            and index[-1] < len(is_open),
-            f"`kept[{axis!r}]` must be sorted indices of the axis's {len(is_open)} neurons",
-        )
-        left_out = np.array(is_open, dtype=bool)  # not setdiff1d, which imports numpy.ma
-        left_out[index] = False
-        missing = np.flatnonzero(left_out)
-        check(
-            len(missing) == 0,
-            f"`kept[{axis!r}]` leaves out neurons whose gates are open: {missing.tolist()}",
-        )

@@ -1,4 +1,4 @@
-"""The one base class of every error, and the one way to raise it from a failed check; warnings."""
+"""`L0GateError`, the base class of every error; checks that raise it; warnings."""
 
 from __future__ import annotations
 
@@ -17,7 +17,10 @@ class L0GateError(ValueError):
 
 
 def check(condition: object, message: str) -> None:
-    """Raise `L0GateError(message)` unless the condition holds."""
+    """Raise `L0GateError(message)` unless the condition holds.
+
+    The caller formats the message in every case. Code that runs in every step raises by itself.
+    """
     if not condition:
         raise L0GateError(message)
 

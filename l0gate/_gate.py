@@ -1,4 +1,4 @@
-"""`gate`: one call from the user's own model to its gated twin."""
+"""`gate`: from a model of any framework to its gated model."""
 
 from __future__ import annotations
 
@@ -29,14 +29,18 @@ def gate(
 
     `example_inputs` (a tuple of what the model is called with) lets the backend derive the
     layout; `layout` gives it. `budget` or `strength` says how much to prune: see `Pruner`.
-    Further options go to the backend. PyTorch's: `equal=True` keeps one number of neurons for all
-    layers and directions of a recurrent module, within the budget; `freeze` lists axes that keep
-    every neuron; `strict=True` makes neurons that cannot be followed to all who read them an
-    error, where they would stay whole with a warning; `gate_learning_rate` (0.06) and `seed` are
-    those of the gates; `warm_start=True` starts near an already trained model, whose outputs eval
-    mode gives exactly; `distill=True` keeps a copy of it as the teacher of
-    `gated.distill(*inputs)`, a loss without labels, and `distill="kl"` does so for logits;
-    `method` chooses neurons in another way than by gates, for comparison: see `l0gate.methods`.
+    Further options go to the backend. Those of PyTorch are:
+
+    - `equal=True`: all layers and directions of a recurrent module keep the same number of neurons;
+    - `freeze`: axes that keep every neuron;
+    - `strict=True`: an axis whose neurons cannot be tracked to every reader is an error. Without
+      it, such an axis is frozen, with a warning;
+    - `gate_learning_rate` (0.06) and `seed` of the gates;
+    - `warm_start=True`: for a trained model. Gates start so far open that the outputs in eval mode
+      are exactly the model's;
+    - `distill=True`: keeps a copy of the model as a teacher, for the loss `gated.distill(*inputs)`,
+      which needs no labels; `distill="kl"` is for logits;
+    - `method`: another way to choose neurons, see `l0gate.methods`.
     """
     check(budget is not None or strength is not None, "give `budget` or `strength`")
     return get_backend(model).gate_model(

@@ -7,10 +7,8 @@ from dataclasses import dataclass
 from numbers import Real
 from typing import Literal
 
-import numpy as np
-
 from l0gate._backend import Array, Backend, sigmoid
-from l0gate._errors import L0GateError, check
+from l0gate._errors import check
 
 JITTER = 0.01  # breaks ties between fresh gates; upwards, so that test-time gates start as asked
 
@@ -28,7 +26,7 @@ class HardConcrete:
     training starts from. log_alpha is kept in [`lowest`, `highest`].
 
     Every method takes log_alpha as an array of any shape and returns the same shape and dtype;
-    methods ending in `_slope` are derivatives in log_alpha.
+    methods ending in `_gradient` are derivatives in log_alpha.
 
     >>> import numpy as np
     >>> gates = HardConcrete()
@@ -73,27 +71,27 @@ class HardConcrete:
         backend = _backend(backend, log_alpha)
         return backend.xp.clip(self._stretched(backend, log_alpha, u), 0.0, 1.0)
 
-    def sample_slope(self, log_alpha: Array, u: Array, backend: Backend | None = None) -> Array:
+    def sample_gradient(self, log_alpha: Array, u: Array, backend: Backend | None = None) -> Array:
         """d sample / d log_alpha: 0 where the gate is exactly 0 or 1."""
         backend = _backend(backend, log_alpha)
-        return self._slope(backend, self._stretched(backend, log_alpha, u), self.beta)
+        return self._gradient(backend, self._stretched(backend, log_alpha, u), self.beta)
 
     def test_gate(self, log_alpha: Array, backend: Backend | None = None) -> Array:
         """The gate used once training is over, by `rule`."""
         backend = _backend(backend, log_alpha)
         return backend.xp.clip(self._stretched(backend, log_alpha), 0.0, 1.0)
 
-    def test_gate_slope(self, log_alpha: Array, backend: Backend | None = None) -> Array:
+    def test_gate_gradient(self, log_alpha: Array, backend: Backend | None = None) -> Array:
         """d test_gate / d log_alpha."""
         backend = _backend(backend, log_alpha)
-        return self._slope(backend, self._stretched(backend, log_alpha), self._temperature)
+        return self._gradient(backend, self._stretched(backend, log_alpha), self._temperature)
 
     def open_probability(self, log_alpha: Array, backend: Backend | None = None) -> Array:
         """P(gate > 0) when sampled: sigmoid(log_alpha - beta log(-gamma / zeta))."""
         backend = _backend(backend, log_alpha)
         return sigmoid(backend, log_alpha - self.beta * math.log(-self.gamma / self.zeta))
 
-    def open_probability_slope(self, log_alpha: Array, backend: Backend | None = None) -> Array:
+    def open_probability_gradient(self, log_alpha: Array, backend: Backend | None = None) -> Array:
         """d open_probability / d log_alpha."""
         p = self.open_probability(log_alpha, backend)
         return p * (1.0 - p)
@@ -111,6 +109,11 @@ class HardConcrete:
         backend = _backend(backend, log_alpha)
         return backend.xp.clip(log_alpha, self.lowest, self.highest)
 
+    # The names of 0.1.0.
+    sample_slope = sample_gradient
+    test_gate_slope = test_gate_gradient
+    open_probability_slope = open_probability_gradient
+
     @property
     def _temperature(self) -> float:
         return self.beta if self.rule == "median" else 1.0
@@ -123,11 +126,11 @@ class HardConcrete:
             s = sigmoid(backend, (logit + log_alpha) / self.beta)
         return s * (self.zeta - self.gamma) + self.gamma
 
-    def _slope(self, backend: Backend, stretched: Array, temperature: float) -> Array:
+    def _gradient(self, backend: Backend, stretched: Array, temperature: float) -> Array:
         s = (stretched - self.gamma) / (self.zeta - self.gamma)
-        slope = s * (1.0 - s) * ((self.zeta - self.gamma) / temperature)
+        gradient = s * (1.0 - s) * ((self.zeta - self.gamma) / temperature)
         inside = (stretched > 0.0) & (stretched < 1.0)
-        return backend.xp.where(inside, slope, 0.0 * slope)
+        return backend.xp.where(inside, gradient, 0.0 * gradient)
 
 
 def _backend(backend: Backend | None, array: Array) -> Backend:
@@ -136,13 +139,3 @@ def _backend(backend: Backend | None, array: Array) -> Backend:
     from l0gate._registry import get_backend
 
     return get_backend(array)
-
-
-def check_log_alpha(axis: str, values: np.ndarray) -> None:
-    """Refuse a log_alpha that is not finite, naming its axis and first bad neuron."""
-    bad = np.flatnonzero(~np.isfinite(values))
-    if len(bad):
-        raise L0GateError(
-            f"`log_alpha[{axis!r}]` is {values[bad[0]]} at neuron {bad[0]}"
-            f" ({len(bad)} of {len(values)} are not finite); it must be finite"
-        )

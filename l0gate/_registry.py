@@ -1,4 +1,4 @@
-"""Finding backends and methods: the hooks that plugins implement, `get_backend`, `get_method`.
+"""Finding backends and methods, built-in or from plugins: `get_backend` and the registry.
 
 A distribution adds a backend through an entry point in the group `l0gate` whose module implements
 
@@ -30,11 +30,9 @@ if TYPE_CHECKING:
 
     from pluggy import PluginManager
 
-    from l0gate.methods import Method
-
 GROUP = "l0gate"  # of entry points
 # pluggy is imported where it is used: `import l0gate` is to cost little more than NumPy.
-GATES = "l0"  # the method that is none: hard-concrete gates, which are trained
+L0 = "l0"  # the name of hard-concrete gates among the methods
 _BUILT_IN = "l0gate"
 _BUILT_INS = ("l0gate.backends._plugin", "l0gate.methods")
 
@@ -79,18 +77,15 @@ class MethodEntry:
     """A registered method of choosing neurons."""
 
     name: str
-    factory: str | Callable[[], Method]
+    factory: str | Callable[[], Any]
     distribution: str
 
-    def make(self) -> Method:
-        """The method, with its default options."""
-        from l0gate.methods import Method
+    def __str__(self) -> str:
+        return f"method {self.name!r} of {self.distribution}"
 
-        what = f"method {self.name!r} of {self.distribution}"
-        method = _called(self.factory, what)
-        if not isinstance(method, Method):
-            raise L0GateError(f"{what} is {method!r}; it must be a l0gate.methods.Method")
-        return method
+    def make(self) -> Any:
+        """What the factory returns: the method with its default options."""
+        return _called(self.factory, str(self))
 
 
 def _called(factory: str | Callable[[], Any], what: str) -> Any:
@@ -203,10 +198,10 @@ class Registry:
     def method_names(self) -> list[str]:
         """Names of all methods, those of plugins included; the gates first."""
         self._load_plugins()
-        return [GATES, *self.methods]
+        return [L0, *self.methods]
 
-    def method(self, name: str) -> Method:
-        """A method of that name, with its default options."""
+    def method(self, name: str) -> MethodEntry:
+        """The entry of the method of that name."""
         self._load_built_ins()
         if name not in self.methods:
             self._load_plugins()
@@ -215,7 +210,7 @@ class Registry:
                 f"`method` is {name!r}; registered are {', '.join(map(repr, self.method_names()))}"
                 + "".join(f"\n  {problem}" for problem in self.problems)
             )
-        return self.methods[name].make()
+        return self.methods[name]
 
     def by_object(self, x: object) -> Backend:
         """The backend that owns an array or a model."""
@@ -319,8 +314,8 @@ class Registry:
             return [f"the descriptor {descriptor!r} must be a dict with name and factory"]
         if name in self.methods:
             return [_taken("method", self.methods[name])]
-        if name == GATES:
-            return [f"method {name!r} is the gates themselves; take another name"]
+        if name == L0:
+            return [f"method {name!r} is the name of hard-concrete gates; take another name"]
         self.methods[name] = MethodEntry(name, factory, distribution)
         return []
 
@@ -387,16 +382,3 @@ def get_backend(which: object) -> Backend:
     if isinstance(which, Backend):
         return which
     return registry.by_name(which) if isinstance(which, str) else registry.by_object(which)
-
-
-def get_method(which: object) -> Method | None:
-    """The method of that name with its default options, or a `Method` itself; None for gates."""
-    from l0gate.methods import Method
-
-    if which is None or which == GATES:
-        return None
-    if isinstance(which, Method):
-        return which
-    if isinstance(which, str):
-        return registry.method(which)
-    raise L0GateError(f"`method` is {which!r}; it must be a name or a l0gate.methods.Method")

@@ -1,4 +1,4 @@
-"""The cut that meets a budget exactly, and warnings about gates that do not lead there."""
+"""The cut that meets a budget exactly, and checks and warnings around it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from l0gate._errors import check, warn
+from l0gate._errors import L0GateError, check, warn
 from l0gate._hard_concrete import HardConcrete
 from l0gate.layout.cost import Cost
 
@@ -20,13 +20,15 @@ def choose(
     groups: Sequence[Sequence[str]] = (),
     frozen: Sequence[str] = (),
 ) -> dict[str, np.ndarray]:
-    """The neurons to keep: the longest prefix by log_alpha that fits, then whatever still fits.
+    """The neurons to keep within `limit`: sorted indices per axis.
 
-    `candidates` marks (bool) the neurons that may stay. Ties in log_alpha go by the rank within
-    the axis divided by its size, and within the axis by `norms`. Axes in one group keep one count,
-    for which those with fewer candidates keep others beside them.
-    At least one neuron per axis stays, and all of the `frozen` axes. Returns sorted indices per
-    axis; the cost depends on the counts alone and grows with each, so no further candidate fits.
+    Neurons are sorted by log_alpha (n,), highest first. The longest prefix that fits is kept, then
+    every later neuron that still fits. `candidates` (n,), bool, marks those that may be kept. Equal
+    log_alpha are sorted by rank within the axis over its size, and within an axis by `norms`.
+
+    Axes in one of the `groups` keep the same number of neurons; one with fewer candidates keeps
+    others too. Every axis keeps at least one neuron, and the `frozen` axes keep all. The cost
+    depends on the counts alone and grows with each, so no further candidate fits.
     """
     order: dict[str, np.ndarray] = {}
     count: dict[str, int] = {}
@@ -83,10 +85,8 @@ def pad(
     log_alpha: Mapping[str, np.ndarray],
     least: int = 0,
 ) -> dict[str, np.ndarray]:
-    """One count for the axes of each group: the largest of them, and at least `least`.
-
-    The closed neurons with the largest log_alpha fill the gap.
-    """
+    """The axes of each group keep as many neurons as the one that keeps most, and at least `least`:
+    the next best ones are added to the others."""
     padded = dict(kept)
     for group in groups:
         count = max(least, *(len(kept[axis]) for axis in group))
@@ -157,3 +157,45 @@ def warn_of_stall(
                 f"the gates are saturated: {stuck:.0%} of them sit at log_alpha = {bound:g}"
                 f" ({word}), so their order says little about which neurons matter"
             )
+
+
+def check_kept(kept: Mapping[str, np.ndarray], open_now: Mapping[str, np.ndarray]) -> None:
+    """Refuse indices that are not sorted neurons of their axis, or leave out an open one."""
+    check(
+        isinstance(kept, Mapping) and set(kept) == set(open_now),
+        f"`kept` must give the indices of the axes {', '.join(open_now)}",
+    )
+    for axis, is_open in open_now.items():
+        index = np.asarray(kept[axis])
+        check(
+            index.ndim == 1
+            and index.dtype.kind in "iu"
+            and index.size > 0
+            and bool((np.diff(index) > 0).all())
+            and index[0] >= 0
+            and index[-1] < len(is_open),
+            f"`kept[{axis!r}]` must be sorted indices of the axis's {len(is_open)} neurons",
+        )
+        left_out = np.array(is_open, dtype=bool)  # not setdiff1d, which imports numpy.ma
+        left_out[index] = False
+        missing = np.flatnonzero(left_out)
+        check(
+            len(missing) == 0,
+            f"`kept[{axis!r}]` leaves out neurons whose gates are open: {missing.tolist()}",
+        )
+
+
+def check_scores(
+    method: str, scores: Mapping[str, np.ndarray], sizes: Mapping[str, int]
+) -> dict[str, np.ndarray]:
+    """The scores of every axis as host arrays; others than one finite number per neuron raise."""
+    found = {}
+    for axis, size in sizes.items():
+        given = np.asarray(scores[axis], dtype=float) if axis in scores else None
+        if given is None or given.shape != (size,) or not np.isfinite(given).all():
+            raise L0GateError(
+                f"`method` {method} scored axis {axis!r} with {given!r}; it must give"
+                f" {size} finite numbers"
+            )
+        found[axis] = given
+    return found

@@ -268,7 +268,7 @@ def test_the_expected_cost(case: tuple[Layout, dict[str, int]], seed: int, measu
     rng = np.random.default_rng(seed)
     cost = Cost(layout, arrays_for(layout, sizes), measure)
     p = {axis: rng.uniform(size=n) for axis, n in sizes.items()}
-    slopes = cost.expected_slope(p, COMPLEX)
+    slopes = cost.expected_gradient(p, COMPLEX)
     for axis, n in sizes.items():
         for j in range(n):
             one = {a: np.zeros(m) for a, m in sizes.items()}

@@ -21,7 +21,8 @@ from typer.core import TyperCommand
 
 import l0gate
 from l0gate._errors import L0GateError, check
-from l0gate._registry import GATES, registry
+from l0gate._method import get_method
+from l0gate._registry import L0, registry
 from l0gate.cli import _checkpoint, _text
 from l0gate.cli._job import MODEL, Job, check_folder
 from l0gate.cli._options import Options
@@ -345,14 +346,14 @@ def _newest() -> Path:
 def _methods() -> tuple[list[dict[str, Any]], list[str]]:
     """A row per method, and what the plugins got wrong; one that fails hurts no other."""
     gates = "Hard-concrete gates, trained with the weights."
-    rows = [{"name": GATES, "summary": gates, "distribution": "l0gate", "problem": None}]
+    rows = [{"name": L0, "summary": gates, "distribution": "l0gate", "problem": None}]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # they are listed below
         for name in registry.method_names()[1:]:
             row = {"name": name, "summary": "", "problem": None}
             row["distribution"] = registry.methods[name].distribution
             try:
-                made = registry.method(name)
+                made = get_method(name)
                 row["summary"] = (type(made).__doc__ or repr(made)).strip().partition("\n")[0]
             except L0GateError as error:
                 row["problem"] = str(error)

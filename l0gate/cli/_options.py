@@ -11,9 +11,9 @@ from l0gate._backend import Backend
 from l0gate._budget import Budget
 from l0gate._chain import RECURRENT, Chain
 from l0gate._errors import L0GateError, check
+from l0gate._method import get_method
 from l0gate._pruner import Pruner
-from l0gate._registry import GATES as GATES_METHOD
-from l0gate._registry import get_backend, get_method
+from l0gate._registry import L0, get_backend
 from l0gate.cli._text import Corpus
 from l0gate.cli._training import Task
 
@@ -36,7 +36,7 @@ class Options:
     seed: int
     rate: float
     gate_rate: float
-    method: str = GATES_METHOD
+    method: str = L0
 
     def __post_init__(self) -> None:
         check(self.cell in RECURRENT, f"`--cell` is {self.cell!r}; allowed: {', '.join(RECURRENT)}")
@@ -68,7 +68,7 @@ class Options:
         except L0GateError as error:
             raise L0GateError(f"`--method`: {error}") from None
         check(
-            method is None or self.strength is None,
+            method.trains_gates or self.strength is None,
             f"`--method` is {self.method!r}, which needs a `--budget`, not a `--strength`",
         )
 

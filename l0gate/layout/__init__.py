@@ -1,0 +1,13 @@
+"""The axis notation: which neurons the dimensions of every parameter run over.
+
+In reading order:
+
+- `notation`: patterns such as `(4 h0) <- x`, parsed and printed
+- `layout`: `Layout`, a pattern for every parameter; who reads and who writes an axis
+- `solve`: the size of every axis, from the shapes of the arrays
+- `fold`: gates multiplied into the parameters, neurons removed, norms by neuron
+- `cost`: what a number of open neurons costs, exactly and expected
+- `stacked`: patterns of stacked LSTM and GRU layers
+- `cycles`: which axes are recurrent
+- `table`: the axes as text
+"""

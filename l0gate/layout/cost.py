@@ -94,15 +94,15 @@ class Cost:
             total = total + value
         return total
 
-    def expected_slope(
+    def expected_gradient(
         self, probabilities: Mapping[str, Array], backend: Backend
     ) -> dict[str, Array]:
         """d expected / d probability, for every gate of every axis."""
         moments = {
             axis: _moments(backend, p, self.powers[axis]) for axis, p in probabilities.items()
         }
-        slopes = {
-            axis: _moment_slopes(backend, p, self.powers[axis], moments[axis])
+        gradients = {
+            axis: _moment_gradients(backend, p, self.powers[axis], moments[axis])
             for axis, p in probabilities.items()
         }
         result = {axis: backend.xp.zeros_like(p) for axis, p in probabilities.items()}
@@ -112,7 +112,7 @@ class Cost:
                 for other, other_power in monomial:
                     if other != axis:
                         value = value * moments[other][other_power]
-                result[axis] = result[axis] + value * slopes[axis][power]
+                result[axis] = result[axis] + value * gradients[axis][power]
         return result
 
 
@@ -161,14 +161,14 @@ _Polynomial = list[float]  # coefficients, constant first
 
 @functools.cache
 def _cumulant_polynomials(highest: int) -> tuple[list[_Polynomial], list[_Polynomial]]:
-    """The cumulants of one gate in p, k[n+1] = p(1-p) dk[n]/dp, and their slopes dk[n]/dp."""
-    cumulant, cumulants, slopes = np.array([0.0, 1.0]), [], []
+    """The cumulants of one gate in p, k[n+1] = p(1-p) dk[n]/dp, and their gradients dk[n]/dp."""
+    cumulant, cumulants, gradients = np.array([0.0, 1.0]), [], []
     for _ in range(highest):
-        slope = np.polynomial.polynomial.polyder(cumulant)
+        gradient = np.polynomial.polynomial.polyder(cumulant)
         cumulants.append(cumulant.tolist())
-        slopes.append(slope.tolist())
-        cumulant = np.polynomial.polynomial.polymul([0.0, 1.0, -1.0], slope)
-    return cumulants, slopes
+        gradients.append(gradient.tolist())
+        cumulant = np.polynomial.polynomial.polymul([0.0, 1.0, -1.0], gradient)
+    return cumulants, gradients
 
 
 def _polynomial(coefficients: _Polynomial, p: Array) -> Array:
@@ -192,18 +192,18 @@ def _moments(backend: Backend, p: Array, highest: int) -> list[Any]:
     return moments
 
 
-def _moment_slopes(backend: Backend, p: Array, highest: int, moments: list[Any]) -> list[Any]:
+def _moment_gradients(backend: Backend, p: Array, highest: int, moments: list[Any]) -> list[Any]:
     """d E[n^k] / d p for every gate, by the product rule on the recursion in `_moments`."""
-    polynomials, slope_polynomials = _cumulant_polynomials(highest)
+    polynomials, gradient_polynomials = _cumulant_polynomials(highest)
     cumulants = [backend.xp.sum(_polynomial(c, p), axis=0) for c in polynomials]
-    cumulant_slopes = [_polynomial(c, p) for c in slope_polynomials]
-    slopes: list[Any] = [0.0]
+    cumulant_gradients = [_polynomial(c, p) for c in gradient_polynomials]
+    gradients: list[Any] = [0.0]
     for n in range(1, highest + 1):
-        slopes.append(
+        gradients.append(
             sum(
                 math.comb(n - 1, k - 1)
-                * (cumulant_slopes[k - 1] * moments[n - k] + cumulants[k - 1] * slopes[n - k])
+                * (cumulant_gradients[k - 1] * moments[n - k] + cumulants[k - 1] * gradients[n - k])
                 for k in range(1, n + 1)
             )
         )
-    return slopes
+    return gradients

@@ -1,4 +1,4 @@
-"""What follows from a layout: folding gates into parameters, keeping neurons, group norms."""
+"""Gates multiplied into the parameters, neurons removed, and norms by neuron, from a layout."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from itertools import combinations
 import numpy as np
 
 from l0gate._backend import Array, Backend, Parameters, zeros
-from l0gate._errors import check
+from l0gate._errors import L0GateError
 from l0gate.layout.layout import Layout
 from l0gate.layout.notation import Dimension, Pattern
 
@@ -46,9 +46,10 @@ def gate_gradients(
 ) -> dict[str, Array]:
     """Gradients in the gates from gradients in the folded parameters: the transpose of `fold`."""
     contributions = []
-    rows = zip(layout.slices(parameters), layout.slices(gradients), strict=True)
-    for (name, pattern, shape, value), (_, _, found, gradient) in rows:
-        check(found == shape, f"the gradient of {name!r} has shape {found}, the parameter {shape}")
+    pairs = zip(layout.slices(parameters), layout.slices(gradients), strict=True)
+    for (name, pattern, shape, value), (_, _, found, gradient) in pairs:
+        if found != shape:
+            raise L0GateError(f"the gradient of {name!r} has shape {found}, the parameter {shape}")
         read = [i for i, d in enumerate(pattern.dimensions) if d.reads and d.axes]
         spreads = {i: spread(pattern.dimensions[i], gates, backend) for i in read}
         for i in read:
@@ -75,7 +76,7 @@ def keep(
             if dimension.blocks:
                 value = backend.take(value, positions(dimension, sizes, kept), i)
         if not any(dimension.blocks for dimension in pattern.dimensions):
-            # A copy all the same: the small model never shares memory with the dense one.
+            # Copied too: the small model never shares memory with the dense one.
             value = backend.take(value, np.arange(value.shape[0]), 0)
         return value
 
@@ -182,4 +183,5 @@ def _owners(dimension: Dimension, axis: str, sizes: Mapping[str, int]) -> np.nda
 
 
 def along(backend: Backend, vector: Array, i: int, ndim: int) -> Array:
+    """The vector (n,) as an array of `ndim` dimensions, n long in dimension i, else 1."""
     return backend.xp.reshape(vector, (1,) * i + (-1,) + (1,) * (ndim - 1 - i))

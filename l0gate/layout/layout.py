@@ -1,15 +1,15 @@
-"""`Layout`: which axes the dimensions of every parameter run over, and what follows from that."""
+"""`Layout`: which axes the dimensions of every parameter run over."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
 
 import numpy as np
 
 from l0gate._backend import Array, Backend, Parameters
 from l0gate._errors import L0GateError, check
-from l0gate.layout.notation import Pattern, parse_pattern
+from l0gate.layout.cycles import axes_on_cycles
+from l0gate.layout.notation import Dimension, Pattern, parse_pattern
 from l0gate.layout.solve import Slice, solve
 from l0gate.layout.stacked import stacked_patterns
 from l0gate.layout.table import axes_table
@@ -55,11 +55,16 @@ class Layout:
         )
         self.patterns: dict[str, Pattern | tuple[Pattern, ...]] = {}
         for name, text in patterns.items():
+            check(
+                isinstance(text, str) or (isinstance(text, (list, tuple)) and len(text) > 0),
+                f"layout of {name!r}: `pattern` is {text!r}; it must be a string or a list of"
+                " strings",
+            )
             try:
                 self.patterns[name] = (
                     parse_pattern(text)
                     if isinstance(text, str)
-                    else tuple(parse_pattern(t) for t in _nonempty(text))
+                    else tuple(parse_pattern(t) for t in text)
                 )
             except L0GateError as error:
                 raise L0GateError(f"layout of {name!r}: {error}") from None
@@ -101,8 +106,9 @@ class Layout:
         """The layout of embedding, stacked LSTM and linear layer, with torch's parameter names.
 
         The input neurons are the axis x, the hidden neurons of layer k are hk, or fk and bk for
-        the two directions. `embedding` and `decoder` name the layers around, or are None; without
-        a decoder the caller sees the last layer's neurons: freeze them (`Pruner(freeze=...)`).
+        the two directions. `embedding` and `decoder` name the other two layers, or are None.
+        Without a decoder the model returns the neurons of its last layer, so these cannot be
+        pruned: name their axis in `Pruner(freeze=...)`.
 
         >>> Layout.lstm(1, bias=False)
         Layout({
@@ -155,13 +161,10 @@ class Layout:
         return "Layout({\n" + "\n".join(lines) + "\n}" + options + ")"
 
     def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Layout):
-            return NotImplemented
-        return (self.patterns, self.given_sizes, self.given_uses) == (
-            other.patterns,
-            other.given_sizes,
-            other.given_uses,
-        )
+        return isinstance(other, Layout) and self._content() == other._content()
+
+    def _content(self) -> tuple[object, ...]:
+        return self.patterns, self.given_sizes, self.given_uses
 
     __hash__ = None  # type: ignore[assignment]
 
@@ -174,12 +177,8 @@ class Layout:
         h     ?     a.weight    b.weight
         """
         sizes = self.solve(parameters) if parameters else self.given_sizes
-        return axes_table(
-            [
-                (axis, sizes.get(axis), self.writers(axis), self.readers(axis))
-                for axis in self.in_reading_order
-            ]
-        )
+        axes = self.in_reading_order
+        return axes_table([(a, sizes.get(a), self.writers(a), self.readers(a)) for a in axes])
 
     # Structure --------------------------------------------------------------------------------
 
@@ -209,23 +208,10 @@ class Layout:
         >>> Layout({"w": "(4 h) <- x", "u": "(4 h) <- p", "v": "p <- h", "out": "_ <- p"}).recurrent
         ('w', 'u', 'v')
         """
-        reached = {a: self._written_from(a) for a in self.axes}
-        cyclic = {a for a, axes in reached.items() if a in axes}
-        # Ways through an axis that is recurrent by itself are residual sums, not time.
-        ways = {a: axes - cyclic for a, axes in reached.items() if a not in cyclic}
-        for middle in ways:
-            for axes in ways.values():
-                if middle in axes:
-                    axes |= ways[middle]
-        cyclic |= {a for a, axes in ways.items() if a in axes}
+        cyclic = axes_on_cycles(self.axes, self.readers, self.writers)
         return self._names(
             lambda p: p.arrow and any(not d.reads and cyclic & set(d.axes) for d in p.dimensions)
         )
-
-    def _written_from(self, axis: str) -> set[str]:
-        """The axes that the readers of an axis write."""
-        readers = self.readers(axis)
-        return {a for a in self.axes if set(readers) & set(self.writers(a))}
 
     def uses(self, name: str) -> float:
         """How often the parameter is multiplied per time step."""
@@ -245,32 +231,41 @@ class Layout:
     # Arrays -----------------------------------------------------------------------------------
 
     def slices(self, parameters: Parameters) -> list[Slice]:
-        """Every array with its pattern and shape; one row per slice where a list was given."""
-        rows = []
+        """Every array with its name, pattern and shape.
+
+        A parameter with a list of patterns gives one entry for each slice of its leading dimension.
+        """
+        found: list[Slice] = []
         for name, pattern in self.patterns.items():
-            check(
-                name in parameters,
-                f"the layout names the parameter {name!r}, which the model does not have;"
-                f" it has {', '.join(map(repr, parameters)) or 'none'}",
-            )
+            if name not in parameters:
+                raise L0GateError(
+                    f"the layout names the parameter {name!r}, which the model does not have;"
+                    f" it has {', '.join(map(repr, parameters)) or 'none'}"
+                )
             value = parameters[name]
             listed = isinstance(value, (list, tuple)) and not isinstance(pattern, Pattern)
             for part in value if listed else [value]:
-                check(
-                    hasattr(part, "shape"),
-                    f"parameter {name!r} is {type(part).__name__}; it must be an array",
-                )
+                kind = type(part).__name__
+                check(hasattr(part, "shape"), f"parameter {name!r} is {kind}; it must be an array")
             if isinstance(pattern, Pattern):
-                rows.append((name, pattern, tuple(value.shape), value))
+                found.append((name, pattern, tuple(value.shape), value))
                 continue
             count = len(value) if listed else tuple(value.shape)[:1]
             check(
                 count in (len(pattern), (len(pattern),)),
-                f"parameter {name!r} has {_shape_of(value)}; its layout lists {len(pattern)}"
-                " patterns for the slices of a leading dimension",
+                f"parameter {name!r} has"
+                f" {f'{count} arrays' if listed else f'shape {tuple(value.shape)}'}; its layout"
+                f" lists {len(pattern)} patterns for the slices of a leading dimension",
             )
-            rows += [(name, p, tuple(value[i].shape), value[i]) for i, p in enumerate(pattern)]
-        return rows
+            found += [(name, p, tuple(value[i].shape), value[i]) for i, p in enumerate(pattern)]
+        return found
+
+    def axis_dimensions(self, parameters: Parameters) -> Iterable[tuple[Dimension, int, Array]]:
+        """Every dimension that runs over an axis, its position in its array, and the array."""
+        for _, pattern, _, value in self.slices(parameters):
+            for i, dimension in enumerate(pattern.dimensions):
+                if dimension.axes:
+                    yield dimension, i, value
 
     def solve(self, parameters: Parameters) -> dict[str, int]:
         """The size of every axis, from the shapes of the arrays; checks them all.
@@ -307,17 +302,3 @@ class Layout:
             same = len({tuple(part.shape) for part in parts}) == 1
             changed[name] = backend.xp.stack(parts, axis=0) if same else parts
         return changed
-
-
-def _nonempty(texts: Sequence[str]) -> Sequence[str]:
-    check(
-        isinstance(texts, (list, tuple)) and len(texts) > 0,
-        f"`pattern` is {texts!r}; it must be a string or a list of strings",
-    )
-    return texts
-
-
-def _shape_of(value: Any) -> str:
-    if isinstance(value, (list, tuple)):
-        return f"{len(value)} arrays"
-    return f"shape {tuple(value.shape)}"

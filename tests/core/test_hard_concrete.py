@@ -1,3 +1,5 @@
+"""The hard-concrete distribution against its samples, and its gradients."""
+
 from __future__ import annotations
 
 import math

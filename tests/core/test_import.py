@@ -1,3 +1,5 @@
+"""The public names, what `import l0gate` loads, and every example in a docstring."""
+
 from __future__ import annotations
 
 import doctest

@@ -18,7 +18,7 @@ from torch_models import Language
 import l0gate
 from l0gate import Budget
 
-FILES = Path(__file__).parent / "files" / "0.1.0"
+FILES = Path(__file__).parents[1] / "files" / "0.1.0"
 
 
 @pytest.fixture(scope="module")

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from saved_model_cases import pruned
 from strategies import chains, examples
-from test_archive import pruned
 
 import l0gate
 from l0gate import L0GateError, Pruner, npz

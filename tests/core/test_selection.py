@@ -1,79 +1,22 @@
+"""The cut that meets a budget exactly, and indices that are refused."""
+
 from __future__ import annotations
 
 import itertools
-import re
+from typing import Any
 
 import numpy as np
 import pytest
+from budget_cases import COST, LAYOUT, SIZES
 from cases import CASES, arrays_for
 from hypothesis import given
 from hypothesis import strategies as st
 
-from l0gate import Budget, L0GateError, Layout
-from l0gate._selection import choose
+from l0gate import L0GateError
+from l0gate._selection import check_kept, choose
 from l0gate.layout.cost import Cost
 
-LAYOUT = Layout.lstm(2)
-SIZES = {"x": 4, "h0": 5, "h1": 6}
-COST = Cost(LAYOUT, arrays_for(LAYOUT, SIZES))
 ALL = {axis: np.ones(n, bool) for axis, n in SIZES.items()}
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({}, "exactly one of `parameters`, `bytes`, `multiply_adds`; given were none"),
-        ({"parameters": 0.1, "bytes": 10}, "given were parameters, bytes"),
-        ({"parameters": 0}, "`parameters` is 0; it must be above 0"),
-        ({"parameters": 0.0}, "`parameters` is 0.0; a float is a fraction in (0, 1]"),
-        ({"parameters": -0.1}, "`parameters` is -0.1; a float is a fraction"),
-        ({"parameters": -5}, "`parameters` is -5; it must be above 0"),
-        ({"parameters": 1.5}, "`parameters` is 1.5; a float is a fraction in (0, 1]"),
-        ({"parameters": float("nan")}, "`parameters` is nan"),
-        ({"parameters": True}, "`parameters` is True; it must be a float"),
-        ({"bytes": "10%"}, "`bytes` is '10%'; it must be a float"),
-        ({"parameters": 0.5, "warmup": 0.9}, "0 <= warmup <= settle <= 1"),
-        ({"parameters": 0.5, "settle": 1.2}, "0 <= warmup <= settle <= 1"),
-        ({"parameters": 0.5, "rate": (1.0, -1.0)}, "`rate` is (1.0, -1.0)"),
-        ({"parameters": 0.5, "rate": (float("inf"), 1.0)}, "`rate` is (inf, 1.0)"),
-        ({"parameters": 0.5, "rate": 0.2}, "`rate` is 0.2"),
-        ({"parameters": 0.5, "rate": ("a", "b")}, "`rate` is ('a', 'b')"),
-        ({"parameters": 0.5, "warmup": None}, "`warmup` and `settle` are None"),
-        ({"parameters": 0.5, "of": 5}, "`of` is 5; it must be 'layout', 'recurrent' or a list"),
-        ({"parameters": 0.5, "of": [["w"]]}, "`of` is [['w']]"),
-    ],
-)
-def test_bad_budgets(options: dict, message: str) -> None:
-    with pytest.raises(L0GateError, match=re.escape(message)):
-        Budget(**options)
-
-
-def test_a_budget_below_one_neuron_per_axis_names_the_floor() -> None:
-    floor = COST.at(dict.fromkeys(SIZES, 1))
-    assert Budget(parameters=floor).limit(COST) == floor
-    with pytest.raises(
-        L0GateError, match=rf"the least is {floor} \(.*%\), with one neuron left per axis$"
-    ):
-        Budget(parameters=floor - 1).limit(COST)
-    frozen = COST.at({"x": 4, "h0": 1, "h1": 1})
-    with pytest.raises(
-        L0GateError, match=rf"the least is {frozen} .* and all of 'x', which stay whole"
-    ):
-        Budget(parameters=floor).limit(COST, ["x"])
-
-
-def test_fractions_and_figures() -> None:
-    assert Budget(parameters=0.5, warmup=0, settle=0, rate=(0, 0)).rate == (0, 0)
-    assert Budget(parameters=0.5).limit(COST) == COST.total // 2
-    assert Budget(parameters=1.0).limit(COST) == Budget(parameters=COST.total).limit(COST)
-    assert Budget(parameters=np.float32(0.5)).limit(COST) == COST.total // 2
-    # 0.29 of 100 is 28.999999999999996 in floating point.
-    hundred = Cost(Layout({"w": "_ <- h"}), {"w": np.zeros((10, 10))})
-    assert Budget(parameters=0.29).limit(hundred) == 29
-    with pytest.raises(L0GateError, match=f"`parameters` is {10**9}; the dense model has only"):
-        Budget(parameters=10**9).limit(COST)
-    assert Budget(bytes=1000).measure == "bytes"
-    assert repr(Budget(parameters=0.5, of="recurrent")) == "Budget(parameters=0.5, of='recurrent')"
 
 
 @given(st.integers(0, 2**31), st.floats(0.1, 1.0), st.booleans(), st.booleans())
@@ -165,3 +108,44 @@ def test_the_prefix_is_the_longest_that_fits() -> None:
     ):
         counts[axis] += 1
     assert all(len(kept[axis]) >= count for axis, count in counts.items())
+
+
+OPEN = {"x": np.array([True, False]), "h": np.array([False, True, False, True])}
+
+
+@pytest.mark.parametrize(
+    ("kept", "message"),
+    [
+        (None, "`kept` must give the indices of the axes x, h"),
+        ({"h": [1, 3]}, "`kept` must give the indices of the axes x, h"),
+        ({"x": [0], "h": [1, 3], "z": [0]}, "`kept` must give the indices of the axes x, h"),
+        *(
+            ({"x": [0], "h": wrong}, "`kept['h']` must be sorted indices of the axis's 4 neurons")
+            for wrong in (
+                [[1, 3]],
+                [1.0, 3.0],
+                np.zeros(0, int),
+                [3, 1],
+                [1, 1, 3],
+                [-1, 1, 3],
+                [1, 3, 4],
+            )
+        ),
+        (
+            {"x": [0], "h": [0, 2]},
+            "`kept['h']` leaves out neurons whose gates are open: [1, 3]",
+        ),
+        ({"x": [1], "h": [1, 3]}, "`kept['x']` leaves out neurons whose gates are open: [0]"),
+    ],
+)
+def test_indices_that_cannot_be_kept(kept: Any, message: str) -> None:
+    if kept is not None:
+        kept = {axis: np.array(index) for axis, index in kept.items()}
+    with pytest.raises(L0GateError) as error:
+        check_kept(kept, OPEN)
+    assert str(error.value) == message
+
+
+def test_indices_that_can_be_kept() -> None:
+    check_kept({"x": np.array([0]), "h": np.array([1, 3], np.uint8)}, OPEN)
+    check_kept({"x": np.arange(2), "h": np.arange(4)}, OPEN)

@@ -1,3 +1,5 @@
+"""The exact and the expected cost, against counting and against all outcomes."""
+
 from __future__ import annotations
 
 import itertools
@@ -102,7 +104,7 @@ def test_the_slope_is_the_derivative_of_the_expected_cost(name: str, seed: int) 
     ahead, behind = (
         float(cost.expected({a: p[a] + sign * step * v[a] for a in p}, NUMPY)) for sign in (1, -1)
     )
-    slope = cost.expected_slope(p, NUMPY)
+    slope = cost.expected_gradient(p, NUMPY)
     inner = sum(float(np.vdot(slope[a], v[a])) for a in p)
     assert inner == pytest.approx((ahead - behind) / (2 * step), rel=1e-7, abs=1e-6)
 

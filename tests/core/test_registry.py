@@ -1,3 +1,5 @@
+"""Backends and methods are found by name and by object, and a broken plugin hurts no other."""
+
 from __future__ import annotations
 
 import importlib
@@ -17,7 +19,6 @@ import pytest
 
 import l0gate
 from l0gate import Backend, L0GateError
-from l0gate._errors import warn
 from l0gate._registry import Registry, get_backend
 
 
@@ -234,7 +235,7 @@ def test_a_name_is_looked_for_in_entry_points(monkeypatch: pytest.MonkeyPatch) -
     ]
     monkeypatch.setattr("l0gate._registry.entry_points", lambda group: found)
     assert Registry().by_name("box").name == "box"
-    assert repr(Registry().method("lots")) == "Random(seed=0)"
+    assert repr(Registry().method("lots").make()) == "Random(seed=0)"
     with pytest.raises(L0GateError, match=r"registered are 'l0', .*'lots'"):
         Registry().method("more")
 
@@ -485,21 +486,3 @@ def test_a_plugin_without_a_distribution_is_named_all_the_same(points: list[Poin
         UserWarning, match=r"l0gate plugin an unknown distribution \(entry point 'brok"
     ):
         Registry().names()
-
-
-def test_a_warning_points_at_the_line_that_called_l0gate() -> None:
-    """However deep inside it was raised, and whatever of torch stands between."""
-    between: dict[str, Any] = {"__name__": "torch.nn.modules"}
-    exec("def pass_on(f): f()", between)
-    inside: dict[str, Any] = {
-        "__name__": "l0gate._inside",
-        "warn": warn,
-        "pass_on": between["pass_on"],
-    }
-    exec("def deep(): warn('deep')\ndef call(): pass_on(deep)", inside)
-    for call in (inside["call"], inside["deep"]):
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always")
-            call()
-            line = sys._getframe().f_lineno - 1
-        assert [(w.filename, w.lineno) for w in caught] == [(__file__, line)]

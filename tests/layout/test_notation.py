@@ -1,3 +1,5 @@
+"""The axis notation: parsing, printing, and a caret under every fault."""
+
 from __future__ import annotations
 
 import pytest

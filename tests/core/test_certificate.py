@@ -17,13 +17,20 @@ from l0gate._certificate import (
     _cast,
     _Difference,
     certify,
-    check_kept,
 )
 
 NUMPY = l0gate.get_backend("numpy")
+
+
 KEPT = {"h": np.array([0, 2])}
+
+
 FOLDED = {"v": np.array([1.0, 0.0, 3.0])}
+
+
 SMALL = {"v": np.array([1.0, 3.0])}
+
+
 INPUTS = [np.array([[2.0], [-4.0]])]
 
 
@@ -239,44 +246,3 @@ def test_casting_keeps_what_it_looks_into() -> None:
     assert (ones.dtype, pair.x.dtype, pair.y) == ("float64", "float64", "text")
     assert numbers is given["a"][1][0]
     assert _cast(NUMPY, given, "float32")["a"][1][1].x.dtype == "float32"
-
-
-OPEN = {"x": np.array([True, False]), "h": np.array([False, True, False, True])}
-
-
-@pytest.mark.parametrize(
-    ("kept", "message"),
-    [
-        (None, "`kept` must give the indices of the axes x, h"),
-        ({"h": [1, 3]}, "`kept` must give the indices of the axes x, h"),
-        ({"x": [0], "h": [1, 3], "z": [0]}, "`kept` must give the indices of the axes x, h"),
-        *(
-            ({"x": [0], "h": wrong}, "`kept['h']` must be sorted indices of the axis's 4 neurons")
-            for wrong in (
-                [[1, 3]],
-                [1.0, 3.0],
-                np.zeros(0, int),
-                [3, 1],
-                [1, 1, 3],
-                [-1, 1, 3],
-                [1, 3, 4],
-            )
-        ),
-        (
-            {"x": [0], "h": [0, 2]},
-            "`kept['h']` leaves out neurons whose gates are open: [1, 3]",
-        ),
-        ({"x": [1], "h": [1, 3]}, "`kept['x']` leaves out neurons whose gates are open: [0]"),
-    ],
-)
-def test_indices_that_cannot_be_kept(kept: Any, message: str) -> None:
-    if kept is not None:
-        kept = {axis: np.array(index) for axis, index in kept.items()}
-    with pytest.raises(L0GateError) as error:
-        check_kept(kept, OPEN)
-    assert str(error.value) == message
-
-
-def test_indices_that_can_be_kept() -> None:
-    check_kept({"x": np.array([0]), "h": np.array([1, 3], np.uint8)}, OPEN)
-    check_kept({"x": np.arange(2), "h": np.arange(4)}, OPEN)

@@ -1,0 +1,136 @@
+"""What a pruner is given, and what it knows of the model that it is bound to."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from l0gate._backend import Backend, Parameters
+from l0gate._budget import Budget
+from l0gate._errors import L0GateError, check
+from l0gate._hard_concrete import HardConcrete
+from l0gate._method import Method, get_method
+from l0gate._registry import get_backend
+from l0gate._selection import check_groups
+from l0gate.layout.cost import Cost
+from l0gate.layout.layout import Layout
+
+_UNBOUND = (
+    "the pruner has met no parameters yet; call `init(parameters)`, or, to go on with a state that"
+    " was saved, `bind(parameters)`"
+)
+
+
+class Binding:
+    """Options of a `Pruner`, checked; and the sizes and the cost of its model, once it is bound."""
+
+    def __init__(
+        self,
+        layout: Layout,
+        budget: Budget | None = None,
+        strength: float | None = None,
+        gates: HardConcrete | None = None,
+        backend: str | Backend | None = None,
+        *,
+        method: str | Method | None = None,
+        equal: Sequence[Sequence[str]] = (),
+        freeze: Sequence[str] = (),
+    ) -> None:
+        check(isinstance(layout, Layout), f"`layout` is {layout!r}; it must be a Layout")
+        check(
+            budget is None or isinstance(budget, Budget),
+            f"`budget` is {budget!r}; it must be a Budget, such as Budget(parameters=0.1)",
+        )
+        check(budget is None or strength is None, "give `budget` or `strength`, not both")
+        check(
+            strength is None
+            or (isinstance(strength, (int, float)) and 0 <= strength < float("inf")),
+            f"`strength` is {strength!r}; it must be a number of at least 0",
+        )
+        check(
+            gates is None or isinstance(gates, HardConcrete),
+            f"`gates` is {gates!r}; it must be a HardConcrete",
+        )
+        self.method = get_method(method, gates)
+        if not self.trains_gates:
+            check(
+                budget is not None,
+                f"`method` is {method!r}, which needs a `budget`, the size to cut to",
+            )
+            check(gates is None, f"give `gates` or `method`, not both; `method` is {method!r}")
+        self.layout = layout
+        self.budget = budget
+        self.strength = strength
+        self.hard_concrete = gates if gates is not None else HardConcrete()
+        (self.freeze,) = check_groups("freeze", [freeze], layout.axes)
+        self.equal = check_groups("equal", equal, layout.axes, frozen=self.freeze)
+        self._backend = None if backend is None else get_backend(backend)
+        self._cost: Cost | None = None
+        self._limit: int | None = None
+
+    def bind(self, parameters: Parameters) -> None:
+        """Check the layout against the model and price it; `init` does so by itself.
+
+        Call it where a state comes from a file: a new pruner knows no model yet. A pruner serves
+        one model: parameters of other sizes raise.
+        """
+        slices = self.layout.slices(parameters)
+        if self._backend is None:
+            self._backend = get_backend(slices[0][3])
+        for name, pattern, _, value in slices:
+            dtype = self._backend.dtype(value)
+            check(
+                "float" in dtype or not any(d.reads and d.axes for d in pattern.dimensions),
+                f"parameter {name!r} has dtype {dtype}; one that reads gated neurons must be of"
+                " floating point",
+            )
+        budget = self.budget
+        cost = Cost(
+            self.layout,
+            parameters,
+            "parameters" if budget is None else budget.measure,
+            "layout" if budget is None else budget.of,
+            self._backend,
+        )
+        if self._cost is not None:
+            check(
+                cost.sizes == self._cost.sizes and cost.terms == self._cost.terms,
+                f"the parameters belong to another model: their axes have the sizes {cost.sizes},"
+                f" this pruner was bound to {self._cost.sizes}",
+            )
+        check_groups("equal", self.equal, self.layout.axes, cost.sizes)
+        self._limit = None if budget is None else budget.limit(cost, self.freeze)
+        self._cost = cost
+
+    @property
+    def backend(self) -> Backend:
+        """The backend that drives the arrays."""
+        if self._backend is None:
+            raise L0GateError(_UNBOUND)
+        return self._backend
+
+    @property
+    def cost(self) -> Cost:
+        """What is limited or penalised, as a function of the numbers of open neurons."""
+        if self._cost is None:
+            raise L0GateError(_UNBOUND)
+        return self._cost
+
+    @property
+    def limit(self) -> int | None:
+        """What the budget allows, in its measure; None without a budget."""
+        return self._limit
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """The size of every axis in the dense model."""
+        return self.cost.sizes
+
+    @property
+    def trains_gates(self) -> bool:
+        """Whether gates are trained by gradient (hard-concrete gates), not closed by scores."""
+        return self.method.trains_gates
+
+    @property
+    def _free(self) -> list[str]:
+        """The axes that may lose neurons."""
+        return [axis for axis in self.layout.axes if axis not in self.freeze]

@@ -1,0 +1,249 @@
+"""Gates while they train: their values, what they are expected to cost, and the penalty on that."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from l0gate._backend import Array, Parameters, zeros
+from l0gate._binding import Binding
+from l0gate._controller import (
+    Controller,
+    FixedStrength,
+    Lagrangian,
+    Unset,
+    check_progress,
+    target,
+)
+from l0gate._errors import L0GateError
+from l0gate._selection import check_scores, choose
+from l0gate._state import State, fresh_state, to_device, to_host, with_log_alpha
+from l0gate.layout.fold import fold, gate_gradients
+
+_CUTS = 100  # how often, at most, a method closes neurons on the way to its budget
+_LEAST_PART = 1e-9  # of training
+
+
+class Gating(Binding):
+    """The part of a `Pruner` that a training step calls."""
+
+    # State ------------------------------------------------------------------------------------
+
+    def init(
+        self,
+        parameters: Parameters,
+        rng: Any = 0,
+        *,
+        log_alpha: Mapping[str, Any] | None = None,
+    ) -> State:
+        """A fresh state: gates at `HardConcrete.initial`, or at the given log_alpha.
+
+        `rng` is a seed or a generator of the backend. log_alpha is float64 where the parameters
+        are, else float32.
+        """
+        self.bind(parameters)
+        like = self.layout.slices(parameters)[0][3]
+        gates = self.hard_concrete
+        state = fresh_state(gates, self.sizes, self.freeze, rng, like, self.backend)
+        if log_alpha is not None:
+            state = with_log_alpha(state, log_alpha, self.freeze, self.backend)
+        return state
+
+    def noise(self, state: State, rng: Any) -> tuple[dict[str, Array], Any]:
+        """Uniform noise for one training step, and the generator for the next one.
+
+        Draw once per step, never per time step: the gates of one step are the same throughout
+        its sequences.
+        """
+        noise = {}
+        # The layout's order: a state may come back with its axes sorted (JAX's trees).
+        for axis in self.layout.axes:
+            log_alpha = state["log_alpha"][axis]
+            noise[axis], rng = self.backend.uniform(rng, tuple(log_alpha.shape), log_alpha)
+        return noise, rng
+
+    # Gates ------------------------------------------------------------------------------------
+
+    def gates(self, state: State, noise: Mapping[str, Array] | None = None) -> dict[str, Array]:
+        """The value of every gate: sampled with noise, at test time without.
+
+        A decided gate has its final value, whatever the noise and log_alpha.
+        """
+        values = {}
+        for axis in self.layout.axes:
+            log_alpha, mask = state["log_alpha"][axis], state["mask"][axis]
+            u = None if noise is None else noise[axis]
+            undecided = self.method.gate(log_alpha, u, self.backend)
+            values[axis] = self.backend.xp.where(mask < 0.0, undecided, mask)
+        return values
+
+    def gate(
+        self, parameters: Parameters, state: State, noise: Mapping[str, Array] | None = None
+    ) -> dict[str, Array]:
+        """The parameters of the gated model: run the untouched model with them."""
+        return fold(self.layout, parameters, self.gates(state, noise), self.backend)
+
+    def pullback(
+        self,
+        parameters: Parameters,
+        state: State,
+        noise: Mapping[str, Array] | None,
+        gradients: Parameters,
+    ) -> tuple[dict[str, Array], dict[str, Array]]:
+        """Gradients in (parameters, log_alpha) from gradients in the gated parameters.
+
+        The transpose of the derivative of `gate`, for frameworks without autodiff. `gradients`
+        must hold every parameter of the layout.
+        """
+        gates = self.gates(state, noise)
+        of_parameters = fold(self.layout, gradients, gates, self.backend)
+        if not self.trains_gates:
+            return of_parameters, _zeros(state["log_alpha"])
+        of_gates = gate_gradients(self.layout, parameters, gates, gradients, self.backend)
+        of_log_alpha = {}
+        for axis, log_alpha in state["log_alpha"].items():
+            u = None if noise is None else noise[axis]
+            gradient = self.method.gate_gradient(log_alpha, u, self.backend)
+            of_log_alpha[axis] = of_gates[axis] * self._if_undecided(state, axis, gradient)
+        return of_parameters, of_log_alpha
+
+    def _if_undecided(self, state: State, axis: str, values: Array) -> Array:
+        """The values where a neuron is undecided, else 0."""
+        return self.backend.xp.where(state["mask"][axis] < 0.0, values, 0.0 * values)
+
+    # Price ------------------------------------------------------------------------------------
+
+    def open_probabilities(self, state: State) -> dict[str, Array]:
+        """The probability that each gate is not 0; 0 or 1 where the selection decided."""
+        xp, found = self.backend.xp, {}
+        for axis, log_alpha in state["log_alpha"].items():
+            mask = state["mask"][axis]
+            decided = xp.where(mask > 0.0, xp.ones_like(log_alpha), 0.0 * log_alpha)
+            undecided = self.method.open_probability(log_alpha, self.backend)
+            found[axis] = xp.where(mask < 0.0, undecided, decided)
+        return found
+
+    def expected_size(self, state: State) -> Array:
+        """The expected cost, in the budget's measure (parameters without a budget): a scalar."""
+        return self.cost.expected(self.open_probabilities(state), self.backend)
+
+    def size(self, state: State) -> Any:
+        """The exact cost of the model that `shrink` would return without any further cut."""
+        return self.cost.at({axis: len(index) for axis, index in self.kept(state).items()})
+
+    def target(self, progress: Any) -> Any:
+        """The budget's target at `progress` (a fraction of training), as a fraction of dense."""
+        check_progress(progress)
+        if self.budget is None or self._limit is None:
+            return 1.0
+        return target(self.budget, self._limit / self.cost.total, progress, self.backend.xp)
+
+    @property
+    def _controller(self) -> Controller:
+        if not self.trains_gates:
+            return Controller()
+        if self.strength is not None:
+            return FixedStrength(self.strength)
+        if self.budget is None or self._limit is None:
+            return Unset()
+        return Lagrangian(self.budget, self._limit, self.cost.total, self.backend)
+
+    def penalty(self, state: State, progress: Any, parameters: Parameters | None = None) -> Array:
+        """What to add to the task loss, a scalar. The task loss should be of order 1, as a mean is.
+
+        `progress` is the fraction of training done, a Python number in [0, 1] or an array.
+        `parameters` are needed by methods that penalize the weights.
+        """
+        penalty = self._controller.penalty(self.expected_size(state), state, progress)
+        if self.trains_gates or self.selected(state):
+            return penalty
+        given = self._given(parameters)
+        of_weights = self.method.penalty(self.layout, given, self.backend, self._free)
+        return penalty if of_weights is None else penalty + of_weights
+
+    def penalty_gradient(self, state: State, progress: Any) -> dict[str, Array]:
+        """d penalty / d log_alpha, in closed form."""
+        if not self.trains_gates:
+            return _zeros(state["log_alpha"])
+        scale = self._controller.penalty_gradient(self.expected_size(state), state, progress)
+        of_p = self.cost.expected_gradient(self.open_probabilities(state), self.backend)
+        found = {}
+        for axis, log_alpha in state["log_alpha"].items():
+            gradient = self.method.open_probability_gradient(log_alpha, self.backend)
+            found[axis] = scale * of_p[axis] * self._if_undecided(state, axis, gradient)
+        return found
+
+    def parameter_gradient(self, state: State, parameters: Parameters) -> dict[str, Array]:
+        """d penalty / d parameters, in closed form: what a `method` adds, by name."""
+        if self.trains_gates or self.selected(state):
+            return {}
+        return self.method.penalty_gradient(self.layout, parameters, self.backend, self._free)
+
+    def _given(self, parameters: Parameters | None) -> Parameters:
+        if parameters is None:
+            raise L0GateError(f"`parameters` is None; the method {self.method!r} needs them")
+        return parameters
+
+    def update(self, state: State, progress: Any, parameters: Parameters | None = None) -> State:
+        """The state after an optimizer step: log_alpha clamped, multipliers moved.
+
+        The multipliers move only when `progress` has advanced, so calling it for every batch of
+        an accumulated step is harmless. A `method` closes neurons here if it does so gradually,
+        for which it needs `parameters`.
+        """
+        if not self.trains_gates:
+            return self._close_gradually(state, float(progress), parameters)
+        log_alpha = {
+            axis: self.method.clamp(values, self.backend)
+            for axis, values in state["log_alpha"].items()
+        }
+        state = {**state, "log_alpha": log_alpha}
+        if self.budget is None:
+            return state
+        return {**state, **self._controller.update(self.expected_size(state), state, progress)}
+
+    def _close_gradually(
+        self, state: State, progress: float, parameters: Parameters | None
+    ) -> State:
+        """`update` for methods without trained gates: by `Method.share`, in at most 100 cuts."""
+        assert self.budget is not None
+        assert self._limit is not None
+        before = float(self.backend.to_numpy(state["progress"])[0])
+        if progress <= before:
+            return state
+        now = zeros(self.backend, (1,), state["progress"], progress)
+        state = {**state, "progress": now}
+        settle = max(self.budget.settle, _LEAST_PART)
+        part, was = (math.floor(_CUTS * min(1.0, p / settle) + 1e-9) for p in (progress, before))
+        share = self.method.share(part / _CUTS)
+        if part == was or share <= 0.0 or self.selected(state):
+            return state
+        limit = self.cost.total - share * (self.cost.total - self._limit)
+        kept = self._cut(state, self._given(parameters), limit)
+        mask = {}
+        for axis, values in to_host(self.backend, state["mask"]).items():
+            closed = np.zeros_like(values)
+            closed[kept[axis]] = values[kept[axis]]
+            mask[axis] = to_device(self.backend, closed, state["mask"][axis])
+        return {**state, "mask": mask}
+
+    def _cut(self, state: State, parameters: Parameters, limit: float) -> dict[str, np.ndarray]:
+        """The neurons that a method keeps by its scores, of those that are still open."""
+        scores = self.method.scores(self.layout, parameters, self.backend)
+        numbers = check_scores(repr(self.method), scores, self.sizes)
+        mask = to_host(self.backend, state["mask"])
+        open_now = {axis: values != 0 for axis, values in mask.items()}
+        return choose(self.cost, limit, numbers, open_now, None, self.equal, self.freeze)
+
+    def selected(self, state: State) -> bool:
+        """Whether every neuron is decided."""
+        return all(
+            bool((mask >= 0).all()) for mask in to_host(self.backend, state["mask"]).values()
+        )
+
+
+def _zeros(arrays: Mapping[str, Array]) -> dict[str, Array]:
+    return {axis: 0.0 * values for axis, values in arrays.items()}

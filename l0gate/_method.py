@@ -1,0 +1,145 @@
+"""`Method`: how the neurons that stay are chosen. The default is `L0Gates`, hard-concrete gates."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import ClassVar
+
+import numpy as np
+
+from l0gate._backend import Array, Backend, Parameters
+from l0gate._errors import L0GateError
+from l0gate._hard_concrete import HardConcrete
+from l0gate._registry import L0, registry
+from l0gate.layout.layout import Layout
+
+
+class Method:
+    """Scores neurons; may add a penalty to the loss, and may close neurons gradually.
+
+    Every neuron is open until the method closes it for good.
+
+    >>> from l0gate import Budget, Layout, Pruner
+    >>> class First(Method):
+    ...     name = "first"
+    ...     def scores(self, layout, parameters, backend):
+    ...         return {a: -np.arange(n) for a, n in layout.solve(parameters).items()}
+    >>> layout = Layout({"w": "h <- _", "v": "_ <- h"})
+    >>> parameters = {"w": np.ones((4, 3)), "v": np.ones((2, 4))}
+    >>> pruner = Pruner(layout, Budget(parameters=0.5), method=First())
+    >>> state = pruner.select(pruner.init(parameters), parameters)
+    >>> pruner.kept(state)["h"]
+    array([0, 1])
+    """
+
+    name = ""
+    #: Whether log_alpha is trained by gradient. False: gates are 1 until a neuron is closed.
+    trains_gates: ClassVar[bool] = False
+
+    def scores(
+        self, layout: Layout, parameters: Parameters, backend: Backend
+    ) -> Mapping[str, np.ndarray]:
+        """For every axis, a number for each neuron (n,), on the host: the highest stay.
+
+        Neurons of different axes compete for one budget, so scores should compare across axes.
+        """
+        raise NotImplementedError
+
+    def penalty(
+        self, layout: Layout, parameters: Parameters, backend: Backend, axes: Sequence[str]
+    ) -> Array | None:
+        """What to add to the task loss until the neurons are chosen: a scalar, or None.
+
+        `axes` are those that may lose neurons.
+        """
+        return None
+
+    def penalty_gradient(
+        self, layout: Layout, parameters: Parameters, backend: Backend, axes: Sequence[str]
+    ) -> dict[str, Array]:
+        """The gradient of `penalty` by parameter, where there is no autodiff."""
+        return {}
+
+    def share(self, progress: float) -> float:
+        """How much of the cut is done at `progress`: 0 is nothing, 1 is all of it.
+
+        `progress` goes from 0 to 1, where the neurons are chosen for good.
+        """
+        return 0.0
+
+    # The gates of neurons that are not decided yet: open, and not trained. log_alpha and noise (or
+    # None at test time) are those of one axis, (n,); so is what is returned.
+
+    def gate(self, log_alpha: Array, noise: Array | None, backend: Backend) -> Array:
+        """The value of every gate."""
+        return backend.xp.ones_like(log_alpha)
+
+    def gate_gradient(self, log_alpha: Array, noise: Array | None, backend: Backend) -> Array:
+        """d gate / d log_alpha."""
+        return 0.0 * log_alpha
+
+    def open_probability(self, log_alpha: Array, backend: Backend) -> Array:
+        """The probability that a gate is not 0."""
+        return backend.xp.ones_like(log_alpha)
+
+    def open_probability_gradient(self, log_alpha: Array, backend: Backend) -> Array:
+        """d open_probability / d log_alpha."""
+        return 0.0 * log_alpha
+
+    def clamp(self, log_alpha: Array, backend: Backend) -> Array:
+        """log_alpha as it may be after an optimizer step."""
+        return log_alpha
+
+    def __repr__(self) -> str:
+        options = ", ".join(f"{name}={value!r}" for name, value in vars(self).items())
+        return f"{type(self).__name__}({options})"
+
+
+class L0Gates(Method):
+    """Hard-concrete gates, trained under a penalty on the expected size: the paper's method.
+
+    They rank neurons by log_alpha, which the gate state holds, so they have no `scores`.
+    """
+
+    name = L0
+    trains_gates: ClassVar[bool] = True
+
+    def __init__(self, gates: HardConcrete) -> None:
+        self.gates = gates
+
+    def gate(self, log_alpha: Array, noise: Array | None, backend: Backend) -> Array:
+        if noise is None:
+            return self.gates.test_gate(log_alpha, backend)
+        return self.gates.sample(log_alpha, noise, backend)
+
+    def gate_gradient(self, log_alpha: Array, noise: Array | None, backend: Backend) -> Array:
+        if noise is None:
+            return self.gates.test_gate_gradient(log_alpha, backend)
+        return self.gates.sample_gradient(log_alpha, noise, backend)
+
+    def open_probability(self, log_alpha: Array, backend: Backend) -> Array:
+        return self.gates.open_probability(log_alpha, backend)
+
+    def open_probability_gradient(self, log_alpha: Array, backend: Backend) -> Array:
+        return self.gates.open_probability_gradient(log_alpha, backend)
+
+    def clamp(self, log_alpha: Array, backend: Backend) -> Array:
+        return self.gates.clamp(log_alpha, backend)
+
+
+def get_method(which: object, gates: HardConcrete | None = None) -> Method:
+    """The method of that name with its default options, or a `Method` itself.
+
+    None and "l0" are hard-concrete gates, with the distribution `gates`.
+    """
+    if which is None or which == L0:
+        return L0Gates(HardConcrete() if gates is None else gates)
+    if isinstance(which, str):
+        entry = registry.method(which)
+        made = entry.make()
+        if not isinstance(made, Method):
+            raise L0GateError(f"{entry} is {made!r}; it must be a l0gate.methods.Method")
+        return made
+    if isinstance(which, Method):
+        return which
+    raise L0GateError(f"`method` is {which!r}; it must be a name or a l0gate.methods.Method")

@@ -1,0 +1,41 @@
+"""Neurons by their distance from the others of their axis."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from l0gate._backend import Backend, Parameters
+from l0gate._method import Method
+from l0gate.layout.layout import Layout
+from l0gate.methods.magnitude import over_mean
+
+
+class GeometricMedian(Method):
+    """The distance of a neuron from the others of its axis: near the median, it is replaceable.
+
+    He et al., "Filter pruning via geometric median", CVPR 2019: the sum over all others of the
+    Euclidean distance between the weights of both, here over its mean in the axis.
+    """
+
+    name = "geometric_median"
+
+    def scores(
+        self, layout: Layout, parameters: Parameters, backend: Backend
+    ) -> dict[str, np.ndarray]:
+        sizes = layout.solve(parameters)
+        squares = {axis: np.zeros((size, size)) for axis, size in sizes.items()}
+        for dimension, i, value in layout.axis_dimensions(parameters):
+            host = np.moveaxis(backend.to_numpy(value).astype(np.float64), i, 0)
+            rows, start = host.reshape(len(host), -1), 0
+            for block in dimension.blocks:
+                size = 1 if block.axis is None else sizes[block.axis]
+                stop = start + block.outer * size * block.inner
+                if block.axis is not None:
+                    own = rows[start:stop].reshape(block.outer, size, -1)
+                    for part in own:
+                        products = part @ part.T
+                        lengths = np.diag(products)
+                        squares[block.axis] += lengths[:, None] + lengths - 2.0 * products
+                start = stop
+        distances = {a: np.sqrt(np.maximum(s, 0.0)).sum(axis=1) for a, s in squares.items()}
+        return over_mean(distances)
