@@ -98,9 +98,9 @@ class Normed(nn.Module):
         return self.out(self.norm(self.rnn(self.lift(x))[0][:, -1]))
 
 
-def test_a_budget_out_of_reach_names_what_stays_whole() -> None:
+def test_a_budget_out_of_reach_names_what_is_frozen() -> None:
     x = torch.randn(2, 5, 3)
     with pytest.raises(L0GateError, match=r"the least is \d+ \(\d") as error:
         l0gate.gate(Normed(), example_inputs=x, budget=Budget(parameters=0.05))
-    assert "'h0', which stay whole" in str(error.value)
+    assert "all of 'h0', which are frozen" in str(error.value)
     assert "these neurons stay whole:\n  axis 'h0': module 'norm' (LayerNorm)" in str(error.value)
