@@ -1,4 +1,4 @@
-"""Models of many shapes, with what they are called with and which axes stay whole."""
+"""Models of many shapes, with what they are called with and which of their axes are frozen."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from l0gate.backends._torch.pytree import tensors
 
 EXPECTED_WARNINGS = [
     pytest.mark.filterwarnings("ignore:every gate of axis:UserWarning"),
-    pytest.mark.filterwarnings("ignore:these neurons stay whole:UserWarning"),
+    pytest.mark.filterwarnings("ignore:these parts of the model are frozen:UserWarning"),
     pytest.mark.filterwarnings("ignore:.*with projections is not supported:UserWarning"),
 ]
 
@@ -260,7 +260,7 @@ def seen_too(m: Any, x: Tensor) -> Any:
     return m.out(y), y
 
 
-# By name: how the model is made, what it is called with, and the axes expected to stay whole.
+# By name: how the model is made, what it is called with, and the axes expected to be frozen.
 SHAPES: dict[str, tuple[Callable[[], nn.Module], tuple[Any, ...], set[str]]] = {
     "LSTM": (lambda: shape(plain, nn.LSTM(X, H)), (X_IN,), set()),
     "three layers, no bias": (

@@ -22,7 +22,7 @@ from l0gate.backends._torch.gating.study import study
 from l0gate.backends._torch.gating.trial import find_unshrinkable, try_random_gates
 from l0gate.backends._torch.pytree import named_tensors
 from l0gate.backends._torch.shrinking.recurrent_axes import equal_groups
-from l0gate.backends._torch.tracing.derive import told_whole, warn_of_whole
+from l0gate.backends._torch.tracing.frozen import describe_frozen, warn_about_frozen
 from l0gate.layout.layout import Layout
 
 if TYPE_CHECKING:
@@ -95,7 +95,8 @@ def gate_model(
     try:
         pruner = pruner_of(frozen)
     except L0GateError as error:
-        raise L0GateError(f"{error}\n{told_whole(reasons)}" if reasons else str(error)) from None
+        told = f"\n{describe_frozen(reasons)}" if reasons else ""
+        raise L0GateError(f"{error}{told}") from None
     if found.examples is not None:
         inputs = list(found.examples.draw(2, found.examples.device))
         options: dict[str, Any] = {"equal": equal, "stateful": found.stateful}
@@ -112,7 +113,7 @@ def gate_model(
                 f" `freeze=`; the layout is\n{pruner.layout.table()}"
             ) from None
         outside = [] if layout else _outside(model, found.layout)
-        warn_of_whole(reasons, [*found.derived.ungated, *outside])
+        warn_about_frozen(reasons, [*found.derived.ungated, *outside])
     return GatedModule(
         model,
         pruner,

@@ -15,7 +15,8 @@ from l0gate.backends._torch.chain import find_chain, layers_of
 from l0gate.backends._torch.examples import Examples, Observed, conventional_inputs, observe
 from l0gate.backends._torch.pytree import Inputs, copied_inputs, named_tensors, tensors
 from l0gate.backends._torch.shrinking.recurrent_axes import StateAxes, recurrent_axes
-from l0gate.backends._torch.tracing.derive import ASKED, Derived, check_some_free, derive
+from l0gate.backends._torch.tracing.derive import Derived, derive
+from l0gate.backends._torch.tracing.frozen import REQUESTED, check_some_prunable
 from l0gate.layout.layout import Layout
 
 
@@ -71,7 +72,7 @@ def _layout_and_run(
     inputs = None if example_inputs is None else copied_inputs(example_inputs)
     if layout is not None:
         _check_names(model, layout)
-        given = Derived(layout, tuple(freeze), layers_of(model), dict.fromkeys(freeze, ASKED))
+        given = Derived(layout, tuple(freeze), layers_of(model), dict.fromkeys(freeze, REQUESTED))
         if inputs is not None:
             return given, inputs, observe(model, inputs)
         likely = conventional_inputs(model)
@@ -85,7 +86,7 @@ def _layout_and_run(
         )
     observed = observe(model, inputs)
     derived = derive(model, inputs, freeze, strict=strict)
-    check_some_free(derived)
+    check_some_prunable(derived.layout, derived.reasons)
     return derived, inputs, observed
 
 

@@ -1,0 +1,10 @@
+"""Derives the layout of a torch model from one run on example inputs.
+
+In reading order:
+
+    labels      what a tensor's dimensions run over: axes of neurons; how parameters are used
+    tracer      follows one run, call by call, and labels every tensor
+    rules/      the propagation rules: what each torch function does with labelled neurons
+    derive      turns a finished trace into a layout
+    frozen      says which axes are frozen and why, as an error or a warning
+"""

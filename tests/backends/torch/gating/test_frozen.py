@@ -37,7 +37,7 @@ def grouped(m: Any, x: Tensor) -> Any:
 
 
 def met_later(m: Any, x: Tensor) -> Any:
-    """Neurons that are needed whole become those of the recurrent layer afterwards."""
+    """Neurons that are frozen become one axis with those of the recurrent layer afterwards."""
     lifted = m.lift(m.table(x))
     shares = lifted.softmax(-1)
     return m.out(hidden(m, x) + lifted) + m.out(shares)
@@ -52,34 +52,34 @@ REASONS: dict[str, tuple[Callable[[], nn.Module], str, str]] = {
     "softmax over neurons": (
         lambda: shape(lambda m, x: m.out(hidden(m, x).softmax(-1)), nn.GRU(X, H, 2)),
         "h1",
-        r"the model's own forward \(Shape\) reads it in softmax along the neurons' own dimension",
+        r"the model's own forward \(Shape\) uses its neurons in softmax along their own dimension",
     ),
     "neurons that meet others": (
         lambda: shape(met_later, nn.GRU(X, H, 2), lift=lift(H, X)),
         "h1",
-        "reads it in softmax along the neurons' own dimension",
+        "uses its neurons in softmax along their own dimension",
     ),
     "average over neurons": (
         lambda: shape(
             lambda m, x: m.out(hidden(m, x) - hidden(m, x).mean(2, keepdim=True)), nn.GRU(X, H, 2)
         ),
         "h1",
-        "reads it in mean along the neurons' own dimension",
+        "uses its neurons in mean along their own dimension",
     ),
     "layer norm": (
         SHAPES["layer norm"][0],
         "h1",
-        r"module 'norm' \(LayerNorm\) reads it in layer_norm, a norm over all neurons",
+        r"module 'norm' \(LayerNorm\) uses its neurons in layer_norm, a norm over all neurons",
     ),
     "channels in groups": (
         lambda: shape(grouped, nn.GRU(X, H, 2), conv=nn.Conv1d(H, H, 2, groups=2)),
         "h1",
-        r"module 'conv' \(Conv1d\) reads it in conv1d with groups=2, which takes neurons by",
+        r"module 'conv' \(Conv1d\) uses its neurons in conv1d with groups=2, which assigns",
     ),
     "sum over neurons": (
         lambda: shape(lambda m, x: m.out(hidden(m, x) + hidden(m, x).sum()), nn.GRU(X, H, 2)),
         "h1",
-        "reads it in sum over all dimensions, its own among them",
+        "uses its neurons in sum over all dimensions, their own among them",
     ),
     "summed by einsum": (
         lambda: shape(
@@ -87,12 +87,12 @@ REASONS: dict[str, tuple[Callable[[], nn.Module], str, str]] = {
             nn.GRU(X, H, 2),
         ),
         "h1",
-        "reads it in einsum, which sums over its neurons",
+        "uses its neurons in einsum, which sums over the neurons",
     ),
     "dot products": (
         lambda: shape(related, nn.GRU(X, H, 2)),
         "h1",
-        "reads it in matmul, a dot product over neurons",
+        "uses its neurons in matmul, a dot product over neurons",
     ),
     "an index of its own for each": (
         lambda: shape(
@@ -100,7 +100,7 @@ REASONS: dict[str, tuple[Callable[[], nn.Module], str, str]] = {
             nn.GRU(X, H, 2),
         ),
         "h1",
-        "reads it in gather, whose index differs from neuron to neuron",
+        "uses its neurons in gather, whose index differs from neuron to neuron",
     ),
     "statistics of the batch": (
         lambda: shape(
@@ -109,7 +109,7 @@ REASONS: dict[str, tuple[Callable[[], nn.Module], str, str]] = {
             norm=nn.BatchNorm1d(H, track_running_stats=False),
         ),
         "h1",
-        r"module 'norm' \(BatchNorm1d\) keeps no running statistics, so it depends on the batch",
+        r"module 'norm' \(BatchNorm1d\) keeps no running statistics, so its output depends on",
     ),
     "a norm over time": (
         lambda: shape(
@@ -118,14 +118,14 @@ REASONS: dict[str, tuple[Callable[[], nn.Module], str, str]] = {
             norm=nn.BatchNorm1d(STEPS),
         ),
         "h1",
-        r"module 'norm' \(BatchNorm1d\) reads it in batch_norm over another dimension",
+        r"module 'norm' \(BatchNorm1d\) uses its neurons in batch_norm over another dimension",
     ),
     "a slope for each": (
         lambda: shape(
             lambda m, x: m.out(m.slope(hidden(m, x)[-1])), nn.GRU(X, H, 2), slope=nn.PReLU(H)
         ),
         "h1",
-        r"module 'slope' \(PReLU\) reads it in prelu with a slope for each channel",
+        r"module 'slope' \(PReLU\) uses its neurons in prelu with a weight for each channel",
     ),
     "a buffer that is not saved": (
         lambda: shape(
@@ -134,7 +134,7 @@ REASONS: dict[str, tuple[Callable[[], nn.Module], str, str]] = {
             offset=Offset(persistent=False),
         ),
         "h1",
-        r"module 'offset' \(Offset\) reads it in add, where it meets a tensor of full width",
+        r"module 'offset' \(Offset\) uses its neurons in add, together with a tensor that has",
     ),
     "a fixed size": (
         lambda: shape(lambda m, x: m.out(hidden(m, x).reshape(-1, H)), nn.GRU(X, H, 2)),
@@ -146,15 +146,17 @@ REASONS: dict[str, tuple[Callable[[], nn.Module], str, str]] = {
         "x",
         r"module 'table' \(Embedding\) has max_norm, a norm over all neurons",
     ),
-    "seen": (SHAPES["output seen"][0], "h1", "the caller sees it in an output"),
+    "seen": (SHAPES["output seen"][0], "h1", "the model returns its neurons to the caller"),
 }
 
 
 @pytest.mark.parametrize("name", REASONS)
-def test_what_stays_whole_is_named_with_its_reason(name: str) -> None:
+def test_what_is_frozen_is_named_with_its_reason(name: str) -> None:
     build, axis, message = REASONS[name]
     model = build()
-    with pytest.warns(UserWarning, match=rf"(?s)stay whole:.*axis '{axis}': .*{message}"):
+    with pytest.warns(
+        UserWarning, match=rf"(?s)are frozen, not pruned:.*axis '{axis}': .*{message}"
+    ):
         gated = l0gate.gate(model, example_inputs=X_IN, strength=1e-3).eval()
     assert set(gated.frozen) == {axis}
     set_gates(gated)

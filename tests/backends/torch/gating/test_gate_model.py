@@ -55,7 +55,8 @@ def test_equal_counts_can_be_part_of_the_selection() -> None:
 
 def test_a_model_that_would_keep_everything_is_refused() -> None:
     with pytest.raises(
-        L0GateError, match=r"(?s)no neuron of the model can go.*axis 'h0': the caller sees it in"
+        L0GateError,
+        match=r"(?s)no neuron of the model can be pruned.*axis 'h0': the model returns its",
     ):
         l0gate.gate(nn.GRU(3, 4), example_inputs=torch.zeros(5, 2, 3), strength=1e-3)
 
@@ -103,4 +104,7 @@ def test_a_budget_out_of_reach_names_what_is_frozen() -> None:
     with pytest.raises(L0GateError, match=r"the least is \d+ \(\d") as error:
         l0gate.gate(Normed(), example_inputs=x, budget=Budget(parameters=0.05))
     assert "all of 'h0', which are frozen" in str(error.value)
-    assert "these neurons stay whole:\n  axis 'h0': module 'norm' (LayerNorm)" in str(error.value)
+    said = (
+        "these parts of the model are frozen, not pruned:\n  axis 'h0': module 'norm' (LayerNorm)"
+    )
+    assert said in str(error.value)

@@ -24,7 +24,7 @@ from l0gate import Budget, Layout
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:the gates stalled:UserWarning"),
-    pytest.mark.filterwarnings("ignore:these neurons stay whole:UserWarning"),
+    pytest.mark.filterwarnings("ignore:these parts of the model are frozen:UserWarning"),
     pytest.mark.filterwarnings("ignore:.*open neurons were cut:UserWarning"),
 ]
 

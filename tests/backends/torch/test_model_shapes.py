@@ -21,7 +21,6 @@ from torch_shapes import (
 )
 
 import l0gate
-from l0gate import Layout
 from l0gate.backends._torch.pytree import tensors
 
 pytestmark = EXPECTED_WARNINGS
@@ -29,15 +28,15 @@ pytestmark = EXPECTED_WARNINGS
 
 @pytest.mark.parametrize("name", SHAPES)
 def test_small_equals_gated_and_survives_its_file(name: str, tmp_path: Path) -> None:
-    build, inputs, whole = SHAPES[name]
+    build, inputs, frozen = SHAPES[name]
     torch.manual_seed(0)
     gated = l0gate.gate(build(), example_inputs=inputs, strength=1e-3).eval()
-    assert set(gated.frozen) == set(gated.pruner.freeze) == whole
+    assert set(gated.frozen) == set(gated.pruner.freeze) == frozen
     assert {axis for axis in gated.layout.axes if axis.startswith("h")} or "f0" in gated.layout.axes
     for equal, kind in ((False, "random"), (True, "random"), (False, "soft"), (True, "closed")):
         set_gates(gated, kind, seed=1)
         small = gated.shrink(equal=equal)
-        assert all(len(small.certificate.kept[axis]) == gated.pruner.sizes[axis] for axis in whole)
+        assert all(len(small.certificate.kept[axis]) == gated.pruner.sizes[axis] for axis in frozen)
         assert_same(small(*inputs), gated(*inputs), small.certificate)
         if kind != "random":
             continue
@@ -53,35 +52,6 @@ def test_small_equals_gated_and_survives_its_file(name: str, tmp_path: Path) -> 
         assert loaded.state_dict().keys() == small.state_dict().keys()
         for one, other in zip(tensors(loaded(*inputs)), tensors(small(*inputs)), strict=True):
             assert torch.equal(one, other)
-
-
-@pytest.mark.parametrize("name", ["LSTM", "projection", "tied embedding", "residual", "pooling"])
-def test_a_derived_layout_can_be_printed_edited_and_given(name: str) -> None:
-    build, inputs, _ = SHAPES[name]
-    torch.manual_seed(0)
-    model = build()
-    derived = l0gate.gate(model, example_inputs=inputs, strength=1e-3)
-    set_gates(derived)
-    expected = derived.shrink()
-    for layout in (derived.layout, Layout(derived.layout.to_dict())):
-        given_layout = l0gate.gate(model, layout=layout, example_inputs=inputs, strength=1e-3)
-        set_gates(given_layout)
-        small = given_layout.shrink()
-        assert small.state_dict().keys() == expected.state_dict().keys()
-        for key, value in small.state_dict().items():
-            assert torch.equal(value, expected.state_dict()[key])
-
-
-def test_a_derived_layout_without_one_axis() -> None:
-    model = SHAPES["LSTM"][0]()
-    derived = l0gate.gate(model, example_inputs=X_IN, strength=1e-3).layout.to_dict()
-    edited = {name: str(text).replace("x", "_") for name, text in derived.items()}
-    gated = l0gate.gate(model, layout=Layout(edited), example_inputs=X_IN, strength=1e-3).eval()
-    assert gated.layout.axes == ("h0",)
-    set_gates(gated)
-    small = gated.shrink()
-    assert small.table.embedding_dim == X
-    assert_same(small(X_IN), gated(X_IN), small.certificate)
 
 
 # States ---------------------------------------------------------------------------------------
@@ -134,7 +104,7 @@ def _by_kind(state: Any) -> tuple[Tensor, ...]:
     return state if isinstance(state, tuple) else (state,)
 
 
-def test_projections_keep_room_for_torch() -> None:
+def test_projections_keep_neurons_for_torch() -> None:
     """PyTorch tells a projection by its size, so closed neurons stay where too few are open."""
     model = shape(plain, nn.LSTM(X, H, 2, proj_size=5), 5)
     gated = l0gate.gate(model, example_inputs=X_IN, strength=1e-3)

@@ -139,7 +139,7 @@ def test_random_compositions_of_blocks(file: Path, plan: dict[str, Any], equal: 
         model.norm.running_mean.normal_()
     x = X_IN if plan["front"] == "embedding" else FLOATS.view(STEPS, BATCH, X)
     with warnings.catch_warnings():
-        warnings.filterwarnings("error", message="these neurons stay whole")
+        warnings.filterwarnings("error", message="these parts of the model are frozen")
         gated = l0gate.gate(model, example_inputs=x, strength=1e-3).eval()
     assert gated.frozen == {}
     set_gates(gated, plan["gates"], plan["seed"])

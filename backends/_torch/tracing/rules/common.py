@@ -1,0 +1,99 @@
+"""Helpers that several propagation rules share.
+
+A rule labels `call.out` and returns None. Where it does not cover the call, it returns how the call
+uses the neurons, which completes the sentence "module 'm' uses its neurons in ...".
+"""
+
+from __future__ import annotations
+
+from functools import wraps
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from l0gate.backends._torch.tracing.labels import Features, Parts
+from l0gate.backends._torch.tracing.tracer import Call, Rule, Trace
+
+#: For two arrays whose neurons would have to be pruned together.
+CANNOT_UNITE = "together with other neurons that cannot be pruned along with them"
+
+
+def on_features(rule: Rule) -> Rule:
+    """A rule that sees features only: labels of stacked states are converted first."""
+
+    @wraps(rule)
+    def converted(trace: Trace, call: Call) -> str | None:
+        for i, label in call.labels.items():
+            features = trace.features_from(label)
+            if features is None:
+                return f"{call.name} of stacked states"
+            call.labels[i] = features
+        return rule(trace, call)
+
+    return converted
+
+
+def is_constant_along(tensor: Tensor, dim: int) -> bool:
+    """Whether the tensor has the same values at all positions of the dimension."""
+    strided = tensor.layout == torch.strided
+    return tensor.shape[dim] == 1 or (strided and tensor.stride(dim) == 0)
+
+
+def tensors_of(out: Any) -> list[Tensor]:
+    """The tensors that a call returned: one, or those of a tuple."""
+    return [out] if isinstance(out, Tensor) else [t for t in out if isinstance(t, Tensor)]
+
+
+def dimensions(call: Call, position: int, name: str = "dims") -> tuple[Any, ...]:
+    """Dimensions given by name, as one tuple, or as separate arguments from `position` on."""
+    given = call.kwargs.get(name, call.args[position:])
+    if isinstance(given, (tuple, list)) and len(given) == 1:
+        (given,) = given
+    return tuple(given) if isinstance(given, (tuple, list)) else (given,)
+
+
+def along(
+    position: int, name: str = "dim", *, several: bool = False, default: int | None = None
+) -> Rule:
+    """The rule of functions that work along one dimension and return the same dimensions.
+
+    That dimension is the argument `name` at `position`, or with `several` a tuple of dimensions.
+    It must not be that of the neurons: `cumsum` over time, for example.
+    """
+
+    @on_features
+    def rule(trace: Trace, call: Call) -> str | None:
+        label = call.features
+        dims = (call.argument(position, name, default),)
+        if several:
+            dims = dimensions(call, position, name)
+        if label is None or not dims or not all(isinstance(d, int) for d in dims):
+            return f"{call.name} over all dimensions, or as another argument than the first"
+        count = call.given[0].dim()
+        if any(d % count - count == label.dim for d in dims):
+            return f"{call.name} along their own dimension"
+        if any(not is_constant_along(t, label.dim) for t in call.given[1:] if t.dim() == count):
+            return f"{call.name}, whose index differs from neuron to neuron"
+        for out in tensors_of(call.out):
+            trace.label(out, label)
+        return None
+
+    return rule
+
+
+def pieces(trace: Trace, label: Features, count: int) -> list[Parts] | None:
+    """The neurons cut into `count` pieces of the same sizes, such as the two directions.
+
+    All pieces then keep the same neurons, so that code which cuts the dimension into equal pieces
+    works in the small model too. The result is None if the pieces would differ in size.
+    """
+    each, over = divmod(len(label.parts), count)
+    groups = [label.parts[i : i + each] for i in range(0, len(label.parts), each or 1)]
+    if over or not each or len({tuple(size for _, size in group) for group in groups}) > 1:
+        return None
+    reason = f"{trace.where()} uses its neurons in pieces, {CANNOT_UNITE}"
+    united: Parts | None = groups[0]
+    for group in groups[1:]:
+        united = united if united is None else trace.unite(united, group, reason)
+    return [united or ()] * len(groups)

@@ -1,0 +1,140 @@
+"""Parts of a tensor: indices, slices, chunks and selections, mostly over time.
+
+Along the neurons' own dimension a part is followed only if it consists of whole axes, such as those
+of one direction.
+"""
+
+from __future__ import annotations
+
+from itertools import accumulate
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from l0gate.backends._torch.tracing.labels import Features, Parts, StackedStates
+from l0gate.backends._torch.tracing.rules.common import along, on_features, pieces, tensors_of
+from l0gate.backends._torch.tracing.tracer import Call, Trace
+
+
+def index(trace: Trace, call: Call) -> str | None:
+    """`x[...]`: an index of other dimensions, a slice of whole axes, or one of stacked states."""
+    tensor, given = call.args
+    label = trace.label_of(tensor)
+    if isinstance(label, StackedStates):
+        if isinstance(given, int) and not isinstance(given, bool):
+            trace.label(call.out, Features(-1, label.parts[given]))
+            return None
+        label = trace.features_from(label)
+    if label is None:
+        return "an index"
+    items = list(given) if isinstance(given, tuple) else [given]
+    # `...` stands for as many full slices as there are dimensions that no item takes.
+    missing = [slice(None)] * (tensor.dim() - sum(_taken_by(i) for i in items if i is not ...))
+    place = next((k for k, i in enumerate(items) if i is ...), len(items))
+    items[place : place + 1] = missing
+    dim, at = label.dim + tensor.dim(), 0
+    for k, item in enumerate(items):
+        span = _taken_by(item)
+        if at <= dim < at + span:
+            rest = items[k + 1 :]
+            parts = None
+            if isinstance(item, slice) and all(
+                i is None or isinstance(i, (int, slice)) for i in rest
+            ):
+                parts = _slice(trace, label, item)
+            if parts is None:
+                return "an index that selects some of its neurons, or reorders them"
+            behind = sum(not isinstance(i, int) for i in rest)
+            trace.label(call.out, Features(-1 - behind, parts))
+            return None
+        at += span
+    raise AssertionError("an index reaches every dimension")
+
+
+def _taken_by(item: Any) -> int:
+    """How many dimensions of the tensor this item of an index stands for."""
+    is_mask = isinstance(item, Tensor) and item.dtype in (torch.bool, torch.uint8)
+    return 0 if item is None else item.dim() if is_mask else 1
+
+
+def _slice(trace: Trace, label: Features, cut: slice) -> Parts | None:
+    """The parts that a slice takes, if these are all neurons, one of several equal pieces, or
+    positions without axes at either end.
+
+    Equal pieces become the same neurons: code that slices by their size then finds the boundary in
+    the small model too.
+    """
+    parts = label.parts
+    bounds = list(accumulate((size for _, size in parts), initial=0))
+    start, stop, step = cut.indices(bounds[-1])
+    if step != 1 or start not in bounds or stop not in bounds:
+        return None
+    first, last = bounds.index(start), bounds.index(stop)
+    fixed = [axis is None for axis, _ in parts]
+    if all(fixed[:first]) and (last == len(parts) or all(fixed[:last])):
+        return parts[first:last]
+    each = last - first
+    if each < 1 or first % each or len(parts) % each:
+        return None
+    found = pieces(trace, label, len(parts) // each)
+    return None if found is None else found[first // each]
+
+
+@on_features
+def narrow(trace: Trace, call: Call) -> str | None:
+    """`narrow`: a slice of one dimension."""
+    label, (dim, start, length) = (
+        call.features,
+        (call.argument(i, name) for i, name in enumerate(("dim", "start", "length"), start=1)),
+    )
+    count = call.given[0].dim()
+    numbers = all(isinstance(number, int) for number in (dim, start, length))
+    if label is None or not numbers or dim % count - count != label.dim:
+        return along(1)(trace, call)
+    parts = _slice(trace, label, slice(start, start + length))
+    if parts is None:
+        return "narrow along their own dimension"
+    trace.label(call.out, Features(label.dim, parts))
+    return None
+
+
+def chunk(trace: Trace, call: Call) -> str | None:
+    """`chunk` and `split`: of the neurons' own dimension, into equal pieces of whole axes."""
+    label = trace.features_from(call.labels[0]) if 0 in call.labels else None
+    dim, count = call.argument(2, "dim", 0), call.given[0].dim()
+    if label is None or dim % count - count != label.dim or not isinstance(call.out, tuple):
+        return along(2, default=0)(trace, call)
+    found = pieces(trace, label, len(call.out))
+    if found is None:
+        return f"{call.name} along their own dimension"
+    for out, piece in zip(call.out, found, strict=True):
+        trace.label(out, Features(label.dim, piece))
+    return None
+
+
+def index_select(trace: Trace, call: Call) -> str | None:
+    """`index_select`: also of stacked states, whose batch a recurrent module sorts itself."""
+    label = call.labels.get(0)
+    inside = isinstance(trace.model.get_submodule(trace.path[-1]), nn.RNNBase)
+    if isinstance(label, StackedStates) and inside and call.argument(1, "dim") == 1:
+        trace.label(call.out, label)
+        return None
+    return along(1)(trace, call)
+
+
+def select(trace: Trace, call: Call) -> str | None:
+    """`select` and `unbind`: one dimension is taken apart, and is missing in the result."""
+    tensor, dim = call.given[0], call.argument(1, "dim", 0)
+    label = trace.label_of(tensor)
+    if isinstance(label, StackedStates):
+        if call.name == "unbind" and dim == 0:
+            for part, out in zip(label.parts, call.out, strict=True):
+                trace.label(out, Features(-1, part))
+            return None
+        label = trace.features_from(label)
+    if label is None or (gone := dim % tensor.dim() - tensor.dim()) == label.dim:
+        return f"{call.name} along their own dimension"
+    for out in tensors_of(call.out):
+        trace.label(out, Features(label.dim + (gone > label.dim), label.parts))
+    return None

@@ -1,0 +1,40 @@
+"""Reductions over other dimensions than the neurons' own, such as mean and pooling over time."""
+
+from __future__ import annotations
+
+from l0gate.backends._torch.tracing.labels import Features
+from l0gate.backends._torch.tracing.rules.common import on_features, tensors_of
+from l0gate.backends._torch.tracing.tracer import Call, Trace
+
+
+@on_features
+def reduction(trace: Trace, call: Call) -> str | None:
+    """`mean`, `sum`, `max` and so on over given dimensions."""
+    label, given = call.features, call.args[0] if call.args else call.given[0]
+    dims = call.argument(1, "dim", call.kwargs.get("axis"))
+    if label is None or dims is None or isinstance(dims, bool):
+        return f"{call.name} over all dimensions, their own among them"
+    count = given.dim()
+    gone = {d % count - count for d in (dims if isinstance(dims, (tuple, list)) else (dims,))}
+    if not gone or label.dim in gone:
+        return f"{call.name} along their own dimension"
+    for out in tensors_of(call.out):
+        dim = label.dim if out.dim() == count else label.dim + sum(d > label.dim for d in gone)
+        trace.label(out, Features(dim, label.parts))
+    return None
+
+
+@on_features
+def pooling(trace: Trace, call: Call) -> str | None:
+    """Pooling over the last dimension of (B, C, T)."""
+    label = call.features
+    if label is None or label.dim == -1:
+        return f"{call.name} along their own dimension"
+    for out in tensors_of(call.out):
+        trace.label(out, label)
+    return None
+
+
+def norm_over_neurons(trace: Trace, call: Call) -> str | None:
+    """`layer_norm` and so on: a closed neuron would still count in the statistics."""
+    return f"{call.name}, a norm over all neurons"
