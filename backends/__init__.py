@@ -1,20 +1,43 @@
-"""The backends that come with l0gate, registered like any plugin's; none is imported here."""
+"""The backends that come with l0gate: NumPy, and PyTorch where it is installed.
+
+In reading order:
+
+- `_plugin`: the descriptors through which both register, as any plugin does
+- `_numpy`: the NumPy backend
+- `_torch`: the PyTorch backend, a package
+
+The classes of PyTorch modules that users meet are imported from here:
+
+    from l0gate.backends import GatedModule, RaggedRNN
+
+`GatedModule` is what `l0gate.gate` returns, `RaggedRNN` what a recurrent module becomes when its
+layers keep unequal numbers of neurons. Torch is imported when one of them is first asked for.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from l0gate._hooks import hookimpl
+if TYPE_CHECKING:
+    from l0gate.backends._torch.gating.module import GatedModule
+    from l0gate.backends._torch.shrinking.ragged import RaggedRNN
+
+__all__ = ["GatedModule", "RaggedRNN"]
+_LATER = {
+    "GatedModule": "l0gate.backends._torch.gating.module",
+    "RaggedRNN": "l0gate.backends._torch.shrinking.ragged",
+}
 
 
-@hookimpl
-def l0gate_backends() -> list[dict[str, Any]]:
-    """Descriptors of the built-in backends."""
-    return [
-        {"name": "numpy", "module": "numpy", "factory": "l0gate.backends._numpy:NumpyBackend"},
-        {
-            "name": "torch",
-            "module": "torch",
-            "factory": "l0gate.backends._torch:TorchBackend",
-        },
-    ]
+def __getattr__(name: str) -> Any:
+    if name not in _LATER:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    value = getattr(import_module(_LATER[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LATER})

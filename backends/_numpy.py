@@ -1,4 +1,4 @@
-"""NumPy: arrays as they are, derivatives and nets from `l0gate.reference`."""
+"""`NumpyBackend`: NumPy behind the abstract tensor interface, with nets of `l0gate.reference`."""
 
 from __future__ import annotations
 
@@ -12,8 +12,11 @@ from l0gate._saved_model import SavedModel
 
 
 class NumpyBackend(Backend):
-    """Drives NumPy arrays; there is no autodiff, so `Pruner.pullback` and
-    `Pruner.penalty_gradient` carry the derivatives of a `l0gate.reference.Net` to the gates."""
+    """Drives NumPy arrays.
+
+    NumPy has no autodiff: `Pruner.pullback` and `Pruner.penalty_gradient` turn the gradients of a
+    `l0gate.reference.Net` into gradients of the gates.
+    """
 
     name: ClassVar[str] = "numpy"
     capabilities: ClassVar[frozenset[str]] = frozenset({"nets"})

@@ -28,7 +28,10 @@ _FORMER: dict[str, tuple[str, ...]] = {
     "l0gate.backends._torch_gated": (f"{_TORCH}.gating.module",),
     "l0gate.backends._torch_linear": (f"{_TORCH}.gating.linear",),
     "l0gate.backends._torch_net": (f"{_TORCH}.net",),
-    "l0gate.backends._torch_ragged": (f"{_TORCH}.shrinking.ragged",),
+    "l0gate.backends._torch_ragged": (
+        f"{_TORCH}.shrinking.ragged",
+        f"{_TORCH}.shrinking.dense_adapters",
+    ),
     "l0gate.backends._torch_small": (f"{_TORCH}.shrinking.resize",),
     "l0gate.reference._stream": ("l0gate.reference.runtime.stream",),
     "l0gate.reference._streaming": ("l0gate.reference.runtime.bound_net",),

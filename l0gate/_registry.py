@@ -34,7 +34,7 @@ GROUP = "l0gate"  # of entry points
 # pluggy is imported where it is used: `import l0gate` is to cost little more than NumPy.
 L0 = "l0"  # the name of hard-concrete gates among the methods
 _BUILT_IN = "l0gate"
-_BUILT_INS = ("l0gate.backends", "l0gate.methods")
+_BUILT_INS = ("l0gate.backends._plugin", "l0gate.methods")
 
 
 @dataclass(frozen=True)

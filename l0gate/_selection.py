@@ -83,12 +83,13 @@ def pad(
     kept: Mapping[str, np.ndarray],
     groups: Sequence[Sequence[str]],
     log_alpha: Mapping[str, np.ndarray],
+    least: int = 0,
 ) -> dict[str, np.ndarray]:
-    """The axes of each group keep as many neurons as the one that keeps most: the next best ones
-    are added to the others."""
+    """The axes of each group keep as many neurons as the one that keeps most, and at least `least`:
+    the next best ones are added to the others."""
     padded = dict(kept)
     for group in groups:
-        count = max(len(kept[axis]) for axis in group)
+        count = max(least, *(len(kept[axis]) for axis in group))
         for axis in group:
             others = np.setdiff1d(np.arange(len(log_alpha[axis])), kept[axis])
             best = others[np.argsort(-log_alpha[axis][others], kind="stable")]

@@ -1,4 +1,6 @@
-"""One process of two that train a gated model together; tests/test_torch_dropin.py launches it.
+"""One process of two that train a gated model together.
+
+tests/backends/torch/gating/test_training.py launches it.
 
 Each process writes what it got to a file in the folder named by the first argument. Half-way the
 first process saves a checkpoint, from which both then train once more.

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torch_models import Language, tokens
 
 import l0gate
@@ -50,3 +51,16 @@ def settled(gated: Any) -> Any:
     """With its gates decided, as `shrink` decides them."""
     gated.gates.write(gated.pruner.settle(gated.gates.read(), gated._tensors()))
     return gated
+
+
+def train_language(gated: Any, optimizer: Any, start: int, stop: int, total: int) -> float:
+    """A task of memory: say the token before."""
+    gated.train()
+    for step in range(start, stop):
+        x = tokens(8, 16, seed=step)
+        y, _ = gated(x)
+        loss = F.cross_entropy(y[1:].flatten(0, 1), x[:-1].flatten())
+        optimizer.zero_grad()
+        (loss + gated.penalty(step / total)).backward()
+        optimizer.step()
+    return loss.item()

@@ -11,7 +11,9 @@ import torch
 from torch import Tensor, nn
 
 import l0gate
+from l0gate import Budget
 from l0gate._chain import Chain
+from l0gate.reference import Net
 
 torch.set_num_threads(1)  # the models are tiny, and test processes share the cores
 FLOAT64 = {"rtol": 1e-10, "atol": 1e-12}
@@ -129,3 +131,73 @@ def assert_close(found: Any, expected: Any) -> None:
         return
     tolerance = FLOAT64 if expected.dtype == torch.float64 else {"rtol": 1e-4, "atol": 1e-6}
     torch.testing.assert_close(found, expected, **tolerance)
+
+
+def gated_language(budget: Budget | None = None, **options: Any) -> Any:
+    torch.manual_seed(0)
+    return l0gate.gate(
+        options.pop("model", None) or Language(),
+        example_inputs=options.pop("example_inputs", tokens()),
+        budget=budget,
+        strength=None if budget else 1e-3,
+        **options,
+    )
+
+
+def keep_counts(gated: Any, **counts: int) -> None:
+    """Gates of which so many per axis are open, some of them soft."""
+    with torch.no_grad():
+        for axis, values in gated.log_alpha.items():
+            values.copy_(torch.linspace(-2.0, 3.0, len(values)))
+            values[counts[axis] :] = -5.0
+
+
+def by_cell(state: Any) -> list[list[Tensor]]:
+    """The states of a stock or ragged module: per part, one tensor for every cell."""
+    pair = isinstance(state, tuple) and len(state) == 2
+    is_lstm = pair and (isinstance(state[0], tuple) or state[0].ndim == 3)
+    return [list(part) for part in (state if is_lstm else (state,))]
+
+
+class Features(nn.Module):
+    """No embedding: the model's own inputs are features."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rnn, self.decoder = nn.LSTM(4, 8, 2), nn.Linear(8, 2)
+
+    def forward(self, x: Tensor, offset: Any = 0.0) -> Tensor:
+        y: Tensor = self.decoder(self.rnn(x)[0]) + offset
+        return y
+
+
+class Plain(Features):
+    def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
+        y: Tensor = self.decoder(self.rnn(x)[0])
+        return y
+
+
+def with_torch_names(case: dict[str, Any]) -> list[dict[str, Any]]:
+    """The layers, with the one kind of GRU that torch has."""
+    return [{k: v for k, v in layer.items() if k != "reset_after"} for layer in case["layers"]]
+
+
+def nets_of_both(
+    case: dict[str, Any], seed: int = 0
+) -> tuple[Any, Any, dict[str, Any], dict[str, Any]]:
+    """The chain as a net of each backend, with the same float64 parameters, of ragged sizes."""
+    layers = with_torch_names(case)
+    rng = np.random.default_rng(case["seed"])
+    sizes: dict[str, Any] = {"embedding": case["hidden_size"], "decoder": 3}
+    for layer in layers:
+        if "num_layers" in layer:
+            count = layer["num_layers"] * (1 + layer["bidirectional"])
+            sizes["rnn"] = rng.integers(1, case["hidden_size"] + 1, count).tolist()
+    sizes = {name: size for name, size in sizes.items() if name in str(layers)}
+    options: dict[str, Any] = {"input_size": case["input_size"], "sizes": sizes}
+    nets = (
+        Net(layers, case["batch_first"]),
+        l0gate.get_backend("torch").net(layers, case["batch_first"]),
+    )
+    numbers = [n.init(np.random.default_rng(seed), dtype=np.float64, **options) for n in nets]
+    return *nets, *numbers

@@ -1,4 +1,4 @@
-"""PyTorch: arrays, autodiff, models and nets."""
+"""`TorchBackend`: PyTorch behind the abstract tensor interface."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import nn
 
 from l0gate._backend import Array, Backend
 from l0gate._saved_model import SavedModel
-from l0gate.backends._torch.pytree import eager
+from l0gate.backends._torch.isolation import eager
 
 
 class TorchBackend(Backend):
@@ -22,8 +22,9 @@ class TorchBackend(Backend):
     >>> backend = l0gate.get_backend(torch.zeros(2))
     >>> backend, backend.dtype(torch.zeros(2, dtype=torch.bfloat16))
     (<l0gate backend torch>, 'bfloat16')
-    >>> value, slope = backend.value_and_grad(lambda p: (p["w"] ** 2).sum())({"w": torch.ones(2)})
-    >>> float(value), slope["w"].tolist()
+    >>> square = backend.value_and_grad(lambda p: (p["w"] ** 2).sum())
+    >>> value, gradient = square({"w": torch.ones(2)})
+    >>> float(value), gradient["w"].tolist()
     (2.0, [2.0, 2.0])
     """
 
@@ -39,7 +40,7 @@ class TorchBackend(Backend):
         device = None if like is None else like.device
         if isinstance(array, torch.Tensor):
             return array.to(device)
-        # A copy: NumPy's arrays may be read-only or run backwards, and tensors never do.
+        # A copy: a NumPy array may be read-only or have negative strides, which tensors cannot.
         return torch.from_numpy(np.array(array, order="C")).to(device)
 
     def to_numpy(self, x: Array) -> np.ndarray:
@@ -57,7 +58,7 @@ class TorchBackend(Backend):
     def stop_gradient(self, x: Array) -> Array:
         return x.detach()
 
-    @eager  # drawn on the host, by NumPy
+    @eager  # NumPy draws them, on the host
     def uniform(self, rng: Any, shape: tuple[int, ...], like: Array) -> tuple[Array, Any]:
         return super().uniform(rng, shape, like)
 
@@ -96,12 +97,12 @@ class TorchBackend(Backend):
         return gate_model(model, **options)
 
     def describe(self, model: Any) -> SavedModel:
-        from l0gate.backends._torch.shrinking.resize import describe
+        from l0gate.backends._torch.shrinking.files import describe
 
         return describe(model)
 
     def rebuild(self, into: Any, saved: SavedModel) -> Any:
-        from l0gate.backends._torch.shrinking.resize import rebuild
+        from l0gate.backends._torch.shrinking.files import rebuild
 
         return rebuild(into, saved)
 
@@ -119,7 +120,7 @@ class TorchBackend(Backend):
 
 
 class _Last(nn.Linear):
-    """A linear reader of a recurrent layer's outputs."""
+    """A linear layer that takes what a recurrent layer returns, and reads its outputs."""
 
     def forward(self, input: Any) -> Any:
         return super().forward(input[0])

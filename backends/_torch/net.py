@@ -1,4 +1,4 @@
-"""A chain of layers as pure functions over named tensors, run by torch's own modules."""
+"""`TorchNet`: a chain of layers as pure functions of named tensors, run by torch's modules."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from l0gate.layout.stacked import join
 from l0gate.reference import Net
 
 Parameters = Mapping[str, Tensor]
-State = tuple[Any, ...]
+RecurrentState = tuple[Any, ...]  # one entry for every recurrent layer and direction
 
 ACTIVATIONS = {"tanh": torch.tanh, "sigmoid": torch.sigmoid, "relu": torch.relu}
 LOSSES = ("cross_entropy", "mse")
@@ -26,8 +26,8 @@ _STOCK: dict[str, type[nn.LSTM] | type[nn.GRU]] = {"lstm": nn.LSTM, "gru": nn.GR
 class TorchNet:
     """`l0gate.reference.Net` on tensors: the same layers, parameter names, shapes and states.
 
-    Sizes come from the arrays, so that every layer and direction may have its own. Recurrent
-    layers run as stock `nn.LSTM` and `nn.GRU`; `reset_after=False`, which they lack, raises.
+    Sizes are those of the arrays, so every layer and direction may have its own. Recurrent layers
+    run as `nn.LSTM` and `nn.GRU`. These have no `reset_after=False`, so that raises.
 
     >>> net = TorchNet([{"type": "gru", "name": "rnn"}, {"type": "linear", "name": "decoder"}])
     >>> rng = np.random.default_rng(0)
@@ -65,25 +65,25 @@ class TorchNet:
         sizes: Mapping[str, int | Sequence[int]],
         dtype: Any = np.float32,
     ) -> dict[str, Tensor]:
-        """Random initial parameters: the numbers that `l0gate.reference.Net.init` draws."""
+        """Random initial parameters: the same numbers as from `l0gate.reference.Net.init`."""
         drawn = self._described.init(rng, input_size=input_size, sizes=sizes, dtype=dtype)
         return {name: torch.tensor(array) for name, array in drawn.items()}
 
     def apply(
-        self, parameters: Parameters, x: Any, state: State | None = None
-    ) -> tuple[Tensor, State]:
-        """Run the net. Returns the output, time first or batch first as x, and the new state.
+        self, parameters: Parameters, x: Any, state: RecurrentState | None = None
+    ) -> tuple[Tensor, RecurrentState]:
+        """Run the net. Returns the outputs y (T, B, features), and the new state.
 
-        x is (T, B) integers below an embedding, else (T, B, features) floats, as a tensor or a
-        NumPy array; with `batch_first` T and B change places in x and y. A state is a flat tuple
-        over recurrent layers and directions, each (h, c) for an LSTM and h for a GRU, of shape
-        (B, H); None stands for zeros.
+        x is a tensor or a NumPy array: (T, B) integers if the first layer is an embedding, else
+        (T, B, features) floats. With `batch_first`, B comes before T in x and y. A state is a flat
+        tuple over recurrent layers and directions: a pair (h, c) for an LSTM, h for a GRU, each of
+        shape (B, H). None stands for zeros.
         """
         for name in self.parameter_names:
-            check(
-                name in parameters,
-                f"parameter {name!r} is missing; needed are {', '.join(self.parameter_names)}",
-            )
+            if name not in parameters:
+                raise L0GateError(
+                    f"parameter {name!r} is missing; needed are {', '.join(self.parameter_names)}"
+                )
         x = self._input(parameters, x)
         remaining = iter(self._check_state(state))
         new_state: list[Any] = []
@@ -106,10 +106,10 @@ class TorchNet:
         parameters: Parameters,
         x: Any,
         targets: Any,
-        state: State | None = None,
+        state: RecurrentState | None = None,
         *,
         loss: str = "cross_entropy",
-    ) -> tuple[float, State]:
+    ) -> tuple[float, RecurrentState]:
         """The loss of `loss_and_gradients` without the gradients, and the new state."""
         with torch.no_grad():
             y, state = self.apply(parameters, x, state)
@@ -120,10 +120,10 @@ class TorchNet:
         parameters: Parameters,
         x: Any,
         targets: Any,
-        state: State | None = None,
+        state: RecurrentState | None = None,
         *,
         loss: str = "cross_entropy",
-    ) -> tuple[float, dict[str, Tensor], State]:
+    ) -> tuple[float, dict[str, Tensor], RecurrentState]:
         """One training step's loss and parameter gradients, and the new state, detached.
 
         `loss` is "cross_entropy", the mean over positions in nats, with integer targets of the
@@ -146,27 +146,26 @@ class TorchNet:
         tokens = self.layers[0]["type"] == "embedding"
         like = next(iter(parameters.values())) if parameters else torch.zeros(())
         x = torch.as_tensor(x, device=like.device)
-        expected = ("B, T" if self.batch_first else "T, B") + ("" if tokens else ", features")
-        check(x.ndim == 3 - tokens, f"`x` has shape {tuple(x.shape)}; expected ({expected})")
+        if x.ndim != 3 - tokens:
+            expected = ("B, T" if self.batch_first else "T, B") + ("" if tokens else ", features")
+            raise L0GateError(f"`x` has shape {tuple(x.shape)}; expected ({expected})")
         if tokens:
             assert first is not None
             size = parameters[join(first["name"], "weight")].shape[0]
-            check(
-                not x.is_floating_point(),
-                f"`x` has dtype {x.dtype}; an embedding reads integer tokens",
-            )
+            if x.is_floating_point():
+                raise L0GateError(f"`x` has dtype {x.dtype}; an embedding reads integer tokens")
             if x.numel() and not (x.min() >= 0 and x.max() < size):
                 token = int(x[(x < 0) | (x >= size)][0])
                 raise L0GateError(f"`x` contains the token {token}; allowed: 0..{size - 1}")
         else:
-            check(
-                x.is_floating_point(),
-                f"`x` has dtype {x.dtype}; a net without an embedding reads floats",
-            )
+            if not x.is_floating_point():
+                raise L0GateError(
+                    f"`x` has dtype {x.dtype}; a net without an embedding reads floats"
+                )
             x = x.to(like.dtype)
         return self._swap(x)
 
-    def _check_state(self, state: State | None) -> Sequence[Any]:
+    def _check_state(self, state: RecurrentState | None) -> Sequence[Any]:
         count = sum(
             layer["num_layers"] * (1 + layer["bidirectional"])
             for layer in self.layers
@@ -174,10 +173,10 @@ class TorchNet:
         )
         if state is None:
             return [None] * count
-        check(
-            isinstance(state, (tuple, list)) and len(state) == count,
-            f"`state` must be a tuple of {count} entries, one per recurrent layer and direction",
-        )
+        if not isinstance(state, (tuple, list)) or len(state) != count:
+            raise L0GateError(
+                f"`state` must be a tuple of {count} entries, one per recurrent layer and direction"
+            )
         return state
 
     def _swap(self, x: Tensor) -> Tensor:
@@ -192,7 +191,7 @@ def _recurrent(
     state: Any,
     new_state: list[Any],
 ) -> Tensor:
-    """One layer in its one or two directions; takes from `state` and adds to `new_state`."""
+    """Run one layer in all directions; takes entries from `state`, adds them to `new_state`."""
     outputs = []
     for suffix in ("", "_reverse") if layer["bidirectional"] else ("",):
         names = ["weight_ih", "weight_hh"] + (["bias_ih", "bias_hh"] if layer["bias"] else [])
@@ -202,7 +201,7 @@ def _recurrent(
         }
         inputs = own["weight_ih_l0"].shape[1]
         hidden = own["weight_hh_l0"].shape[1]
-        # A stock module without numbers of its own, to be called with the given ones.
+        # A module without memory of its own, which is called with the given parameters.
         module = _STOCK[layer["type"]](inputs, hidden, bias=layer["bias"], device="meta")
         given = _initial(next(state), layer["type"], (x.shape[1], hidden), x)
         sequence = x.flip(0) if suffix else x
@@ -213,7 +212,7 @@ def _recurrent(
 
 
 def _initial(entry: Any, kind: str, shape: tuple[int, int], like: Tensor) -> Any:
-    """One layer's and direction's state in the stock modules' shape."""
+    """The state of one layer and direction in the shape that torch's modules take."""
     if entry is None:
         return None
     parts = entry if kind == "lstm" else [entry]
@@ -223,27 +222,28 @@ def _initial(entry: Any, kind: str, shape: tuple[int, int], like: Tensor) -> Any
     )
     tensors = tuple(torch.as_tensor(part, device=like.device) for part in parts)
     for tensor in tensors:
-        check(
-            tensor.shape == shape,
-            f"`state` holds an array of shape {tuple(tensor.shape)}; expected {shape}",
-        )
+        if tensor.shape != shape:
+            raise L0GateError(
+                f"`state` holds an array of shape {tuple(tensor.shape)}; expected {shape}"
+            )
     return tuple(t[None] for t in tensors) if kind == "lstm" else tensors[0][None]
 
 
 def _loss(loss: str, y: Tensor, targets: Any) -> Tensor:
-    check(loss in LOSSES, f"`loss` is {loss!r}; allowed: {', '.join(LOSSES)}")
+    if loss not in LOSSES:
+        raise L0GateError(f"`loss` is {loss!r}; allowed: {', '.join(LOSSES)}")
     targets = torch.as_tensor(targets, device=y.device)
     expected = y.shape if loss == "mse" else y.shape[:-1]
-    check(
-        targets.shape == expected,
-        f"`targets` have shape {tuple(targets.shape)}; expected {tuple(expected)}",
-    )
+    if targets.shape != expected:
+        raise L0GateError(
+            f"`targets` have shape {tuple(targets.shape)}; expected {tuple(expected)}"
+        )
     if loss == "mse":
         return F.mse_loss(y, targets.to(y.dtype))
     return F.cross_entropy(y.reshape(-1, y.shape[-1]), targets.reshape(-1).long())
 
 
-def _detach(state: State) -> State:
+def _detach(state: RecurrentState) -> RecurrentState:
     return tuple(
         tuple(part.detach() for part in entry) if isinstance(entry, tuple) else entry.detach()
         for entry in state

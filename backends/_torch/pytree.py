@@ -1,28 +1,23 @@
-"""Tensors inside what a model is called with and returns, and running a model undisturbed."""
+"""The tensors of a model, and those inside its arguments and outputs."""
 
 from __future__ import annotations
 
 import copy
-import random
-import threading
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
-from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
-from functools import cache, wraps
-from typing import Any, TypeVar
+from typing import Any
 
-import numpy as np
-import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
-from l0gate._errors import L0GateError
-
-Module = TypeVar("Module", bound=nn.Module)
-Function = TypeVar("Function", bound=Callable[..., Any])
 Inputs = tuple[tuple[Any, ...], dict[str, Any]]  # args and kwargs
 
-_DEEP = 16  # levels in which outputs are looked for
+_MAX_DEPTH = 16  # levels of nesting in which outputs are looked for
+
+
+def named_tensors(model: nn.Module) -> dict[str, Tensor]:
+    """All parameters and buffers by name; one that several modules share has its first name."""
+    return {**dict(model.named_parameters()), **dict(model.named_buffers())}
 
 
 def tensors(tree: Any) -> Iterator[Tensor]:
@@ -42,7 +37,7 @@ def tensors(tree: Any) -> Iterator[Tensor]:
 
 def returned_tensors(out: Any, seen: frozenset[int] = frozenset()) -> Iterator[Tensor]:
     """Every tensor that the caller can reach in an output, in objects of any class too."""
-    if id(out) in seen or len(seen) > _DEEP:
+    if id(out) in seen or len(seen) > _MAX_DEPTH:
         return
     seen |= {id(out)}
     if isinstance(out, Mapping):
@@ -67,13 +62,13 @@ def map_tensors(change: Callable[[Tensor], Tensor], tree: Any) -> Any:
     if isinstance(tree, Tensor):
         return change(tree)
     if isinstance(tree, PackedSequence):
-        # Its other fields are indices, and belong to this one batch.
+        # Its other fields are indices that fit this one batch.
         return tree._replace(data=change(tree.data))
     if isinstance(tree, Mapping):
         changed = {key: map_tensors(change, value) for key, value in tree.items()}
         if type(tree) is dict or not isinstance(tree, MutableMapping):
             return changed
-        mapping = copy.copy(tree)  # of its own class, such as a batch of a tokenizer
+        mapping = copy.copy(tree)  # keeps a class such as a tokenizer's batch
         mapping.update(changed)
         return mapping
     if isinstance(tree, tuple) and hasattr(tree, "_fields"):
@@ -84,13 +79,13 @@ def map_tensors(change: Callable[[Tensor], Tensor], tree: Any) -> Any:
         record = copy.copy(tree)
         for field in fields(tree):
             value = map_tensors(change, getattr(tree, field.name))
-            object.__setattr__(record, field.name, value)  # a frozen one has none of its own
+            object.__setattr__(record, field.name, value)  # works for frozen dataclasses too
         return record
     return tree
 
 
 def as_inputs(example_inputs: Any) -> Inputs:
-    """What a model is called with: a tuple or list of arguments, a dict by name, or one value."""
+    """The arguments of a call: from a tuple or list, a dict of named ones, or a single value."""
     if isinstance(example_inputs, Mapping):
         return (), dict(example_inputs)
     if isinstance(example_inputs, (tuple, list)) and not isinstance(example_inputs, PackedSequence):
@@ -98,93 +93,27 @@ def as_inputs(example_inputs: Any) -> Inputs:
     return (example_inputs,), {}
 
 
-def copied(model: Module, *, share: bool = False) -> Module:
-    """A deep copy, so that running it leaves no trace in the model itself.
-
-    With `share` the parameters stay the model's own, for copies that are only run.
-    """
-    memo = {id(p): p for p in model.parameters()} if share else {}
-    try:
-        return copy.deepcopy(model, memo)
-    except Exception as error:  # whatever the model's own attributes raise
-        raise L0GateError(
-            f"the model {type(model).__name__} cannot be copied, which l0gate does to leave it"
-            f" untouched: {type(error).__name__}: {error}"
-        ) from error
-
-
-def eager(function: Function) -> Function:
-    """The function, left as it is where `torch.compile` would trace it."""
-    # What torch's own optimizers use; the public decorator loads the compiler, for a second, now.
-    disable: Any = getattr(torch, "_disable_dynamo", torch.compiler.disable)
-    left: Function = disable(function)
-    return left
-
-
-@contextmanager
-def undisturbed(dtype: torch.dtype | None = None) -> Iterator[None]:
-    """No gradients; the same random numbers every time; floats made inside are of `dtype`."""
-    default = torch.get_default_dtype()
-    devices = range(torch.cuda.device_count())
-    others = random.getstate(), np.random.get_state()  # noqa: NPY002
-    with torch.no_grad(), torch.random.fork_rng(devices=devices):
-        torch.manual_seed(0)
-        random.seed(0)
-        np.random.seed(0)  # noqa: NPY002 - a model may draw from it
-        try:
-            torch.set_default_dtype(dtype or default)
-            yield
-        finally:
-            torch.set_default_dtype(default)
-            random.setstate(others[0])
-            np.random.set_state(others[1])  # noqa: NPY002
-
-
-_inside = threading.local()
-
-
-@contextmanager
-def no_checkpoints() -> Iterator[None]:
-    """`torch.utils.checkpoint` raises inside, in this thread.
-
-    It would compute activations again once the gated weights have gone, from the others.
-    """
-    _guard_checkpoints()
-    before = getattr(_inside, "gated", False)
-    _inside.gated = True
-    try:
-        yield
-    finally:
-        _inside.gated = before
-
-
-@cache
-def _guard_checkpoints() -> None:
-    """Have both kinds of checkpoint look where they are called from; they offer no hook for it."""
-    from torch.utils import checkpoint
-
-    def guarded(start: Any) -> Any:
-        @wraps(start)
-        def call(*args: Any, **kwargs: Any) -> Any:
-            if getattr(_inside, "gated", False):
-                raise L0GateError(
-                    "the model calls torch.utils.checkpoint in its `forward`, so gradients would be"
-                    " those of ungated weights: turn that off while the gates train, or checkpoint"
-                    " the whole, as in `checkpoint(gated, x, use_reentrant=False)`"
-                )
-            return start(*args, **kwargs)
-
-        return call
-
-    own: Any = checkpoint
-    own.CheckpointFunction.apply = guarded(own.CheckpointFunction.apply)
-    own._checkpoint_without_reentrant_generator = guarded(
-        own._checkpoint_without_reentrant_generator
-    )
-
-
-def kept_inputs(example_inputs: Any) -> Inputs:
-    """Inputs of our own, which the caller cannot change."""
+def copied_inputs(example_inputs: Any) -> Inputs:
+    """The arguments of a call, copied, so that the caller cannot change them later."""
     args, kwargs = as_inputs(example_inputs)
     inputs: Inputs = map_tensors(lambda t: t.detach().clone(), (args, kwargs))
     return inputs
+
+
+def storage_of(tensor: Tensor) -> int:
+    """The address of a tensor's memory, which is that of its views too."""
+    return tensor.untyped_storage().data_ptr()
+
+
+# Sequences, padded or packed ------------------------------------------------------------------
+
+
+def data_of(sequence: Any) -> Tensor:
+    """The numbers of a sequence: the tensor itself, or the data of a `PackedSequence`."""
+    data: Tensor = sequence.data if isinstance(sequence, PackedSequence) else sequence
+    return data
+
+
+def with_data(sequence: Any, data: Tensor) -> Any:
+    """The sequence with other numbers, packed in the same way if it is packed."""
+    return sequence._replace(data=data) if isinstance(sequence, PackedSequence) else data

@@ -1,4 +1,4 @@
-"""Distillation: the model as it was before gating teaches the gated one, without labels."""
+"""Distillation: a copy of the model from before gating teaches the gated one, without labels."""
 
 from __future__ import annotations
 
@@ -9,16 +9,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from l0gate._errors import check
-from l0gate.backends._torch.pytree import copied, tensors
+from l0gate._errors import L0GateError
+from l0gate.backends._torch.isolation import copied
+from l0gate.backends._torch.pytree import storage_of, tensors
 
-_CONSTANT = 1e-6  # a variance below this share of the mean square is rounding
+_CONSTANT = 1e-6  # an output with less variance than this share of its mean square is constant
 
 
 class Teacher:
     """A frozen copy of a model, always in eval mode, and the loss of another model against it.
 
-    It is no `nn.Module`, so that a module that holds one neither trains nor saves it.
+    It is not an `nn.Module`, so that a module that holds one neither trains nor saves it.
     """
 
     def __init__(self, model: nn.Module, *, logits: bool = False) -> None:
@@ -30,24 +31,28 @@ class Teacher:
         self.model._apply(change)  # type: ignore[no-untyped-call]
 
     def loss(self, outputs: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
-        """How far `outputs` are from the teacher's on the same inputs: a scalar, 0 if equal."""
+        """How far `outputs` are from the teacher's on the same inputs: a scalar, 0 if equal.
+
+        It is the mean over all floating point outputs; see `GatedModule.distill`.
+        """
         wanted, states = self._run(args, kwargs)
         found = [tensor for tensor in tensors(outputs) if tensor.is_floating_point()]
-        check(bool(wanted), "`distill` compares floating point outputs; the model returns none")
-        check(
-            [tensor.shape for tensor in found] == [tensor.shape for tensor in wanted],
-            f"`outputs` have the shapes {[tuple(t.shape) for t in found]}; on these inputs the"
-            f" teacher returns {[tuple(t.shape) for t in wanted]}",
-        )
+        if not wanted:
+            raise L0GateError("`distill` compares floating point outputs; the model returns none")
+        if [tensor.shape for tensor in found] != [tensor.shape for tensor in wanted]:
+            raise L0GateError(
+                f"`outputs` have the shapes {[tuple(t.shape) for t in found]}; on these inputs the"
+                f" teacher returns {[tuple(t.shape) for t in wanted]}"
+            )
         pairs = list(zip(found, wanted, strict=True))
-        pairs = [pair for pair in pairs if _storage(pair[1]) not in states] or pairs
+        pairs = [pair for pair in pairs if storage_of(pair[1]) not in states] or pairs
         return torch.stack(
             [self._term(_wide(ours), _wide(theirs)) for ours, theirs in pairs]
         ).mean()
 
     def _run(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[list[Tensor], set[int]]:
-        """The floating point outputs, and the storages of recurrent states."""
-        states: list[Tensor] = []  # kept alive, so that no output can take over their memory
+        """The floating point outputs, and where in memory the recurrent states are."""
+        states: list[Tensor] = []  # referred to, so that no output can reuse their memory
 
         def note(module: nn.Module, given: Any, out: Any) -> None:
             states.extend(tensors(out[1]))
@@ -61,15 +66,16 @@ class Teacher:
             for handle in handles:
                 handle.remove()
         outputs = [tensor for tensor in tensors(out) if tensor.is_floating_point()]
-        return outputs, {_storage(state) for state in states}
+        return outputs, {storage_of(state) for state in states}
 
     def _term(self, ours: Tensor, theirs: Tensor) -> Tensor:
+        """The loss of one output."""
         if self.logits:
-            check(
-                theirs.ndim > 0 and theirs.shape[-1] > 1,
-                "`distill='kl'` compares logits over the last dimension; the model returns the"
-                f" shape {tuple(theirs.shape)}: give `distill=True`",
-            )
+            if theirs.ndim == 0 or theirs.shape[-1] <= 1:
+                raise L0GateError(
+                    "`distill='kl'` compares logits over the last dimension; the model returns the"
+                    f" shape {tuple(theirs.shape)}: give `distill=True`"
+                )
             ours, theirs = F.log_softmax(ours, -1), F.log_softmax(theirs, -1)
             return F.kl_div(ours, theirs, reduction="none", log_target=True).sum(-1).mean()
         power = theirs.square().mean()
@@ -80,7 +86,3 @@ class Teacher:
 
 def _wide(tensor: Tensor) -> Tensor:
     return tensor if tensor.dtype == torch.float64 else tensor.float()
-
-
-def _storage(tensor: Tensor) -> int:
-    return tensor.untyped_storage().data_ptr()

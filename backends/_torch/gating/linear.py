@@ -1,4 +1,4 @@
-"""Gates that reach a linear layer through its input, where that is smaller than its weight."""
+"""Gates on the input of a linear layer instead of its weight, where the input is smaller."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from l0gate.layout.notation import Pattern
 
 
 class GatedWeight(Tensor):
-    """The product weight * gates, (O, I) by (I,), written out only where something needs it.
+    """The product weight * gates, of shapes (O, I) and (I,), computed only where it is needed.
 
-    For `linear` gating the input is the same, and needs no copy of the weight.
+    `linear` gives the same with the gates on its input, and then needs no copy of the weight.
     """
 
     weight: Tensor
@@ -26,7 +26,7 @@ class GatedWeight(Tensor):
 
     @staticmethod
     def __new__(cls, weight: Tensor, gates: Tensor) -> GatedWeight:
-        # Itself it is empty: whatever is asked of it goes through `__torch_function__`.
+        # The tensor itself is empty: every use of it goes through `__torch_function__`.
         made: GatedWeight = torch.Tensor._make_subclass(cls, torch.empty(0))
         made.weight, made.gates, made.written = weight, gates, None
         return made
@@ -49,9 +49,9 @@ class GatedWeight(Tensor):
 
 
 def _at_input(input: Any, weight: Any, bias: Any = None) -> tuple[Any, ...]:
-    """The arguments of `linear` with the gates on its input, where that is the smaller of the two.
+    """The arguments of `linear`, with the gates on the input where that is smaller than the weight.
 
-    Either way a copy is kept for the gradients: of the input, or of the weight.
+    The factor that is gated is copied, and autograd keeps the copy.
     """
     if isinstance(weight, GatedWeight):
         input = _written(input)
@@ -61,7 +61,7 @@ def _at_input(input: Any, weight: Any, bias: Any = None) -> tuple[Any, ...]:
 
 
 def _written(value: Any) -> Any:
-    """With every gated weight in it as the product."""
+    """The value with the product in place of every gated weight in it."""
     if isinstance(value, GatedWeight):
         return value.product()
     if isinstance(value, (tuple, list)):
@@ -78,7 +78,11 @@ def gate_inputs(
     gates: Mapping[str, Tensor],
     backend: Backend,
 ) -> dict[str, Tensor]:
-    """The weights of stock linear layers that read one dimension of gated neurons."""
+    """The gated weights, by name, of `nn.Linear` layers that read gated neurons.
+
+    Subclasses are left out, since they may use the weight otherwise, and so are weights that read
+    neurons in both dimensions.
+    """
     found: dict[str, Tensor] = {}
     for path, module in model.named_modules():
         name = f"{path}.weight" if path else "weight"

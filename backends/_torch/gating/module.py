@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Container, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from types import MappingProxyType
 from typing import Any
 
@@ -14,43 +13,36 @@ from torch import Tensor, nn
 from l0gate._chain import Chain
 from l0gate._errors import L0GateError, warn
 from l0gate._pruner import Pruner
-from l0gate.backends._torch.examples import (
-    Examples,
-    observe,
-)
+from l0gate.backends._torch.examples import Examples, observe
 from l0gate.backends._torch.gating.distill import Teacher
 from l0gate.backends._torch.gating.linear import gate_inputs
 from l0gate.backends._torch.gating.state import WORD, GateState, warm
-from l0gate.backends._torch.pytree import (
-    eager,
-    kept_inputs,
-    no_checkpoints,
-)
-from l0gate.backends._torch.shrinking.resize import (
-    named_tensors,
-)
+from l0gate.backends._torch.isolation import eager, no_advice_to_flatten, no_checkpoints
+from l0gate.backends._torch.pytree import copied_inputs, named_tensors
 from l0gate.backends._torch.shrinking.shrink import shrink_model
 from l0gate.layout.fold import fold
 from l0gate.layout.layout import Layout
 
-_NOT_FLAT = "RNN module weights are not part of single contiguous chunk of memory"
-SEQUENCES = 3  # inputs that a certificate compares on
+SEQUENCES = 3  # how many inputs a certificate compares the models on
 
 
 class GatedModule(nn.Module):
     """A drop-in for `model` whose neurons have gates: what `l0gate.gate` returns.
+
+    For annotations and `isinstance`, import it with `from l0gate.backends import GatedModule`.
 
     Calling it runs the untouched `model` with gated parameters: in training mode with sampled
     gates, one sample per optimizer step; in eval mode with the test-time gates, which are what
     `shrink` folds. Add `penalty(progress)` to the loss, and give `param_groups(lr)` to the
     optimizer.
 
-    Only calls of the module itself are gated; `gated.model` is the dense model.
+    Only calls of the gated module are gated; `gated.model` is the dense model.
 
-    It may be compiled, copied, pickled and saved by `state_dict`, from which training goes on with
-    the same numbers. Add the penalty to every loss of an accumulated step, in the same proportion;
-    the multipliers move once. Under `DistributedDataParallel` call `ddp.module.penalty(progress)`
-    in every process: each draws noise of its own, and gates and multipliers stay the same in all.
+    It may be compiled, copied, pickled and saved by `state_dict`; training resumed from that gives
+    the same numbers. When gradients are accumulated, add the penalty to every loss of the step in
+    the same proportion; the multipliers move once per step. Under `DistributedDataParallel` call
+    `ddp.module.penalty(progress)` in every process: each draws its own noise, and gates and
+    multipliers stay the same in all.
 
     >>> import l0gate
     >>> from l0gate import Budget
@@ -84,7 +76,7 @@ class GatedModule(nn.Module):
         teacher: Teacher | None = None,
     ) -> None:
         super().__init__()
-        self.frozen = dict(frozen or {})  # the axes without free gates, and why
+        self.frozen = dict(frozen or {})  # the axes that are not pruned, and why
         self.model = model
         self.pruner = pruner
         self.gate_learning_rate = gate_learning_rate
@@ -109,7 +101,7 @@ class GatedModule(nn.Module):
 
     @property
     def layout(self) -> Layout:
-        """Which axes the parameters run over, given or derived."""
+        """Which axes the dimensions of the parameters run over, given or derived."""
         return self.pruner.layout
 
     @property
@@ -123,22 +115,31 @@ class GatedModule(nn.Module):
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         tensors, gates = self._tensors(), self._gates()
-        compiling = torch.compiler.is_compiling()
-        through: dict[str, Tensor] = {}
-        if not compiling:
-            through = gate_inputs(self.model, self.layout, tensors, gates, self.pruner.backend)
-        folded = fold(self.layout, tensors, gates, self.pruner.backend, skip=through)
-        # What carries no gate stays in place, so that a buffer assigned in `forward` is kept.
-        own = {name: folded[name] for name in tensors if folded[name] is not tensors[name]}
-        own |= through
-        with no_checkpoints() if self.training and not compiling else nullcontext():
+        if torch.compiler.is_compiling():
+            own = self._folded(tensors, gates, {})
             return torch.func.functional_call(self.model, own, args, kwargs)
+        at_input = gate_inputs(self.model, self.layout, tensors, gates, self.pruner.backend)
+        own = self._folded(tensors, gates, at_input) | at_input
+        with ExitStack() as stack:
+            if self.training:
+                stack.enter_context(no_checkpoints())
+            if next(iter(tensors.values())).is_cuda:
+                stack.enter_context(no_advice_to_flatten())
+            return torch.func.functional_call(self.model, own, args, kwargs)
+
+    def _folded(
+        self, tensors: dict[str, Tensor], gates: dict[str, Tensor], skip: Container[str]
+    ) -> dict[str, Tensor]:
+        """The tensors that carry a gate, with their gates folded in, without those in `skip`.
+
+        All others stay in the module, so that a buffer that `forward` assigns is kept.
+        """
+        folded = fold(self.layout, tensors, gates, self.pruner.backend, skip=skip)
+        return {name: folded[name] for name in tensors if folded[name] is not tensors[name]}
 
     @eager  # noise is drawn on the host, and the controller writes to log_alpha
     def _gates(self) -> dict[str, Tensor]:
         """The value of every gate: sampled in training mode, at test time in eval mode."""
-        if self._device.type == "cuda":
-            _expect_weights_in_pieces()
         noise = self._sample() if self.training else None
         return self.pruner.gates(self.gates.read(), noise)
 
@@ -146,10 +147,10 @@ class GatedModule(nn.Module):
     def penalty(self, progress: float) -> Tensor:
         """What to add to the loss, at `progress` (the fraction of training done): a scalar.
 
-        Once per optimizer step, when `progress` has advanced, it also moves the budget's
-        multipliers and clamps log_alpha; where progress reaches `Budget.settle` it selects the
-        neurons that stay, whose gates are fixed from then on. Computed in float32 (in float64
-        for a float64 model), under autocast too.
+        When `progress` has advanced since the last call, once per optimizer step, this also moves
+        the budget's multipliers and clamps log_alpha. Once `progress` reaches `Budget.settle`, it
+        selects the neurons to keep, and gates are fixed from then on. Computed in float32 (in
+        float64 for a float64 model), under autocast too.
         """
         gates = self.gates
         with torch.autocast(gates.progress.device.type, enabled=False):
@@ -159,7 +160,7 @@ class GatedModule(nn.Module):
             elif bool(now < gates.progress):
                 warn(
                     f"`progress` is {float(now):.4g} after {float(gates.progress):.4g}; it must not"
-                    " go back, being the fraction of the whole training, all epochs together"
+                    " go back: it is the fraction of the whole training, all epochs together"
                 )
             penalty: Tensor = self.pruner.penalty(gates.read(), progress, self._tensors())
             return penalty
@@ -173,28 +174,30 @@ class GatedModule(nn.Module):
             untrained = torch.equal(_values(self), self._first_log_alpha.to(self._device))
             if untrained and pruner.trains_gates:
                 warn(
-                    "log_alpha is as it was when the model was gated, so the neurons are chosen"
-                    " blindly: does an optimizer have it? Make one of `gated.param_groups(lr)`"
+                    "log_alpha has not changed since the model was gated, so the selection knows"
+                    " nothing of the neurons: does an optimizer have it? Make one with"
+                    " `gated.param_groups(lr)`"
                 )
             state = pruner.select(state, self._tensors())
         self.gates.write(state)
-        if current:  # it was not an optimizer that wrote
+        if current:  # what was written now is no step of an optimizer: keep the noise
             self._drawn = _Drawn(self)
 
     def distill(self, *args: Any, outputs: Any = None, **kwargs: Any) -> Tensor:
         """A loss without labels, for a model gated with `distill=True` or `distill="kl"`: a scalar.
 
         It runs the gated model and the original one, frozen and in eval mode, on the same inputs,
-        and compares all floating point outputs, each with the same weight: by mean squared error
-        over the variance of the original's output (1 is no better than its mean), or for logits
-        over the last dimension by the Kullback-Leibler divergence in nats. The final states of
-        LSTMs and GRUs count only where nothing else is returned. Computed in float32 at least.
+        and compares all floating point outputs. An output contributes its mean squared error
+        divided by the variance of the original's output (1 is as good as predicting the mean), or
+        with "kl" the Kullback-Leibler divergence of logits over the last dimension, in nats. The
+        loss is the mean over outputs. Final states of LSTMs and GRUs count only where nothing else
+        is returned. Computed in float32 at least.
 
         `outputs` is what the gated model has already returned on these inputs, for wrappers that
         must run it themselves: `ddp.module.distill(x, outputs=ddp(x))`.
 
-        The original is not in `state_dict`, nor does a wrapper synchronise it: in every process,
-        and to resume, gate the same original model, then load.
+        The original is not part of `state_dict`, and wrappers do not synchronise it. In every
+        process, and before resuming, gate the same original model, then load the state.
 
         >>> import l0gate
         >>> from l0gate import Budget, Layout
@@ -216,10 +219,11 @@ class GatedModule(nn.Module):
 
     @contextmanager
     def one_sample(self) -> Iterator[None]:
-        """Keep one sample of the gates, drawn at the first call inside, whatever is written.
+        """Use one sample of the gates for all calls inside, even if the parameters change.
 
-        For optimizers whose step calls the model several times and moves the parameters between:
-        `with gated.one_sample(): optimizer.step(closure)` for LBFGS.
+        It is drawn at the first call. This is for optimizers such as LBFGS, whose step calls the
+        model several times and moves the parameters in between:
+        `with gated.one_sample(): optimizer.step(closure)`.
         """
         held, self._held, self._drawn = self._held, True, None
         try:
@@ -232,9 +236,9 @@ class GatedModule(nn.Module):
     ) -> list[dict[str, Any]]:
         """Parameter groups for an optimizer: the trained weights, and log_alpha.
 
-        `options` (weight_decay, say) are those of the weights. Gates have a learning rate of their
-        own, by default `gate_learning_rate` of `l0gate.gate`: they must be able to follow the
-        budget, and never decay.
+        `options` (weight_decay, say) are for the weights. Gates have their own learning rate, by
+        default the `gate_learning_rate` of `l0gate.gate`, so that they can follow the budget, and
+        no weight decay.
         """
         weights = [p for p in self.model.parameters() if p.requires_grad]
         gate_lr = self.gate_learning_rate if gate_lr is None else gate_lr
@@ -244,18 +248,18 @@ class GatedModule(nn.Module):
         ]
 
     def shrink(self, *, equal: bool = False, example_inputs: Any = None) -> nn.Module:
-        """The small model: the same kind, plain modules, without the neurons whose gate is closed.
+        """The small model: of the same class, with plain modules, without the closed neurons.
 
-        It carries its `certificate`: the proof, on random inputs like the example inputs, that it
-        computes what the gated model computes in eval mode. The gated module stays as it is.
+        Its attribute `certificate` proves, on random inputs like the example inputs, that it
+        computes what the gated model computes in eval mode. The gated module is not changed.
 
         `equal=True` keeps one number of neurons for all layers and directions of a recurrent
-        module, so that it stays an `nn.LSTM` or `nn.GRU`; otherwise one with unequal numbers
-        becomes a `RaggedRNN`. `example_inputs` replaces those given to `l0gate.gate`.
+        module, so that it stays an `nn.LSTM` or `nn.GRU`; otherwise a module with unequal numbers
+        becomes a `RaggedRNN`. `example_inputs` replaces the inputs given to `l0gate.gate`.
         """
         examples = self._examples
         if example_inputs is not None:
-            inputs = kept_inputs(example_inputs)
+            inputs = copied_inputs(example_inputs)
             examples = Examples(inputs, observe(self.model, inputs).tokens, self._device)
         if examples is None:
             raise L0GateError(
@@ -280,7 +284,7 @@ class GatedModule(nn.Module):
         return next(iter(self._tensors().values())).device
 
     def __getstate__(self) -> dict[str, Any]:
-        # A copy draws noise of its own: whether its gates changed is counted anew.
+        # A copy draws noise of its own.
         return {**self.__dict__, "_noise": {}, "_drawn": None, "_held": False}
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> GatedModule:
@@ -301,21 +305,21 @@ class GatedModule(nn.Module):
         return {name: named[name] for name in self.layout.patterns}
 
     def _is_current(self) -> bool:
-        """Whether the noise still serves: no optimizer has taken a step since it was drawn."""
+        """Whether the noise is still in use: no optimizer has taken a step since it was drawn."""
         device = self.gates.progress.device
         if self._drawn is None or any(u.device != device for u in self._noise.values()):
             return False
         return self._held or self._drawn.unchanged(self)
 
     def _sample(self) -> dict[str, Tensor]:
-        """The noise of this optimizer step: drawn anew once the parameters have changed.
+        """The noise of this optimizer step: drawn again once the parameters have changed.
 
-        So it is the same in every call of one step, such as the chunks of a long sequence.
+        So every call in one step, such as for the chunks of a long sequence, has the same noise.
         """
         if not self._is_current():
             seed, drawn = self.gates.rng
-            # The generator is the same on all processes, so that one checkpoint serves them all;
-            # what each draws from it is its own.
+            # The saved generator is the same in all processes, so that one checkpoint serves them
+            # all. Each adds its rank to the seed, and so draws its own noise.
             rng = (seed + _rank() * WORD, drawn)
             self._noise, (_, drawn) = self.pruner.noise(self.gates.read(), rng)
             self.gates.rng = (seed, drawn)
@@ -331,7 +335,7 @@ class _Drawn:
         self.log_alpha = _values(gated)
 
     def unchanged(self, gated: GatedModule) -> bool:
-        # Writing through `.data`, or by kernels of their own, leaves versions as they are.
+        # Versions do not change where an optimizer writes through `.data` or has its own kernels.
         same = self.versions == _versions(gated)
         return same and torch.equal(self.log_alpha, _values(gated))
 
@@ -348,12 +352,3 @@ def _rank() -> int:
     distributed = torch.distributed
     ready = distributed.is_available() and distributed.is_initialized()
     return distributed.get_rank() if ready else 0
-
-
-def _expect_weights_in_pieces() -> None:
-    """Ignore cuDNN's advice to call `flatten_parameters` at every call of a recurrent module.
-
-    Folded weights are new tensors in every step, so there is nothing to flatten once and for all.
-    """
-    if not any(entry[1] and entry[1].pattern == _NOT_FLAT for entry in warnings.filters):
-        warnings.filterwarnings("ignore", message=_NOT_FLAT)

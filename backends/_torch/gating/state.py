@@ -1,4 +1,4 @@
-"""The state of a `Pruner` as a torch module: what a checkpoint of a gated model holds."""
+"""The gate state of a `Pruner` as a torch module, and its start for a trained model."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ _WARM = 0.95  # the probability that a gate sampled at a warm start is exactly 1
 
 
 class GateState(nn.Module):
-    """The gate state of a `Pruner` as parameters (log_alpha) and buffers (all else).
+    """The gate state of a `Pruner` as parameters (log_alpha) and buffers (the rest).
 
-    `.half()`, `.double()` and `.to(dtype)` leave it as it is, since gates and penalty need
-    float32; `.to(device)` moves it. The generator of the noise travels in `state_dict` too.
+    `.half()`, `.double()` and `.to(dtype)` do not change its dtype, since gates and penalty need
+    float32; `.to(device)` moves it. `state_dict` also holds the generator of the noise.
     """
 
     progress: Tensor
@@ -30,7 +30,7 @@ class GateState(nn.Module):
         super().__init__()
         self.axes = tuple(state["log_alpha"])
         for axis in self.axes:
-            # A prefix keeps the names of axes apart from those of a module's own attributes.
+            # With a prefix, an axis may have the name of a module's attribute.
             self.register_parameter(f"log_alpha_{axis}", nn.Parameter(state["log_alpha"][axis]))
             self.register_buffer(f"mask_{axis}", state["mask"][axis])
         for name in _CONTROLLER:
@@ -45,13 +45,13 @@ class GateState(nn.Module):
         return {
             "log_alpha": self.log_alpha(),
             "mask": {axis: self.get_buffer(f"mask_{axis}") for axis in self.axes},
-            # Copies: `write` changes the buffers, and a penalty's graph may still need these.
+            # Copies: `write` changes the buffers, and the graph of a penalty may still use them.
             **{name: self.get_buffer(name).clone() for name in _CONTROLLER},
         }
 
     @torch.no_grad()
     def write(self, state: Mapping[str, Any]) -> None:
-        """Take over a state, in place."""
+        """Set parameters and buffers to a state, in place."""
         for axis, values in self.log_alpha().items():
             values.copy_(state["log_alpha"][axis])
             self.get_buffer(f"mask_{axis}").copy_(state["mask"][axis])
@@ -77,7 +77,7 @@ class GateState(nn.Module):
 
 
 def warm(state: dict[str, Any], gates: HardConcrete) -> dict[str, Any]:
-    """A fresh state with its gates further open: sampled ones are mostly 1, test-time ones all."""
+    """A fresh state with more open gates: mostly 1 when sampled, and all 1 at test time."""
     full = gates.initial_log_alpha(1.0)
     room = gates.highest - JITTER
     check(
@@ -85,7 +85,7 @@ def warm(state: dict[str, Any], gates: HardConcrete) -> dict[str, Any]:
         f"`warm_start` needs gates that can be 1: `highest` is {gates.highest}; it must be above"
         f" {full + JITTER:.3f}",
     )
-    # P(gate = 1) = sigmoid(log_alpha - beta logit(s)), s being what is stretched to 1.
+    # P(gate = 1) = sigmoid(log_alpha - beta logit(s)), where s is the value stretched to 1.
     stretched = math.log((1.0 - gates.gamma) / (gates.zeta - 1.0))
     mostly = gates.beta * stretched + math.log(_WARM / (1.0 - _WARM))
     shift = min(max(mostly, full), room) - gates.initial_log_alpha(gates.initial)

@@ -1,47 +1,52 @@
-"""Recurrent modules whose layers and directions have unequal sizes, and states of the dense size.
+"""`RaggedRNN`: a recurrent module whose layers and directions have unequal hidden sizes.
 
-`nn.LSTM`, `nn.GRU` and `nn.RNN` have one `hidden_size` for all layers; after pruning there may be
-several.
+`nn.LSTM`, `nn.GRU` and `nn.RNN` have one `hidden_size` for all; after pruning there may be several.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.rnn import PackedSequence
 
-from l0gate._errors import check
-from l0gate.backends._torch.pytree import eager
+from l0gate._errors import L0GateError, check
+from l0gate.backends._torch.isolation import eager
+from l0gate.backends._torch.pytree import data_of, with_data
+from l0gate.backends._torch.shrinking.dense_adapters import KeptPerLayer, ReduceStates
 
 Stock = type[nn.LSTM] | type[nn.GRU] | type[nn.RNN]
+#: Torch's own recurrent modules, by their `mode`.
 CELLS: dict[str, Stock] = {
     "LSTM": nn.LSTM,
     "GRU": nn.GRU,
     "RNN_TANH": nn.RNN,
     "RNN_RELU": nn.RNN,
 }
-Kept = Sequence[tuple[np.ndarray, int]]  # per layer and direction: the neurons, of how many
 
 
 class RaggedRNN(nn.Module):
     """A stacked LSTM, GRU or RNN whose layers and directions each have their own hidden size.
 
-    It is called as the stock module of the same `num_layers`, `bidirectional`, `batch_first` and
+    Import it with `from l0gate.backends import RaggedRNN`.
+
+    It is called like torch's module with the same `num_layers`, `bidirectional`, `batch_first` and
     `dropout`: `y, state = rnn(input, state)` with a padded, unbatched or packed input. It consists
-    of stock modules of one layer and one direction (`cells`, in the order l0, l0_reverse, l1...).
+    of torch's modules of one layer and one direction each (`cells`, in the order l0, l0_reverse,
+    l1...).
 
-    A state is a tuple with one (B, H_i) tensor per layer and direction, where a stock module has
-    one stacked tensor: h for a GRU or RNN, (h, c) with a tuple each for an LSTM. So `h[-1]` is the
-    last layer's state either way. `kept` gives, per cell, the neurons that stayed of the
-    `hidden_size` of the dense module; states of the dense size, stacked or in tuples, are then
-    accepted and reduced. An LSTM with projections has `proj_sizes`, to which `kept` refers then,
-    and `kept_cells` for the neurons of c.
+    Where torch's module has one stacked tensor of states, this one has a tuple with one (B, H_i)
+    tensor per layer and direction: h for a GRU or RNN, a pair of such tuples (h, c) for an LSTM.
+    So `h[-1]` is the last layer's state in both.
 
+    `kept` holds, for every cell, the indices of the neurons kept and the `hidden_size` of the dense
+    module. With it, states of the dense size are accepted too, stacked or in tuples, and reduced.
+    An LSTM with projections has `proj_sizes`; then `kept` is about h, and `kept_cells` about c.
+
+    >>> from l0gate.backends import RaggedRNN
     >>> rnn = RaggedRNN("GRU", [3, 5], 2, num_layers=2)
     >>> y, h = rnn(torch.zeros(7, 4, 2))
     >>> y.shape, [tuple(part.shape) for part in h]
@@ -59,8 +64,8 @@ class RaggedRNN(nn.Module):
         batch_first: bool = False,
         dropout: float = 0.0,
         bidirectional: bool = False,
-        kept: Kept | None = None,
-        kept_cells: Kept | None = None,
+        kept: KeptPerLayer | None = None,
+        kept_cells: KeptPerLayer | None = None,
         proj_sizes: Sequence[int] | None = None,
         device: Any = None,
         dtype: Any = None,
@@ -75,7 +80,7 @@ class RaggedRNN(nn.Module):
         )
         self.mode = mode
         self.hidden_sizes = tuple(int(size) for size in hidden_sizes)
-        # What is returned and fed back.
+        # The sizes of h, which is returned and fed back.
         self.output_sizes = self.hidden_sizes if proj_sizes is None else tuple(proj_sizes)
         self.input_size = input_size
         self.num_layers = num_layers
@@ -96,13 +101,13 @@ class RaggedRNN(nn.Module):
                     options["proj_size"] = proj_sizes[i]
                 self.cells.append(CELLS[mode](width, self.hidden_sizes[i], **options))
             width = sum(self.output_sizes[i] for i in own)
-        self.reduce: list[ReduceStates] = []  # one for every time that neurons went
+        self.reduce: list[ReduceStates] = []  # one for every time that neurons were removed
         if kept is not None:
             self.reduce.append(ReduceStates(kept, kept if kept_cells is None else kept_cells))
 
     @property
     def hidden_size(self) -> int | tuple[int, ...]:
-        """The dense hidden size, which initial states may have; without one, the sizes."""
+        """The dense hidden size, which initial states may have; if there is none, all sizes."""
         return self.reduce[0].kept[-1][0][1] if self.reduce else self.hidden_sizes
 
     def extra_repr(self) -> str:
@@ -119,12 +124,12 @@ class RaggedRNN(nn.Module):
         return options
 
     def flatten_parameters(self) -> None:
-        """As the stock modules' method: weights in one chunk of memory, where that is faster."""
+        """Put the weights of each cell in one chunk of memory, where that is faster."""
         for cell in self.cells:
             cell.flatten_parameters()  # type: ignore[operator]
 
-    def lose(self, kept: Kept, kept_cells: Kept) -> None:
-        """Take note that the cells have become smaller: of h, and of c, what has stayed."""
+    def lose(self, kept: KeptPerLayer, kept_cells: KeptPerLayer) -> None:
+        """Adapt to cells that were made smaller: `kept` is about h, `kept_cells` about c."""
         cells: list[Any] = list(self.cells)
         self.input_size = cells[0].input_size
         self.hidden_sizes = tuple(cell.hidden_size for cell in cells)
@@ -132,7 +137,7 @@ class RaggedRNN(nn.Module):
         self.reduce.append(ReduceStates(kept, kept_cells))
 
     def stock_names(self) -> dict[str, str]:
-        """Own parameter names by the names that the stock module would have.
+        """Its parameter names, by the names that torch's module would have.
 
         >>> RaggedRNN("GRU", [3, 5], 2, bidirectional=True).stock_names()["weight_hh_l0_reverse"]
         'cells.1.weight_hh_l0'
@@ -148,7 +153,7 @@ class RaggedRNN(nn.Module):
             return self._run_packed(input, hx)
         return self._run(input, hx)
 
-    @eager  # `torch.compile` does not know the sequences that are packed in between
+    @eager  # `torch.compile` does not know packed sequences
     def _run_packed(self, input: Any, hx: Any) -> tuple[Any, Any]:
         return self._run(input, hx)
 
@@ -166,37 +171,37 @@ class RaggedRNN(nn.Module):
                 last.append(state)
             input = outputs[0] if directions == 1 else _concat(*outputs)
             if self.dropout and self.training and layer + 1 < self.num_layers:
-                input = _with_data(input, F.dropout(_data(input), self.dropout))
+                input = with_data(input, F.dropout(data_of(input), self.dropout))
         if self.mode != "LSTM":
             return input, tuple(h[0] for h in last)
         return input, (tuple(h[0] for h, _ in last), tuple(c[0] for _, c in last))
 
     def _initial(self, hx: Any) -> list[Any]:
-        """Per cell, the state in the shape that its stock module takes."""
+        """For every cell, its initial state in the shape that torch's module takes."""
         if hx is None:
             return [None] * len(self.cells)
         for reduce in self.reduce:
             hx = reduce.states(hx, self.mode, self._state_sizes)
         parts = hx if self.mode == "LSTM" else (hx,)
-        check(
-            len(parts) == (2 if self.mode == "LSTM" else 1)
-            and all(len(part) == len(self.cells) for part in parts),
-            f"`hx` must hold {len(self.cells)} states, one per layer and direction"
-            + (", in each of (h, c)" if self.mode == "LSTM" else ""),
-        )
+        count = len(self.cells)
+        if len(parts) != (2 if self.mode == "LSTM" else 1) or any(len(p) != count for p in parts):
+            raise L0GateError(
+                f"`hx` must hold {count} states, one per layer and direction"
+                + (", in each of (h, c)" if self.mode == "LSTM" else "")
+            )
         for k, (part, sizes) in enumerate(zip(parts, self._state_sizes, strict=False)):
             for entry, size in zip(part, sizes, strict=True):
-                check(
-                    entry.shape[-1] == size,
-                    f"`hx` has a state of {entry.shape[-1]} neurons; its layer and direction has"
-                    f" {size}" + self._dense_hint(k),
-                )
+                if entry.shape[-1] != size:
+                    raise L0GateError(
+                        f"`hx` has a state of {entry.shape[-1]} neurons; its layer and direction"
+                        f" has {size}" + self._dense_hint(k)
+                    )
         cells = zip(*([entry[None] for entry in part] for part in parts), strict=True)
         return [cell if self.mode == "LSTM" else cell[0] for cell in cells]
 
     @property
     def _state_sizes(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """Of h and of c."""
+        """The sizes of h and of c, for every layer and direction."""
         return self.output_sizes, self.hidden_sizes
 
     def _dense_hint(self, kind: int) -> str:
@@ -205,95 +210,20 @@ class RaggedRNN(nn.Module):
         return f" (or {self.reduce[0].kept[kind][0][1]}, the dense size)"
 
     def _reversal(self, sequence: Any) -> Callable[[Any], Any]:
-        """What turns every sequence round, from its own last step to its first."""
+        """A function that reverses every sequence of the batch in time, over its own length."""
         if not isinstance(sequence, PackedSequence):
             time = 1 if self.batch_first and sequence.dim() == 3 else 0
             return lambda y: y.flip(time)
         sizes = sequence.batch_sizes
-        if sizes[0] == sizes[-1]:  # of one length, as is every single sequence
+        if sizes[0] == sizes[-1]:  # all have the same length
             shape = (len(sizes), int(sizes[0]))
-            return lambda y: _with_data(y, y.data.unflatten(0, shape).flip(0).flatten(0, 1))
+            return lambda y: with_data(y, y.data.unflatten(0, shape).flip(0).flatten(0, 1))
         index = _mirrored(sizes).to(sequence.data.device)
-        return lambda y: _with_data(y, y.data.index_select(0, index))
-
-
-class ReduceStates:
-    """Takes states of the dense module's size to the neurons that stayed.
-
-    As a forward pre-hook it lets a stock recurrent module or cell that was pruned be called with
-    the initial states of its dense twin. `kept` holds, for h and then for c, per layer and
-    direction, the sorted indices of the neurons that stayed and the number there were.
-    """
-
-    def __init__(self, *kept: Kept) -> None:
-        self.kept = [[(np.asarray(i, np.int64), int(dense)) for i, dense in own] for own in kept]
-
-    def __call__(
-        self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        hx = args[1] if len(args) > 1 else kwargs.get("hx")
-        if hx is None:
-            return args, kwargs
-        if isinstance(module, nn.RNNCellBase):
-            hx = self._of_cell(module, hx)
-        else:
-            c = [module.hidden_size] * len(self.kept[0])
-            h = [module.proj_size] * len(c) if module.proj_size else c
-            states = self.states(hx, module.mode, (h, c))
-            parts = states if module.mode == "LSTM" else (states,)
-            stacked = [part if isinstance(part, Tensor) else torch.stack(part) for part in parts]
-            hx = tuple(stacked) if module.mode == "LSTM" else stacked[0]
-        if len(args) > 1:
-            return (args[0], hx, *args[2:]), kwargs
-        return args, {**kwargs, "hx": hx}
-
-    def _of_cell(self, cell: Any, hx: Any) -> Any:
-        size = [cell.hidden_size]
-        parts = hx if isinstance(hx, (tuple, list)) else (hx,)
-        taken = zip(parts, self.kept, strict=False)
-        reduced = [self._part([part], own, size)[0] for part, own in taken]
-        return tuple(reduced) if isinstance(hx, (tuple, list)) else reduced[0]
-
-    def states(self, hx: Any, mode: str, sizes: Sequence[Sequence[int]]) -> Any:
-        """The states with every part of the dense size reduced; all else as it is."""
-        if mode == "LSTM":
-            kinds = zip(hx, self.kept, sizes, strict=False)
-            return tuple(self._part(part, kept, own) for part, kept, own in kinds)
-        return self._part(hx, self.kept[0], sizes[0])
-
-    @staticmethod
-    def _part(part: Any, kept: Sequence[tuple[np.ndarray, int]], sizes: Sequence[int]) -> Any:
-        if len(part) != len(kept):
-            return part  # the module says what it expects
-        if isinstance(part, Tensor) and set(sizes) == {part.shape[-1]}:
-            return part
-        reduced = list(part)
-        for i, (index, dense) in enumerate(kept):
-            if part[i].shape[-1] == dense != sizes[i]:
-                reduced[i] = part[i].index_select(-1, torch.as_tensor(index, device=part[i].device))
-        unchanged = all(new is old for new, old in zip(reduced, part, strict=True))
-        return part if unchanged else tuple(reduced)
-
-
-class ReduceInput:
-    """A forward pre-hook: features of the dense model's input become those still read.
-
-    They stand in dimension `dim` of the input, from its end.
-    """
-
-    def __init__(self, index: np.ndarray, dense: int, dim: int = -1) -> None:
-        self.index, self.dense, self.dim = np.asarray(index, np.int64), int(dense), dim
-
-    def __call__(self, module: Any, args: tuple[Any, ...]) -> tuple[Any, ...]:
-        data = _data(args[0])
-        if data.shape[self.dim] != self.dense:
-            return args
-        index = torch.as_tensor(self.index, device=data.device)
-        return (_with_data(args[0], data.index_select(self.dim, index)), *args[1:])
+        return lambda y: with_data(y, y.data.index_select(0, index))
 
 
 def ends(num_layers: int, bidirectional: bool) -> list[str]:
-    """The endings of a stock module's parameter names, in the order of its states.
+    """The endings of the parameter names of torch's modules, in the order of their states.
 
     >>> ends(2, True)
     ['l0', 'l0_reverse', 'l1', 'l1_reverse']
@@ -302,46 +232,12 @@ def ends(num_layers: int, bidirectional: bool) -> list[str]:
     return [f"l{layer}{suffix}" for layer in range(num_layers) for suffix in suffixes]
 
 
-def state_parts(module: nn.Module, out: Any) -> tuple[Sequence[Tensor], ...]:
-    """The states that a recurrent module or cell returned: h, and c of an LSTM, one per layer."""
-    if isinstance(module, nn.RNNCellBase):
-        return tuple((state,) for state in (out if isinstance(out, tuple) else (out,)))
-    last = out[1]
-    lstm = isinstance(module, (nn.RNNBase, RaggedRNN)) and module.mode == "LSTM"
-    return tuple(last) if lstm else (last,)
-
-
-def stock_names(module: nn.Module, ragged: Iterable[str]) -> Mapping[str, str]:
-    """Own names of all parameters and buffers by those of the module with stock RNNs inside.
-
-    `ragged` are the paths where these have become a `RaggedRNN`.
-    """
-    names = {name: name for name in module.state_dict()}
-    for path in ragged:
-        part = module.get_submodule(path)
-        if isinstance(part, RaggedRNN):
-            prefix = f"{path}." if path else ""
-            for stock, own in part.stock_names().items():
-                del names[prefix + own]
-                names[prefix + stock] = prefix + own
-    return names
-
-
-def _data(sequence: Any) -> Tensor:
-    data: Tensor = sequence.data if isinstance(sequence, PackedSequence) else sequence
-    return data
-
-
-def _with_data(sequence: Any, data: Tensor) -> Any:
-    return sequence._replace(data=data) if isinstance(sequence, PackedSequence) else data
-
-
 def _concat(forward: Any, backward: Any) -> Any:
-    return _with_data(forward, torch.concat([_data(forward), _data(backward)], dim=-1))
+    return with_data(forward, torch.concat([data_of(forward), data_of(backward)], dim=-1))
 
 
 def _mirrored(batch_sizes: Iterable[int]) -> Tensor:
-    """Where each step of a packed batch comes from when every sequence runs backwards.
+    """The position in a packed batch from which each step is taken to reverse every sequence.
 
     Step t of sequence b is stored at sum(batch_sizes[:t]) + b.
     """

@@ -1,31 +1,23 @@
-"""From a gate state to the small torch model and its certificate."""
+"""From a gate state to the small model and its certificate: the walk through this package."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-from torch import Tensor, nn
+from torch import nn
 
 from l0gate._chain import Chain
 from l0gate._pruner import Pruner
-from l0gate.backends._torch.examples import (
-    Runner,
-)
-from l0gate.backends._torch.pytree import (
-    Inputs,
-    copied,
-)
-from l0gate.backends._torch.shrinking.resize import (
-    Origin,
-    attach,
+from l0gate.backends._torch.isolation import copied
+from l0gate.backends._torch.pytree import Inputs, named_tensors
+from l0gate.backends._torch.shrinking.certify import certify
+from l0gate.backends._torch.shrinking.recurrent_axes import (
     equal_groups,
-    named_tensors,
     recurrent_axes,
-    resize,
-    room_for_projections,
+    widen_projected,
 )
+from l0gate.backends._torch.shrinking.resize import Origin, attach_certificate, resize
 from l0gate.layout.fold import keep
 
 
@@ -39,47 +31,25 @@ def shrink_model(
     chain: Chain | None,
     stateful: frozenset[str] | None,
 ) -> nn.Module:
-    """The small model of a gate state, with its certificate."""
-    dense = {name: tensor.detach() for name, tensor in named_tensors(model).items()}
+    """The small model of a gate state, with its certificate on `inputs`.
+
+    `equal` keeps one number of neurons for all layers and directions of a recurrent module.
+    `chain` is the chain that the whole model is, if any. `stateful` are the paths of recurrent
+    modules that are given initial states, which may have the dense size; None stands for all.
+    """
     axes = recurrent_axes(model, pruner.layout)
-    groups = equal_groups(model, pruner.layout, every=equal)
-    arrays, found = pruner.shrink(dense, dict(state), equal=groups)
-    together = [*groups, *pruner.equal]
-    kept = room_for_projections(model, pruner.layout, found, pruner.sizes, together)
-    if any(len(kept[axis]) > len(found[axis]) for axis in kept):
-        folded = pruner.gate(dense, dict(state))
-        arrays = keep(pruner.layout, folded, kept, pruner.backend)
+    groups = equal_groups(model, axes, every=equal)
+    dense = {name: tensor.detach() for name, tensor in named_tensors(model).items()}
+    arrays, open_now = pruner.shrink(dense, dict(state), equal=groups)
+    kept = widen_projected(axes, open_now, pruner.sizes, [*groups, *pruner.equal])
+    if any(len(kept[axis]) > len(open_now[axis]) for axis in kept):
+        arrays = keep(pruner.layout, pruner.gate(dense, dict(state)), kept, pruner.backend)
     small = resize(
         copied(model),
         {name: arrays[name] for name in pruner.layout.patterns},
         Origin(pruner.layout, kept, pruner.sizes, chain),
-        reduces=lambda path: stateful is None or path in stateful,
+        axes,
+        accepts_states=lambda path: stateful is None or path in stateful,
     )
-    run = Runner(model, axes)
-    run_small = Runner(small, axes, _hint(kept))
-    backend = pruner.backend
-
-    def apply_small(given: Mapping[str, Tensor], i: int, dtype: str) -> Any:
-        cast = {n: backend.cast(t, dtype) if t.is_floating_point() else t for n, t in given.items()}
-        return run_small(cast, inputs[i])
-
-    certificate = pruner.certify(
-        lambda given, i: run(given, inputs[i]),
-        dense,
-        dict(state),
-        named_tensors(small),
-        kept,
-        range(len(inputs)),
-        apply_small=apply_small,
-    )
-    attach(small, certificate)
+    attach_certificate(small, certify(model, small, pruner, state, kept, axes, inputs))
     return small
-
-
-def _hint(kept: Mapping[str, np.ndarray]) -> str:
-    sizes = ", ".join(f"{axis} = {len(index)}" for axis, index in kept.items())
-    return (
-        f" once it is small ({sizes}). Code that fixes a hidden size fails then, and so does code"
-        " that needs the states of layers with unequal sizes as one tensor, for which `equal=True`"
-        " helps"
-    )

@@ -12,7 +12,8 @@ from typing import Any
 from torch import nn
 
 from l0gate._errors import check, warn
-from l0gate.backends._torch.pytree import Inputs, copied, undisturbed
+from l0gate.backends._torch.isolation import copied, undisturbed
+from l0gate.backends._torch.pytree import Inputs
 from l0gate.backends._torch.tracing.frozen import check_all_followed, freezing_reasons
 from l0gate.backends._torch.tracing.labels import Axis, Features, Use, axes_in, root
 from l0gate.backends._torch.tracing.rules import RULES

@@ -1,4 +1,4 @@
-"""The torch backend: arrays, autodiff, nets; and the same gates and sizes as NumPy's."""
+"""The torch backend: arrays and autodiff, and the same gates and sizes as NumPy's."""
 
 from __future__ import annotations
 
@@ -10,13 +10,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from strategies import chains
-from torch_models import random_log_alpha
+from torch_models import nets_of_both, random_log_alpha, with_torch_names
 
 import l0gate
-from l0gate import Budget, L0GateError, Pruner
+from l0gate import Budget, Pruner
 from l0gate._chain import Chain
 from l0gate.layout.cost import Cost
-from l0gate.reference import Net
 
 # Random gates may close a whole axis, and are far from any budget.
 pytestmark = [
@@ -68,113 +67,11 @@ def test_value_and_grad_reaches_into_nested_dicts() -> None:
     assert gradient["c"].tolist() == [0.0]
 
 
-def with_torch_names(case: dict[str, Any]) -> list[dict[str, Any]]:
-    """The layers, with the one kind of GRU that torch has."""
-    return [{k: v for k, v in layer.items() if k != "reset_after"} for layer in case["layers"]]
-
-
-def both(case: dict[str, Any], seed: int = 0) -> tuple[Any, Any, dict[str, Any], dict[str, Any]]:
-    """The chain as a net of each backend, with the same float64 parameters, of ragged sizes."""
-    layers = with_torch_names(case)
-    rng = np.random.default_rng(case["seed"])
-    sizes: dict[str, Any] = {"embedding": case["hidden_size"], "decoder": 3}
-    for layer in layers:
-        if "num_layers" in layer:
-            count = layer["num_layers"] * (1 + layer["bidirectional"])
-            sizes["rnn"] = rng.integers(1, case["hidden_size"] + 1, count).tolist()
-    sizes = {name: size for name, size in sizes.items() if name in str(layers)}
-    options: dict[str, Any] = {"input_size": case["input_size"], "sizes": sizes}
-    nets = Net(layers, case["batch_first"]), TORCH.net(layers, case["batch_first"])
-    numbers = [n.init(np.random.default_rng(seed), dtype=np.float64, **options) for n in nets]
-    return *nets, *numbers
-
-
-@given(chains())
-def test_nets_agree_with_the_reference(case: dict[str, Any]) -> None:
-    net, torch_net, parameters, tensors = both(case)
-    for name, array in parameters.items():
-        np.testing.assert_array_equal(tensors[name], array)
-    rng = np.random.default_rng(case["seed"])
-    shape = (
-        (case["batch"], case["length"]) if case["batch_first"] else (case["length"], case["batch"])
-    )
-    if case["layers"][0]["type"] == "embedding":
-        x: np.ndarray = rng.integers(case["input_size"], size=shape)
-    else:
-        x = rng.normal(size=(*shape, case["input_size"]))
-    y, state = net.apply(parameters, x)
-    found, found_state = torch_net.apply(tensors, x)
-    np.testing.assert_allclose(found, y, rtol=1e-10, atol=1e-12)
-    targets = rng.integers(y.shape[-1], size=shape)
-    for given_state, torch_state in ((None, None), (state, found_state)):
-        loss, gradients, last = net.loss_and_gradients(parameters, x, targets, given_state)
-        value, slopes, torch_last = torch_net.loss_and_gradients(tensors, x, targets, torch_state)
-        assert value == pytest.approx(loss, rel=1e-10)
-        assert list(slopes) == list(gradients)
-        for name in gradients:
-            np.testing.assert_allclose(slopes[name], gradients[name], rtol=1e-8, atol=1e-12)
-        np.testing.assert_allclose(flat(torch_last), flat(last), rtol=1e-10, atol=1e-12)
-        assert value == pytest.approx(torch_net.loss(tensors, x, targets, torch_state)[0])
-    squared = net.loss_and_gradients(parameters, x, 0 * y, loss="mse")[0]
-    assert torch_net.loss(tensors, x, 0 * y, loss="mse")[0] == pytest.approx(squared)
-
-
-def flat(state: Any) -> np.ndarray:
-    parts = [part for entry in state for part in (entry if isinstance(entry, tuple) else (entry,))]
-    assert not any(isinstance(part, torch.Tensor) and part.requires_grad for part in parts)
-    return np.concatenate([np.ravel(part) for part in parts]) if parts else np.zeros(0)
-
-
-LAYERS = [{"type": "embedding", "name": "e"}, {"type": "lstm", "name": "r"}]
-
-
-def net_and_numbers() -> tuple[Any, dict[str, torch.Tensor]]:
-    net = TORCH.net(LAYERS)
-    sizes = {"e": 4, "r": 3}
-    return net, net.init(np.random.default_rng(0), input_size=5, sizes=sizes)
-
-
-@pytest.mark.parametrize(
-    ("x", "state", "message"),
-    [
-        (np.array([[5]]), None, "the token 5; allowed: 0..4"),
-        (np.array([[-1]]), None, "the token -1; allowed: 0..4"),
-        (np.zeros((1, 1)), None, "an embedding reads integer tokens"),
-        (np.array([1]), None, r"shape \(1,\); expected \(T, B\)"),
-        (np.array([[1]]), (), "`state` must be a tuple of 1 entries"),
-        (np.array([[1]]), (torch.zeros(1, 3),), r"a pair \(h, c\)"),
-        (
-            np.array([[1]]),
-            ((torch.zeros(1, 3), torch.zeros(1, 4)),),
-            r"\(1, 4\); expected \(1, 3\)",
-        ),
-    ],
-)
-def test_nets_name_what_is_wrong(x: Any, state: Any, message: str) -> None:
-    net, parameters = net_and_numbers()
-    with pytest.raises(L0GateError, match=message):
-        net.apply(parameters, x, state)
-
-
-def test_nets_name_what_is_missing() -> None:
-    net, parameters = net_and_numbers()
-    del parameters["r.bias_hh_l0"]
-    with pytest.raises(L0GateError, match=r"parameter 'r.bias_hh_l0' is missing"):
-        net.apply(parameters, np.array([[1]]))
-    net, parameters = net_and_numbers()
-    with pytest.raises(L0GateError, match=r"`targets` have shape \(2, 1\); expected \(1, 1\)"):
-        net.loss(parameters, np.array([[1]]), np.array([[1], [2]]))
-    with pytest.raises(L0GateError, match=r"`loss` is 'hinge'; allowed: cross_entropy, mse"):
-        net.loss(parameters, np.array([[1]]), np.array([[1]]), loss="hinge")
-    with pytest.raises(L0GateError, match=r"'g' has reset_after=False"):
-        TORCH.net([{"type": "gru", "name": "g", "reset_after": False}])
-
-
 @given(chains(), st.floats(0.0, 1.0), st.floats(0.0, 1.0))
 def test_gates_prices_and_small_models_are_those_of_numpy(
     case: dict[str, Any], share: float, progress: float
 ) -> None:
-    _, _, parameters, tensors = both(case)
+    _, _, parameters, tensors = nets_of_both(case)
     chain = Chain(with_torch_names(case), case["batch_first"])
     rng = np.random.default_rng(case["seed"])
     sizes = chain.layout.solve(parameters)
@@ -227,7 +124,7 @@ def compare(numpy_result: Any, torch_result: Any) -> None:
 
 @given(chains(), st.booleans())
 def test_closed_form_gradients_are_those_of_autograd(case: dict[str, Any], sampled: bool) -> None:
-    _, _, _, tensors = both(case)
+    _, _, _, tensors = nets_of_both(case)
     chain = Chain(with_torch_names(case), case["batch_first"])
     pruner = Pruner(chain.layout, strength=0.01, backend=TORCH)
     rng = np.random.default_rng(case["seed"])

@@ -5,20 +5,18 @@ from __future__ import annotations
 import copy
 import io
 import pickle
-import warnings
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
-from torch_loops import adam, assert_same_state, gated_model, noise_of, step
-from torch_models import assert_close, tokens
+from torch_loops import adam, assert_same_state, gated_model, noise_of, step, train_language
+from torch_models import assert_close, gated_language, tokens
 
-from l0gate.backends._torch.gating import module
+from l0gate import Budget
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:the gates stalled:UserWarning"),
-    pytest.mark.filterwarnings("ignore:these parts of the model are frozen:UserWarning"),
     pytest.mark.filterwarnings("ignore:.*open neurons were cut:UserWarning"),
 ]
 
@@ -70,6 +68,36 @@ def test_training_resumes_with_the_same_numbers() -> None:
         assert_same_state(other[0], whole[0])
 
 
+@pytest.mark.filterwarnings("ignore:the gates stalled:UserWarning")
+@pytest.mark.parametrize("stop", [1, 5, 9])
+@pytest.mark.parametrize("way", ["state_dict", "deepcopy", "pickle"])
+def test_going_on_from_a_copy_gives_the_same_numbers(stop: int, way: str) -> None:
+    def fresh() -> tuple[Any, Any]:
+        gated = gated_language(Budget(parameters=0.5, settle=0.6))
+        return gated, torch.optim.Adam(gated.param_groups(lr=1e-2))
+
+    whole, optimizer = fresh()
+    train_language(whole, optimizer, 0, 12, 12)
+    part, optimizer = fresh()
+    train_language(part, optimizer, 0, stop, 12)
+    if way == "state_dict":
+        file = io.BytesIO()
+        torch.save({"gated": part.state_dict(), "optimizer": optimizer.state_dict()}, file)
+        file.seek(0)
+        checkpoint = torch.load(file, weights_only=True)
+        other, other_optimizer = fresh()
+        other.load_state_dict(checkpoint["gated"])
+        other_optimizer.load_state_dict(checkpoint["optimizer"])
+    else:
+        other = copy.deepcopy(part) if way == "deepcopy" else pickle.loads(pickle.dumps(part))
+        other_optimizer = torch.optim.Adam(other.param_groups(lr=1e-2))
+        other_optimizer.load_state_dict(optimizer.state_dict())
+    train_language(other, other_optimizer, stop, 12, 12)
+    for name, value in whole.state_dict().items():
+        assert torch.equal(value, other.state_dict()[name]), name
+    assert other.shrink().certificate.kept.keys() == whole.pruner.sizes.keys()
+
+
 @pytest.mark.parametrize("way", [copy.copy, copy.deepcopy, lambda m: pickle.loads(pickle.dumps(m))])
 def test_copies_compute_the_same(way: Callable[[Any], Any]) -> None:
     gated = gated_model(distill=True)
@@ -98,16 +126,3 @@ def test_nothing_assumes_the_cpu() -> None:
     moved.load_state_dict(gated_model().state_dict())
     assert moved.log_alpha["h0"].dtype == torch.float32
     assert_close(moved(tokens())[0], gated_model().eval()(tokens())[0])
-
-
-def test_cudnn_does_not_advise_in_every_step() -> None:
-    text = "RNN module weights are not part of single contiguous chunk of memory. This means"
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        filters = len(warnings.filters)
-        for _ in range(3):
-            module._expect_weights_in_pieces()
-            warnings.warn(text, UserWarning, stacklevel=1)
-        assert len(warnings.filters) == filters + 1  # however often it is called
-        warnings.warn("anything else", UserWarning, stacklevel=1)
-    assert [str(w.message) for w in caught] == ["anything else"]

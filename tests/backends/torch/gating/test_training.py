@@ -150,7 +150,7 @@ def test_gates_that_no_optimizer_has_are_noticed() -> None:
 @pytest.fixture(scope="module")
 def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     """What two processes, launched as users launch them, got."""
-    folder, here = tmp_path_factory.mktemp("ddp"), Path(__file__).parent
+    folder, here = tmp_path_factory.mktemp("ddp"), Path(__file__).parents[3]  # tests/
     launch = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2"]
     path = os.pathsep.join([str(here), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
     done = subprocess.run(

@@ -1,4 +1,4 @@
-"""What stays whole in a model is named, with the reason and what it costs the budget."""
+"""What is not pruned in a model is named, with the reason."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from torch_shapes import (
 )
 
 import l0gate
-from l0gate import Budget, L0GateError
+from l0gate import L0GateError
 
 pytestmark = EXPECTED_WARNINGS
 
@@ -37,7 +37,7 @@ def grouped(m: Any, x: Tensor) -> Any:
 
 
 def met_later(m: Any, x: Tensor) -> Any:
-    """Neurons that are needed whole become those of the recurrent layer afterwards."""
+    """Neurons that are frozen become one axis with those of the recurrent layer afterwards."""
     lifted = m.lift(m.table(x))
     shares = lifted.softmax(-1)
     return m.out(hidden(m, x) + lifted) + m.out(shares)
@@ -151,7 +151,7 @@ REASONS: dict[str, tuple[Callable[[], nn.Module], str, str]] = {
 
 
 @pytest.mark.parametrize("name", REASONS)
-def test_what_stays_whole_is_named_with_its_reason(name: str) -> None:
+def test_what_is_frozen_is_named_with_its_reason(name: str) -> None:
     build, axis, message = REASONS[name]
     model = build()
     with pytest.warns(
@@ -196,71 +196,3 @@ def test_a_cell_of_the_users_own_is_named() -> None:
     assert_same((small := gated.shrink())(X_IN), gated(X_IN), small.certificate)
     with pytest.raises(L0GateError, match=message):
         l0gate.gate(model, example_inputs=X_IN, strength=1e-3, strict=True)
-
-
-@pytest.mark.filterwarnings("ignore:.*jit.script. is deprecated:DeprecationWarning")
-def test_compiled_code_that_cannot_be_looked_into() -> None:
-    script = torch.jit.script(nn.Linear(H, H))
-    model = shape(lambda m, x: m.out(m.script(hidden(m, x))), nn.GRU(X, H, 2), script=script)
-    with pytest.warns(UserWarning, match=r"axis 'h1': tried on random gates, it cannot be shrunk"):
-        gated = l0gate.gate(model, example_inputs=X_IN, strength=1e-3).eval()
-    assert set(gated.frozen) == {"h1"}
-    set_gates(gated)
-    assert_same((small := gated.shrink())(X_IN), gated(X_IN), small.certificate)
-
-
-def test_a_model_that_would_keep_everything_is_refused() -> None:
-    with pytest.raises(
-        L0GateError,
-        match=r"(?s)no neuron of the model can be pruned.*axis 'h0': the model returns its",
-    ):
-        l0gate.gate(nn.GRU(3, 4), example_inputs=torch.zeros(5, 2, 3), strength=1e-3)
-
-
-class Frontend(nn.Module):
-    """Most of its parameters stand before anything that gates can reach."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.images = nn.Conv2d(1, 16, 5, padding=2)
-        self.mix = nn.MultiheadAttention(16, 4, batch_first=True)
-        self.rnn = nn.GRU(16, 8, batch_first=True)
-        self.out = nn.Linear(8, 4)
-
-    def forward(self, x: Tensor) -> Any:
-        y = self.images(x.unsqueeze(1)).mean(-1).transpose(1, 2)
-        return self.out(self.rnn(self.mix(y, y, y)[0])[0][:, -1])
-
-
-def test_what_the_budget_does_not_count_is_named() -> None:
-    model, x = Frontend(), torch.randn(4, 8, 12)
-    outside = sum(p.numel() for part in (model.images, model.mix) for p in part.parameters())
-    total = sum(p.numel() for p in model.parameters())
-    said = f"{outside:,} of the model's {total:,} parameters, which the budget does not count"
-    with pytest.warns(UserWarning, match=said) as caught:
-        gated = l0gate.gate(model, example_inputs=x, budget=Budget(parameters=0.5))
-    assert str(caught[0].message).count("images, mix, mix.out_proj") == 1
-    assert f"The whole model goes from {total:,} parameters" in str(l0gate.report(gated))
-
-
-class Normed(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.lift = nn.Linear(3, 6)
-        self.rnn = nn.GRU(6, 16, batch_first=True)
-        self.norm = nn.LayerNorm(16)
-        self.out = nn.Linear(16, 1)
-
-    def forward(self, x: Tensor) -> Any:
-        return self.out(self.norm(self.rnn(self.lift(x))[0][:, -1]))
-
-
-def test_a_budget_out_of_reach_names_what_stays_whole() -> None:
-    x = torch.randn(2, 5, 3)
-    with pytest.raises(L0GateError, match=r"the least is \d+ \(\d") as error:
-        l0gate.gate(Normed(), example_inputs=x, budget=Budget(parameters=0.05))
-    assert "'h0', which stay whole" in str(error.value)
-    assert (
-        "these parts of the model are frozen, not pruned:\n  axis 'h0': module 'norm' (LayerNorm)"
-        in str(error.value)
-    )

@@ -1,0 +1,116 @@
+"""Studies a model before it is gated: its layout, its recurrent modules, and a run on examples."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from l0gate._chain import Chain
+from l0gate._errors import L0GateError, check
+from l0gate.backends._torch.chain import find_chain, layers_of
+from l0gate.backends._torch.examples import Examples, Observed, conventional_inputs, observe
+from l0gate.backends._torch.pytree import Inputs, copied_inputs, named_tensors, tensors
+from l0gate.backends._torch.shrinking.recurrent_axes import StateAxes, recurrent_axes
+from l0gate.backends._torch.tracing.derive import Derived, derive
+from l0gate.backends._torch.tracing.frozen import REQUESTED, check_some_prunable
+from l0gate.layout.layout import Layout
+
+
+@dataclass(frozen=True)
+class Study:
+    """What is known of a model before it is gated.
+
+    `derived` holds the layout, and for every frozen axis the reason. `axes` are the axes of each
+    recurrent module's states. `examples`, `stateful` (as in `Observed`) and `chain` (the chain
+    that the whole model is, if any) come from a run, and are None where no inputs were known.
+    """
+
+    derived: Derived
+    axes: Mapping[str, StateAxes]
+    examples: Examples | None = None
+    stateful: frozenset[str] | None = None
+    chain: Chain | None = None
+
+    @property
+    def layout(self) -> Layout:
+        """The layout, derived or given."""
+        return self.derived.layout
+
+
+def study(
+    model: nn.Module,
+    example_inputs: Any,
+    layout: Layout | None,
+    freeze: Sequence[str],
+    strict: bool,
+) -> Study:
+    """Study a model; `layout` is given, or else derived by running the model on the inputs."""
+    derived, inputs, observed = _layout_and_run(model, example_inputs, layout, freeze, strict)
+    axes = recurrent_axes(model, derived.layout)
+    if inputs is None or observed is None:
+        return Study(derived, axes)
+    chain = find_chain(model, derived.layers, derived.layout, axes, inputs, observed)
+    # Only of a chain of one input is it known that time and batch may have any size.
+    free = chain is not None and len(list(tensors(inputs))) == 1
+    device = named_tensors(model)[next(iter(derived.layout.patterns))].device
+    examples = Examples(inputs, observed.tokens, device, free)
+    return Study(derived, axes, examples, observed.stateful, chain)
+
+
+def _layout_and_run(
+    model: nn.Module,
+    example_inputs: Any,
+    layout: Layout | None,
+    freeze: Sequence[str],
+    strict: bool,
+) -> tuple[Derived, Inputs | None, Observed | None]:
+    """The layout, derived or given, and a run on the example inputs or on likely ones."""
+    inputs = None if example_inputs is None else copied_inputs(example_inputs)
+    if layout is not None:
+        _check_names(model, layout)
+        given = Derived(layout, tuple(freeze), layers_of(model), dict.fromkeys(freeze, REQUESTED))
+        if inputs is not None:
+            return given, inputs, observe(model, inputs)
+        likely = conventional_inputs(model)
+        with suppress(L0GateError):  # the model may take other inputs
+            return given, likely, None if likely is None else observe(model, likely)
+        return given, None, None
+    if inputs is None:
+        raise L0GateError(
+            "give `example_inputs`, a tuple of what the model is called with, so that the layout"
+            " can be derived; or give `layout`"
+        )
+    observed = observe(model, inputs)
+    derived = derive(model, inputs, freeze, strict=strict)
+    check_some_prunable(derived.layout, derived.reasons)
+    return derived, inputs, observed
+
+
+def _check_names(model: nn.Module, layout: Layout) -> None:
+    """Every name of the layout must be a tensor of the model, under its first name."""
+    named = named_tensors(model)
+    aliases = dict(model.named_parameters(remove_duplicate=False))
+    for name in layout.patterns:
+        if name in named:
+            continue
+        if name in aliases:
+            first = next(n for n, t in named.items() if t is aliases[name])
+            raise L0GateError(
+                f"the layout names {name!r}, which is the same tensor as {first!r}: name that one"
+                " alone, with every dimension that any of its uses reads on the in-side"
+            )
+        path, _, key = name.rpartition(".")
+        module = dict(model.named_modules()).get(path)
+        check(
+            module is None or not hasattr(module, key),
+            f"the layout names {name!r}, which is computed, as by weight_norm or a parametrization,"
+            " so gates cannot be folded into it; remove that first",
+        )
+        raise L0GateError(
+            f"the layout names the parameter {name!r}, which the model does not have; it has"
+            f" {', '.join(map(repr, named))}"
+        )

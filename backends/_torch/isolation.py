@@ -1,0 +1,170 @@
+"""Running a model without leaving a trace in it, in random generators or in the process."""
+
+from __future__ import annotations
+
+import copy
+import random
+import re
+import threading
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from functools import wraps
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from torch import nn
+
+from l0gate._errors import L0GateError
+
+Module = TypeVar("Module", bound=nn.Module)
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+def copied(model: Module, *, share: bool = False) -> Module:
+    """A deep copy, so that running it leaves no trace in the model itself.
+
+    With `share` the copy has the very parameters of the model, for copies that are only run.
+    """
+    memo = {id(p): p for p in model.parameters()} if share else {}
+    try:
+        return copy.deepcopy(model, memo)
+    except Exception as error:  # whatever the model's own attributes raise
+        raise L0GateError(
+            f"the model {type(model).__name__} cannot be copied, which l0gate does to leave it"
+            f" untouched: {type(error).__name__}: {error}"
+        ) from error
+
+
+def eager(function: Function) -> Function:
+    """The function, run as it is where `torch.compile` would trace it."""
+    # As torch's own optimizers do it: the public decorator would load the compiler now, for 1 s.
+    disable: Any = getattr(torch, "_disable_dynamo", torch.compiler.disable)
+    left: Function = disable(function)
+    return left
+
+
+@contextmanager
+def undisturbed(dtype: torch.dtype | None = None) -> Iterator[None]:
+    """No gradients; the same random numbers every time; new floating point tensors of `dtype`.
+
+    The random generators of torch, NumPy and Python go on afterwards as if nothing had run.
+    """
+    default = torch.get_default_dtype()
+    devices = range(torch.cuda.device_count())
+    others = random.getstate(), np.random.get_state()  # noqa: NPY002
+    with torch.no_grad(), torch.random.fork_rng(devices=devices):
+        torch.manual_seed(0)
+        random.seed(0)
+        np.random.seed(0)  # noqa: NPY002 - a model may draw from it
+        try:
+            torch.set_default_dtype(dtype or default)
+            yield
+        finally:
+            torch.set_default_dtype(default)
+            random.setstate(others[0])
+            np.random.set_state(others[1])  # noqa: NPY002
+
+
+# Checkpoints ----------------------------------------------------------------------------------
+
+_gated = threading.local()  # `inside`: whether this thread runs a gated model
+_lock = threading.Lock()  # guards what follows
+_users = 0  # how many calls are inside `no_checkpoints`, in all threads
+_replaced: list[tuple[Any, str, Any, Any]] = []  # owner, name, what it had, what it has now
+
+
+@contextmanager
+def no_checkpoints() -> Iterator[None]:
+    """`torch.utils.checkpoint` raises inside, in this thread.
+
+    A checkpoint runs its part of the model again in the backward pass, when the gated weights are
+    no longer in place, so gradients would be those of the ungated ones. Torch has no hook for
+    this: its functions are replaced while any thread is inside, and put back by the last to leave.
+    """
+    global _users
+    with _lock:
+        if _users == 0:
+            _replace_checkpoints()
+        _users += 1
+    before = getattr(_gated, "inside", False)
+    _gated.inside = True
+    try:
+        yield
+    finally:
+        _gated.inside = before
+        with _lock:
+            _users -= 1
+            if _users == 0:
+                _restore_checkpoints()
+
+
+def _replace_checkpoints() -> None:
+    from torch.utils import checkpoint
+
+    # Reentrant checkpoints start with the first, the others with the second.
+    for owner, name in (
+        (checkpoint.CheckpointFunction, "apply"),
+        (checkpoint, "_checkpoint_without_reentrant_generator"),
+    ):
+        guard = _refusing(getattr(owner, name))
+        _replaced.append((owner, name, vars(owner).get(name), guard))
+        setattr(owner, name, guard)
+
+
+def _restore_checkpoints() -> None:
+    while _replaced:
+        owner, name, own, guard = _replaced.pop()
+        if vars(owner).get(name) is not guard:
+            continue  # replaced by someone else meanwhile
+        if own is None:  # inherited
+            delattr(owner, name)
+        else:
+            setattr(owner, name, own)
+
+
+def _refusing(start: Any) -> Any:
+    """The function, which raises where a gated model runs in this thread."""
+
+    @wraps(start)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        if getattr(_gated, "inside", False):
+            raise L0GateError(
+                "the model calls torch.utils.checkpoint in its `forward`, so gradients would be"
+                " those of ungated weights: turn that off while the gates train, or checkpoint"
+                " the gated model as a whole, as in `checkpoint(gated, x, use_reentrant=False)`"
+            )
+        return start(*args, **kwargs)
+
+    return call
+
+
+# Warnings -------------------------------------------------------------------------------------
+
+# An entry of `warnings.filters`: action, message, category, module, line.
+_IGNORED = (
+    "ignore",
+    re.compile("RNN module weights are not part of single contiguous chunk of memory"),
+    Warning,
+    None,
+    0,
+)
+
+
+@contextmanager
+def no_advice_to_flatten() -> Iterator[None]:
+    """Ignores cuDNN's advice, in every call of a recurrent module, to call `flatten_parameters`.
+
+    Gated weights are new tensors in every step, so there is nothing to flatten once and for all.
+    """
+    # `warnings.catch_warnings` is not safe in threads, and like `filterwarnings` it makes Python
+    # forget which warnings were shown already, so that every step would show them again. The
+    # entry goes from the very list that it was put into: others may replace the list meanwhile.
+    filters: Any = warnings.filters
+    filters.insert(0, _IGNORED)
+    try:
+        yield
+    finally:
+        with suppress(ValueError):  # someone emptied the list
+            filters.remove(_IGNORED)

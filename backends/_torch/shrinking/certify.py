@@ -1,0 +1,162 @@
+"""Runs the gated and the small model on the same inputs, for the certificate."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from l0gate._certificate import Certificate
+from l0gate._errors import L0GateError
+from l0gate._pruner import Pruner
+from l0gate.backends._torch.isolation import copied, undisturbed
+from l0gate.backends._torch.pytree import (
+    Inputs,
+    map_tensors,
+    named_tensors,
+    returned_tensors,
+    storage_of,
+)
+from l0gate.backends._torch.shrinking.ragged import RaggedRNN
+from l0gate.backends._torch.shrinking.recurrent_axes import StateAxes
+
+
+def certify(
+    model: nn.Module,
+    small: nn.Module,
+    pruner: Pruner,
+    state: Mapping[str, Any],
+    kept: Mapping[str, np.ndarray],
+    axes: Mapping[str, StateAxes],
+    inputs: Sequence[Inputs],
+) -> Certificate:
+    """The certificate of `small`, from running it and the gated `model` on `inputs`.
+
+    `state` is the gate state, `kept` the neurons kept by axis, and `axes` the axes of each
+    recurrent module's states.
+    """
+    run, run_small = Runner(model, axes), Runner(small, axes, _hint(kept))
+    backend = pruner.backend
+
+    def apply_small(given: Mapping[str, Tensor], i: int, dtype: str) -> Any:
+        cast = {n: backend.cast(t, dtype) if t.is_floating_point() else t for n, t in given.items()}
+        return run_small(cast, inputs[i])
+
+    return pruner.certify(
+        lambda given, i: run(given, inputs[i]),
+        {name: tensor.detach() for name, tensor in named_tensors(model).items()},
+        dict(state),
+        named_tensors(small),
+        kept,
+        range(len(inputs)),
+        apply_small=apply_small,
+    )
+
+
+class Runner:
+    """Runs a copy of a model with given tensors; returns its outputs and its recurrent states.
+
+    `axes` are the axes of each recurrent module's states. States are compared where they arise, so
+    an output that is one of them is not among the outputs, unless there is no other. `hint` is
+    added to the message where the model fails.
+    """
+
+    def __init__(self, model: nn.Module, axes: Mapping[str, StateAxes], hint: str = "") -> None:
+        self.model = copied(model, share=True).eval()
+        self.axes = axes
+        self.hint = hint
+
+    def __call__(self, given: Mapping[str, Tensor], inputs: Inputs) -> tuple[list[Tensor], Any]:
+        """All outputs as floating point tensors, and lists of states by axis."""
+        states: dict[str, list[Tensor]] = {}
+        dtype = next(t.dtype for t in given.values() if t.is_floating_point())
+        # A copy for every run: what one leaves in buffers or attributes must not reach the next.
+        model = copied(self.model, share=True)
+        # The hooks do not refer to `self`: such a cycle would keep the model until it is collected.
+        for path, own in self.axes.items():
+            model.get_submodule(path).register_forward_hook(_collect(states, own))
+        buffers = dict(model.named_buffers())
+        given = {name: t.clone() if name in buffers else t for name, t in given.items()}
+        with undisturbed(dtype), InOneDtype(dtype):
+            args, kwargs = map_tensors(
+                lambda t: t.to(dtype, copy=True) if t.is_floating_point() else t.clone(), inputs
+            )
+            try:
+                out = torch.func.functional_call(model, given, args, kwargs)
+            except L0GateError:
+                raise
+            except Exception as error:  # whatever the model raises
+                raise L0GateError(
+                    f"the model {type(self.model).__name__} fails in {dtype}{self.hint}:"
+                    f" {type(error).__name__}: {error}"
+                ) from error
+        found = {storage_of(state) for group in states.values() for state in group}
+        returned = [_comparable(t, dtype) for t in returned_tensors(out)]
+        outputs = [t for t in returned if storage_of(t) not in found] or returned
+        return outputs, states
+
+
+class InOneDtype(TorchFunctionMode):
+    """Keeps a model's code in one dtype: `x.float()` or `dtype=torch.float32` give that one."""
+
+    def __init__(self, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.dtype = dtype
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if getattr(func, "__name__", "") in ("float", "double", "half", "bfloat16"):
+            return args[0].to(self.dtype)
+        args = tuple(self._own(value) for value in args)
+        return func(*args, **{key: self._own(value) for key, value in (kwargs or {}).items()})
+
+    def _own(self, value: Any) -> Any:
+        floating = isinstance(value, torch.dtype) and value.is_floating_point
+        return self.dtype if floating else value
+
+
+def _collect(states: dict[str, list[Tensor]], axes: StateAxes) -> Callable[..., None]:
+    """A hook that adds the states of a recurrent module, whose axes are given, to `states`."""
+
+    def hook(module: nn.Module, args: Any, out: Any) -> None:
+        for own, part in zip(axes, _state_parts(module, out), strict=True):
+            for axis, state in zip(own, part, strict=True):
+                states.setdefault(axis, []).append(state)
+
+    return hook
+
+
+def _state_parts(module: nn.Module, out: Any) -> tuple[Sequence[Tensor], ...]:
+    """h, and c of an LSTM, from what a module or cell returned: for each, one tensor per layer."""
+    if isinstance(module, nn.RNNCellBase):
+        return tuple((state,) for state in (out if isinstance(out, tuple) else (out,)))
+    last = out[1]
+    lstm = isinstance(module, (nn.RNNBase, RaggedRNN)) and module.mode == "LSTM"
+    return tuple(last) if lstm else (last,)
+
+
+def _comparable(tensor: Tensor, dtype: torch.dtype) -> Tensor:
+    """An output as a floating point tensor: complex numbers as pairs, integers as floats.
+
+    Integers and truth values are compared in float64 alone, and are zeros in float32: rounding may
+    there turn the choice between two values that are all but equal.
+    """
+    if tensor.is_floating_point():
+        return tensor
+    if tensor.is_complex():
+        return torch.view_as_real(tensor)
+    return (
+        tensor.to(dtype) if dtype == torch.float64 else tensor.new_zeros(tensor.shape, dtype=dtype)
+    )
+
+
+def _hint(kept: Mapping[str, np.ndarray]) -> str:
+    sizes = ", ".join(f"{axis} = {len(index)}" for axis, index in kept.items())
+    return (
+        f" once it is small ({sizes}). Code that fixes a hidden size fails then, and so does code"
+        " that needs the states of layers with unequal sizes as one tensor, for which `equal=True`"
+        " helps"
+    )
