@@ -130,10 +130,6 @@ class Gating(Binding):
         """The expected cost, in the budget's measure (parameters without a budget): a scalar."""
         return self.cost.expected(self.open_probabilities(state), self.backend)
 
-    def size(self, state: State) -> Any:
-        """The exact cost of the model that `shrink` would return without any further cut."""
-        return self.cost.at({axis: len(index) for axis, index in self.kept(state).items()})
-
     def target(self, progress: Any) -> Any:
         """The budget's target at `progress` (a fraction of training), as a fraction of dense."""
         check_progress(progress)

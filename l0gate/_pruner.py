@@ -133,6 +133,10 @@ class Pruner(Gating):
         groups = check_groups("equal", equal, self.layout.axes, self.sizes)
         return pad(kept, [*self.equal, *groups], log_alpha)
 
+    def size(self, state: State) -> Any:
+        """The exact cost of the model that `shrink` would return without any further cut."""
+        return self.cost.at({axis: len(index) for axis, index in self.kept(state).items()})
+
     def shrink(
         self, parameters: Parameters, state: State, *, equal: Sequence[Sequence[str]] = ()
     ) -> tuple[dict[str, Array], dict[str, np.ndarray]]:

@@ -17,8 +17,8 @@ import numpy as np
 from l0gate._backend import Array, Parameters
 from l0gate._certificate import Certificate
 from l0gate._errors import L0GateError
-from l0gate._pruner import State
 from l0gate._saved_model import SavedModel, save
+from l0gate._state import State
 from l0gate.cli import _checkpoint
 from l0gate.cli._folders import MODEL
 from l0gate.cli._options import Options

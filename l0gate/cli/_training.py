@@ -12,7 +12,8 @@ import numpy as np
 from l0gate._backend import Array, Backend
 from l0gate._budget import Budget
 from l0gate._errors import L0GateError, check
-from l0gate._pruner import Pruner, State
+from l0gate._pruner import Pruner
+from l0gate._state import State
 from l0gate.cli._adam import Adam
 from l0gate.cli._batches import chunks, steps_per_epoch, streams
 

@@ -15,7 +15,8 @@ import numpy as np
 
 from l0gate._backend import Parameters, itemsize
 from l0gate._errors import L0GateError, check
-from l0gate._pruner import Pruner, State
+from l0gate._pruner import Pruner
+from l0gate._state import State
 from l0gate.files import write_atomically
 from l0gate.layout.cost import MEASURES, Cost
 from l0gate.layout.layout import Layout

@@ -11,8 +11,9 @@ from l0gate._backend import Array, Backend
 from l0gate._budget import Budget
 from l0gate._errors import L0GateError
 from l0gate._hard_concrete import HardConcrete
-from l0gate._pruner import Pruner, State
+from l0gate._pruner import Pruner
 from l0gate._registry import get_backend
+from l0gate._state import State
 from l0gate.layout.layout import Layout
 from l0gate.testing._compare import claim, expect, gate_dtypes, give, give_all, snapshot, unchanged
 
