@@ -30,6 +30,11 @@ _FORMER: dict[str, tuple[str, ...]] = {
     "l0gate.backends._torch_net": (f"{_TORCH}.net",),
     "l0gate.backends._torch_ragged": (f"{_TORCH}.shrinking.ragged",),
     "l0gate.backends._torch_small": (f"{_TORCH}.shrinking.resize",),
+    "l0gate.reference._cells": (
+        "l0gate.reference._lstm",
+        "l0gate.reference._gru",
+        "l0gate.reference._scan",
+    ),
     "l0gate.reference._stream": ("l0gate.reference.runtime.stream",),
     "l0gate.reference._streaming": ("l0gate.reference.runtime.bound_net",),
 }

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import pickle
+
 import numpy as np
 import pytest
 from reference_cases import ENGINES, assert_close
 
+from l0gate.reference import gru_scan, lstm_scan_backward
 from l0gate.reference._engine import find_engine
 from l0gate.reference._scan import gated, previous_states, sigmoid, time_steps
 
@@ -52,3 +55,10 @@ def test_a_gate_multiplies_neurons() -> None:
     x = np.ones((2, 3))
     assert gated(x, None) is x
     np.testing.assert_array_equal(gated(x, np.array([0, 0.5, 1])), [[0, 0.5, 1]] * 2)
+
+
+def test_scans_are_found_under_their_former_names() -> None:
+    """The module `_cells` of 0.1.0, which pickles of functions name, held all of them."""
+    for scan in (gru_scan, lstm_scan_backward, sigmoid):
+        former = f"cl0gate.reference._cells\n{scan.__name__}\n."
+        assert pickle.loads(former.encode()) is scan

@@ -74,6 +74,7 @@ class Program:
                     outputs = sizes[0] if sizes else len(given[0])
                 else:
                     code, sizes, outputs = ACTIVATIONS[kind], (), width
+                # In the order of `plan.py`; WIDTH and LAST follow below.
                 rows.append([code, width, outputs, start, reverse, column, 0, 0, final])
                 start += sum(part.size for part in parts)
                 packed += parts
@@ -93,6 +94,7 @@ class Program:
         lanes = lanes_of(self.dtype)
         widest_state = -(-widest_state // lanes) * lanes
         far = self._parameters.nbytes > NEAR
+        # In the order of `plan.py`.
         head = [len(table), widest, widest_state, exact, far, start]
         self._plan = np.concatenate([np.array(head), np.ravel(table)]).astype(np.int64)
         neurons = sum(outputs for _, _, outputs, *_ in table)

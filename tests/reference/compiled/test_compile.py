@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import shutil
 from pathlib import Path
 from typing import Any
@@ -49,6 +50,18 @@ def test_every_file_with_kernels_counts():
         if "@inlined" in path.read_text() or "intrinsic" in path.read_text()
     }
     assert found == set(compile._KERNELS) - {"compile", "inference/plan"}  # which has constants
+
+
+def test_every_file_with_constants_of_kernels_counts():
+    """Constants are compiled into kernels, so a change of one must be seen as well."""
+    folder = Path(compile.__file__).parent
+    package = compile.__package__ + "."
+    for kernels in compile._KERNELS:
+        for node in ast.walk(ast.parse((folder / f"{kernels}.py").read_text())):
+            if isinstance(node, ast.ImportFrom) and node.module and package in node.module:
+                read = node.module.removeprefix(package).replace(".", "/")
+                constants = [name.name for name in node.names if name.name.isupper()]
+                assert not constants or read in compile._KERNELS, (kernels, constants)
 
 
 def test_a_kernel_file_that_was_renamed_is_an_error(tmp_path, monkeypatch):

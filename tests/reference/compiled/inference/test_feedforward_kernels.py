@@ -59,6 +59,8 @@ def test_a_linear_layer_and_an_activation(dtype, function, T, B, outputs):
         "sigmoid": 1 / (1 + np.exp(-linear)),
         "relu": np.maximum(linear, 0),
     }[function]
-    tolerance = {"rtol": 1e-4, "atol": 1e-5} if dtype == np.float32 else {"rtol": 1e-10, "atol": 1e-12}
+    tolerance = (
+        {"rtol": 1e-4, "atol": 1e-5} if dtype == np.float32 else {"rtol": 1e-10, "atol": 1e-12}
+    )
     np.testing.assert_allclose(y, expected, **tolerance)
     assert state.size == 0

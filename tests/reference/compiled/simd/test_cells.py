@@ -94,5 +94,7 @@ def test_a_vector_of_neurons_is_updated_as_by_numpy(cell, exact, dtype):
     found = x.reshape(count, lanes)
     np.testing.assert_array_equal(found[:inputs], given.astype(dtype))
     expected = np.array(formula(*given))
-    tolerance = {"rtol": 1e-5, "atol": 1e-6} if dtype == np.float32 else {"rtol": 1e-13, "atol": 1e-13}
+    tolerance = (
+        {"rtol": 1e-5, "atol": 1e-6} if dtype == np.float32 else {"rtol": 1e-13, "atol": 1e-13}
+    )
     np.testing.assert_allclose(found[inputs:], expected, **tolerance)

@@ -46,7 +46,9 @@ def test_products_equal_numpys(vectors, dtype):
         keep(panel)
 
     rng = np.random.default_rng(0)
-    tolerance = {"rtol": 1e-4, "atol": 1e-5} if dtype == np.float32 else {"rtol": 1e-12, "atol": 1e-12}
+    tolerance = (
+        {"rtol": 1e-4, "atol": 1e-5} if dtype == np.float32 else {"rtol": 1e-12, "atol": 1e-12}
+    )
     for rows in (0, 1, 2, 3, 4, 5, 7, 8, 9, 15):
         for depth in (0, 1, 5, 19):
             for far in (False, True):
@@ -89,4 +91,4 @@ def test_one_start_may_serve_all_rows():
     a, bias = rng.standard_normal((5, 3)), rng.standard_normal(2 * lanes)
     matrix, out = rng.standard_normal((3, 2 * lanes)), np.empty((5, 2 * lanes))
     run(a, panel_of(matrix, 2, lanes), bias, out)
-    np.testing.assert_allclose(out, bias + a @ matrix, rtol=1e-12)
+    np.testing.assert_allclose(out, bias + a @ matrix, rtol=1e-12, atol=1e-12)

@@ -20,7 +20,9 @@ def test_a_product_is_added_to_what_is_there(rows, depth, columns, dtype):
     assert not out.any()
     out[:, :columns] = 1
     add_product(out, a.astype(dtype), 2, panels)
-    tolerance = {"rtol": 1e-4, "atol": 1e-5} if dtype == np.float32 else {"rtol": 1e-10, "atol": 1e-12}
+    tolerance = (
+        {"rtol": 1e-4, "atol": 1e-5} if dtype == np.float32 else {"rtol": 1e-10, "atol": 1e-12}
+    )
     np.testing.assert_allclose(out[:, :columns], 1 + a[:, 2 : 2 + depth] @ matrix, **tolerance)
     assert not out[:, columns:].any()
 
