@@ -269,7 +269,7 @@ class StreamingNet:
 
 
 def _check_pair(what: str, given: Any, size: int | None) -> tuple[Array, int]:
-    """The indices that were kept, `size` of them, and the dense size, which all are below."""
+    """The kept indices (size,) and the dense size, after checking them."""
     try:
         index, dense = np.array(given[0]), int(given[1])
     except (TypeError, ValueError, IndexError, KeyError):

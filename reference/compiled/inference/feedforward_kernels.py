@@ -27,8 +27,8 @@ _MANY = 64  # inputs for which a dense product saves more time than copying to t
 def set_input_product(like, far, q, rows, x, x_step, inputs, panels, blocks, gates, gx):
     """gx (rows, blocks, gates, lanes) = bias + x @ matrix, for block q.
 
-    x (rows, inputs) has rows at a distance of `x_step`. `panels` begins with the bias, then the
-    matrix follows.
+    x (rows, inputs) has rows at a distance of `x_step`. `panels` is the packed bias, then the
+    packed matrix.
     """
     size = gates * lanes_in(like)
     bias, out, step = panels + q * size, gx + q * size, blocks * size

@@ -64,6 +64,7 @@ _workspace_size_in_kernel = inlined(workspace_size)
 
 @inlined
 def _workspace_for(like, T, b, plan):
+    """New memory for a call with T steps and b sequences."""
     widest, widest_state = integer_at(plan + WIDEST), integer_at(plan + WIDEST_STATE)
     size = _workspace_size_in_kernel(lanes_in(like), widest, widest_state, T, b)
     return np.empty(size, type_of(like))

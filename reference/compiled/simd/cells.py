@@ -57,7 +57,10 @@ def _lstm(i: Lanes, f: Lanes, g: Lanes, o: Lanes, c: Lanes, exact: bool) -> Sequ
 def _gru(
     xr: Lanes, xz: Lanes, xn: Lanes, hr: Lanes, hz: Lanes, hn: Lanes, h: Lanes, exact: bool
 ) -> Sequence[Lanes]:
-    """The new h, with the reset gate after the recurrent product: x and h are its two sides."""
+    """The new h, with the reset gate after the recurrent product.
+
+    xr, xz, xn are the input pre-activations, hr, hz, hn the recurrent ones with their biases.
+    """
     r, z = sigmoid(xr + hr, exact), sigmoid(xz + hz, exact)
     n = tanh(xn + r * hn, exact)
     return (n + z * (h - n),)
