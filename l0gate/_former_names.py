@@ -33,6 +33,11 @@ _FORMER: dict[str, tuple[str, ...]] = {
         f"{_TORCH}.shrinking.dense_adapters",
     ),
     "l0gate.backends._torch_small": (f"{_TORCH}.shrinking.resize",),
+    "l0gate.reference._cells": (
+        "l0gate.reference._lstm",
+        "l0gate.reference._gru",
+        "l0gate.reference._scan",
+    ),
     "l0gate.reference._stream": ("l0gate.reference.runtime.stream",),
     "l0gate.reference._streaming": ("l0gate.reference.runtime.bound_net",),
 }

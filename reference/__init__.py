@@ -1,10 +1,30 @@
-"""LSTM and GRU nets in plain NumPy, forward and backward, with numba where it is installed."""
+"""LSTM and GRU nets in plain NumPy, forward and backward, with numba where it is installed.
+
+Read first the oracle, which stays close to the equations and against which all else is tested:
+
+- `_scan`: what a scan over a sequence is, its shapes, and what the two cells share
+- `_lstm`: the LSTM over a sequence, forward and backward
+- `_gru`: the GRU over a sequence, forward and backward
+- `_engine`: which scans run: NumPy's, or the compiled ones
+- `_products`: matrix products over all positions, and their gradients
+- `_layers`: the interface of layers; embedding, linear and activation layers
+- `_recurrent`: LSTM and GRU layers around the scans
+- `_build`: from the description of a net to its layers
+- `_checks`: checks of what a net is given
+- `_losses`: cross entropy and mean squared error, with their gradients
+- `_net`: `Net`, a chain of layers: initial parameters, forward, backward, loss
+- `_objective`: the L0 objective: hard-concrete gates and the expected size, with their gradients
+
+Then `runtime/`, nets with their parameters, and `compiled/`, the same computations as numba
+kernels; their docstrings list their modules.
+"""
 
 from __future__ import annotations
 
-from l0gate.reference._build import set_num_threads
-from l0gate.reference._cells import gru_scan, gru_scan_backward, lstm_scan, lstm_scan_backward
+from l0gate.reference._engine import set_num_threads
+from l0gate.reference._gru import gru_scan, gru_scan_backward
 from l0gate.reference._losses import mean_squared_error, softmax_cross_entropy
+from l0gate.reference._lstm import lstm_scan, lstm_scan_backward
 from l0gate.reference._net import Net
 from l0gate.reference._objective import (
     expected_size,

@@ -1,15 +1,9 @@
-"""The layers of a net, each with its forward and hand-derived backward pass.
+"""The layers of a net, each with its forward pass and its backward pass, derived by hand.
 
-Everything around the scans of `_cells.py` or `_jit.py` stands here once: input products and weight
-gradients as one matrix product for the whole sequence, both directions of a layer, gates, and the
-check that the parameters fit. Activations are time first, (T, B, features).
-
-A matrix reads its input x through gates z: W (x z). From G = dy^T x follow both gradients,
-dW = G z and dz = column sums of G W, so the gated activations need not be kept.
-
-Where the vocabulary is smaller than the number of positions, the rows of an embedding are
-multiplied before they are gathered, and gradients are summed by token before they are multiplied:
-see `Gathered`. A character model saves half of its multiplications.
+`Layer` is the interface, `Pass` what one pass through a net has in common for all of its layers.
+Embedding, linear and activation layers are here; LSTM and GRU layers are in `_recurrent.py`.
+Activations are time first, (T, B, features). Input products and weight gradients are one matrix
+product for the whole sequence: see `_products.py`.
 """
 
 from __future__ import annotations
@@ -17,31 +11,31 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from types import ModuleType
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from l0gate._errors import check
+from l0gate._errors import L0GateError
 from l0gate.layout.stacked import join
-from l0gate.reference._cells import Array, sigmoid
+from l0gate.reference._engine import Engine
+from l0gate.reference._products import (
+    Gathered,
+    Input,
+    input_gradient,
+    product,
+    rows,
+    sum_by_index,
+    summed,
+)
+from l0gate.reference._scan import Array, sigmoid
 
 Parameters = Mapping[str, Array]
-State = tuple[Any, ...]  # per layer and direction: (h, c) for an LSTM, h for a GRU
-
-
-class Gathered(NamedTuple):
-    """The activations table[tokens] (T, B, features), not yet written out."""
-
-    table: Array
-    tokens: Array
-
-
-Input = Array | Gathered
+# One entry per recurrent layer and direction: (h, c) for an LSTM, h for a GRU, each (B, H).
+RecurrentState = tuple[Any, ...]
 
 
 class Gradients(dict[str, Array]):
-    """Gradients by name; a name that is added twice holds the sum."""
+    """Gradients by name; where a name is added twice, their sum."""
 
     def add(self, name: str, gradient: Array) -> None:
         self[name] = self[name] + gradient if name in self else gradient
@@ -49,26 +43,29 @@ class Gradients(dict[str, Array]):
 
 @dataclass(eq=False, repr=False)
 class Pass:
-    """What one pass through a net has in common for all layers."""
+    """What one forward pass and its backward pass have in common for all layers of a net."""
 
     parameters: Parameters
     dtype: np.dtype[Any]
-    axes: Mapping[str, int]  # their sizes
-    scans: ModuleType  # `_cells` or `_jit`
-    keep: bool = True  # a tape for the backward pass
-    lengths: Array | None = None
-    gates: Mapping[str, Array] = field(default_factory=dict)  # by axis; of all axes or of none
+    axes: Mapping[str, int]  # the size of every axis
+    engine: Engine
+    keep: bool = True  # whether to keep a tape for the backward pass
+    lengths: Array | None = None  # (B,)
+    gates: Mapping[str, Array] = field(default_factory=dict)  # by axis; for all axes, or empty
     gradients: Gradients = field(default_factory=Gradients)
     gate_gradients: Gradients = field(default_factory=Gradients)
 
     def gate(self, axes: Sequence[str]) -> Array | None:
-        """The gates of a dimension that runs over `axes`."""
+        """The gates of a dimension that consists of these axes, in order; None without gates."""
         if not self.gates or not axes:
             return None
         return np.concatenate([self.gates[axis] for axis in axes])
 
     def add_matrix(self, name: str, product: Array, axes: Sequence[str]) -> None:
-        """Add the gradients of a matrix and of the gates it reads through, from G = dy^T x."""
+        """Add the gradients of a matrix W and of the gates of its input axes.
+
+        `product` is G = dy^T x, summed over all positions, of W's shape. See `_products.py`.
+        """
         gate = self.gate(axes)
         if gate is None:
             self.gradients.add(name, product)
@@ -98,42 +95,75 @@ class Direction(NamedTuple):
 
 
 class Layer:
-    """What a net asks of a layer; `reads` names the axes of its input, `names` its parameters."""
+    """The interface of all layers."""
 
     name = ""
-    reads: tuple[str, ...] = ()
-    directions: tuple[Direction, ...] = ()
-    states = 0  # arrays in the state of a direction
-    # No dataclasses: each would add a millisecond to the loading of a net.
+    reads: tuple[str, ...] = ()  # the gated axes of its input features, in order
+    directions: tuple[Direction, ...] = ()  # of a recurrent layer
+    states = 0  # the number of arrays in the state of one direction
+    # Layers are no dataclasses: each would add a millisecond to loading a net.
 
     @property
     def names(self) -> tuple[str, ...]:
+        """The names of its parameters."""
         raise NotImplementedError
 
     def check(self, parameters: Parameters, width: int | None) -> int | None:
-        """Check the parameters' shapes for `width` features in; returns the features out."""
+        """Check the parameters' shapes for `width` input features; returns the output features.
+
+        A `width` of None, where the number of features is not known yet, fits every shape.
+        """
         raise NotImplementedError
 
     def init(self, rng: np.random.Generator, width: int, sizes: Sequence[int]) -> dict[str, Array]:
-        """PyTorch's default initial parameters; `sizes` has one entry per direction, or one."""
+        """PyTorch's default initial parameters, for `width` input features.
+
+        `sizes` are the output features: one entry per direction, or one.
+        """
         raise NotImplementedError
 
-    def forward(self, run: Pass, x: Input, state: State) -> tuple[Input, State, Any]:
+    def forward(
+        self, run: Pass, x: Input, state: RecurrentState
+    ) -> tuple[Input, RecurrentState, Any]:
         """The output, the new state (one entry per direction) and the tape for `backward`."""
         raise NotImplementedError
 
     def backward(
-        self, run: Pass, tape: Any, dy: Array, dstate: State, need_dx: bool
-    ) -> tuple[Array | None, State]:
-        """Add the parameters' and gates' gradients to `run`; returns dx and the state's one.
+        self, run: Pass, tape: Any, dy: Array, dstate: RecurrentState, need_dx: bool
+    ) -> tuple[Array | None, RecurrentState]:
+        """Add the gradients of parameters and gates to `run`; returns those of x and of the state.
 
-        dx has the shape of x, or of its table where x is `Gathered`.
+        dy is the gradient of the output, dstate that of the new state. dx has the shape of x, or
+        of its table where x is `Gathered`; it may be None if `need_dx` is False.
         """
         raise NotImplementedError
 
 
+def run_chain(
+    chain: Sequence[Layer], run: Pass, x: Array, state: RecurrentState
+) -> tuple[Array, RecurrentState, list[Any]]:
+    """The output of all layers, one after the other, the new state, and a tape per layer.
+
+    There are no tapes if `run.keep` is False.
+    """
+    tapes: list[Any] = []
+    new_state: RecurrentState = ()
+    y: Input = x
+    for layer in chain:
+        own, state = state[: len(layer.directions)], state[len(layer.directions) :]
+        y, own, tape = layer.forward(run, y, own)
+        new_state += own
+        if run.keep:
+            tapes.append(tape)
+    assert isinstance(y, np.ndarray)  # the layer after an embedding gathers its rows
+    return y, new_state, tapes
+
+
 class Embedding(Layer):
-    """Row x of `weight` (V, E) for every token x; a matrix reads the rows if `multiplied`."""
+    """The row of `weight` (V, E) for every token.
+
+    `multiplied` says that the next layer multiplies by a matrix, so it can take `Gathered` rows.
+    """
 
     def __init__(self, name: str, multiplied: bool) -> None:
         self.name, self.multiplied = name, multiplied
@@ -148,7 +178,9 @@ class Embedding(Layer):
     def init(self, rng: np.random.Generator, width: int, sizes: Sequence[int]) -> dict[str, Array]:
         return {self.names[0]: rng.standard_normal((width, sizes[0]))}
 
-    def forward(self, run: Pass, x: Input, state: State) -> tuple[Input, State, Any]:
+    def forward(
+        self, run: Pass, x: Input, state: RecurrentState
+    ) -> tuple[Input, RecurrentState, Any]:
         assert isinstance(x, np.ndarray)
         weight = run.parameters[self.names[0]]
         if self.multiplied and len(weight) < x.size:
@@ -156,16 +188,16 @@ class Embedding(Layer):
         return weight.take(x, axis=0), (), x
 
     def backward(
-        self, run: Pass, tape: Any, dy: Array, dstate: State, need_dx: bool
-    ) -> tuple[Array | None, State]:
+        self, run: Pass, tape: Any, dy: Array, dstate: RecurrentState, need_dx: bool
+    ) -> tuple[Array | None, RecurrentState]:
         size = len(run.parameters[self.names[0]])
-        dweight = dy if tape is None else _scatter(tape.ravel(), rows(dy), size)
+        dweight = dy if tape is None else sum_by_index(tape.ravel(), rows(dy), size)
         run.gradients.add(self.names[0], dweight)
         return None, ()
 
 
 class Linear(Layer):
-    """y = weight (x z) + bias, with weight (O, I)."""
+    """y = weight (x z) + bias, with weight (O, I), bias (O,) and the gates z (I,) of its input."""
 
     def __init__(self, name: str, bias: bool, reads: tuple[str, ...]) -> None:
         self.name, self.bias, self.reads = name, bias, reads
@@ -173,6 +205,10 @@ class Linear(Layer):
     @property
     def names(self) -> tuple[str, ...]:
         return (join(self.name, "weight"),) + ((join(self.name, "bias"),) if self.bias else ())
+
+    def weight_and_bias(self, parameters: Parameters) -> tuple[Array, Array | None]:
+        """weight (O, I), and bias (O,) or None."""
+        return parameters[self.names[0]], parameters[self.names[1]] if self.bias else None
 
     def check(self, parameters: Parameters, width: int | None) -> int:
         outputs, inputs = matrix(parameters, self.names[0]).shape
@@ -184,14 +220,15 @@ class Linear(Layer):
     def init(self, rng: np.random.Generator, width: int, sizes: Sequence[int]) -> dict[str, Array]:
         return uniform(rng, self.names, [(sizes[0], width), (sizes[0],)], width)
 
-    def forward(self, run: Pass, x: Input, state: State) -> tuple[Array, State, Any]:
-        weight = run.parameters[self.names[0]]
-        bias = run.parameters[self.names[1]] if self.bias else None
+    def forward(
+        self, run: Pass, x: Input, state: RecurrentState
+    ) -> tuple[Array, RecurrentState, Any]:
+        weight, bias = self.weight_and_bias(run.parameters)
         return product(x, weight, bias, run.gate(self.reads)), (), x
 
     def backward(
-        self, run: Pass, tape: Any, dy: Array, dstate: State, need_dx: bool
-    ) -> tuple[Array | None, State]:
+        self, run: Pass, tape: Any, dy: Array, dstate: RecurrentState, need_dx: bool
+    ) -> tuple[Array | None, RecurrentState]:
         read, dread = summed(tape, dy)
         run.add_matrix(self.names[0], dread.T @ read, self.reads)
         for name in self.names[1:]:
@@ -202,7 +239,7 @@ class Linear(Layer):
         return input_gradient(dread, weight, run.gate(self.reads), tape), ()
 
 
-# function -> (itself, its derivative as a function of its output)
+# name -> (the function, its derivative as a function of the output y)
 ACTIVATIONS: dict[str, tuple[Callable[[Array], Array], Callable[[Array], Array]]] = {
     "tanh": (np.tanh, lambda y: 1 - y * y),
     "sigmoid": (sigmoid, lambda y: y * (1 - y)),
@@ -226,80 +263,47 @@ class Activation(Layer):
     def init(self, rng: np.random.Generator, width: int, sizes: Sequence[int]) -> dict[str, Array]:
         return {}
 
-    def forward(self, run: Pass, x: Input, state: State) -> tuple[Array, State, Any]:
+    def forward(
+        self, run: Pass, x: Input, state: RecurrentState
+    ) -> tuple[Array, RecurrentState, Any]:
         assert isinstance(x, np.ndarray)
         y = ACTIVATIONS[self.function][0](x)
         return y, (), y
 
     def backward(
-        self, run: Pass, tape: Any, dy: Array, dstate: State, need_dx: bool
-    ) -> tuple[Array | None, State]:
+        self, run: Pass, tape: Any, dy: Array, dstate: RecurrentState, need_dx: bool
+    ) -> tuple[Array | None, RecurrentState]:
         return dy * ACTIVATIONS[self.function][1](tape), ()
 
 
-def rows(x: Array) -> Array:
-    """All positions of (T, B, features) as the rows of a matrix."""
-    return x.reshape(math.prod(x.shape[:-1]), x.shape[-1])
-
-
-def product(x: Input, weight: Array, bias: Array | None, z: Array | None) -> Array:
-    """weight (x z) + bias, of shape (T, B, O)."""
-    read = x.table if isinstance(x, Gathered) else rows(x)
-    y: Array = (read if z is None else read * z) @ weight.T
-    if bias is not None:
-        y += bias
-    if isinstance(x, Gathered):
-        return y.take(x.tokens, axis=0)
-    return y.reshape(*x.shape[:-1], len(weight))
-
-
-def summed(x: Input, dy: Array) -> tuple[Array, Array]:
-    """Rows of x and of dy whose products sum to the sum over all positions of dy^T x."""
-    if isinstance(x, Gathered):
-        return x.table, _scatter(x.tokens.ravel(), rows(dy), len(x.table))
-    return rows(x), rows(dy)
-
-
-def input_gradient(dread: Array, weight: Array, z: Array | None, x: Input) -> Array:
-    """The gradient of x, or of its table, from that of the rows that `summed` gave."""
-    dx: Array = dread @ weight
-    if z is not None:
-        dx *= z
-    return dx if isinstance(x, Gathered) else dx.reshape(x.shape)
-
-
-def _scatter(index: Array, rows: Array, size: int) -> Array:
-    """The sum of the rows that share an index, for 0..size-1.
-
-    Sorted, and a vector of ones times the rows of each index: several times as fast as
-    `np.add.at` and `np.add.reduceat` on wide rows.
-    """
-    total = np.zeros((size, rows.shape[1]), rows.dtype)
-    order = np.argsort(index, kind="stable")
-    found, starts = np.unique(index[order], return_index=True)
-    ones = np.ones(len(index), rows.dtype)
-    for token, group in zip(found, np.split(order, starts)[1:], strict=True):
-        np.dot(ones[: len(group)], rows[group], out=total[token])
-    return total
-
-
 def matrix(parameters: Parameters, name: str) -> Array:
-    check(name in parameters, f"parameter `{name}` is missing")
-    array = parameters[name]
-    check(array.ndim == 2, f"parameter `{name}` has shape {array.shape}; it must be a matrix")
+    """The parameter of that name, which must be a matrix."""
+    array = _find(parameters, name)
+    if array.ndim != 2:
+        raise L0GateError(f"parameter `{name}` has shape {array.shape}; it must be a matrix")
     return array
 
 
 def expect(parameters: Parameters, name: str, shape: tuple[int, ...]) -> None:
-    check(name in parameters, f"parameter `{name}` is missing")
-    found = parameters[name].shape
-    check(found == shape, f"parameter `{name}` has shape {found}; expected {shape}")
+    """Check that there is a parameter of that name and shape."""
+    found = _find(parameters, name).shape
+    if found != shape:
+        raise L0GateError(f"parameter `{name}` has shape {found}; expected {shape}")
+
+
+def _find(parameters: Parameters, name: str) -> Array:
+    if name not in parameters:
+        raise L0GateError(f"parameter `{name}` is missing")
+    return parameters[name]
 
 
 def uniform(
     rng: np.random.Generator, names: Sequence[str], shapes: Sequence[tuple[int, ...]], fan: int
 ) -> dict[str, Array]:
-    """Uniform within 1/sqrt(fan) of 0; `names` may leave out the biases at the end."""
+    """Arrays with uniform entries between -1/sqrt(fan) and 1/sqrt(fan), by name.
+
+    `names` may be shorter than `shapes`: a layer without biases leaves those at the end out.
+    """
     bound = 1 / math.sqrt(max(fan, 1))
     return {
         name: rng.uniform(-bound, bound, shape) for name, shape in zip(names, shapes, strict=False)

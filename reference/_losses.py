@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from l0gate._errors import L0GateError, check
-from l0gate.reference._cells import Array
+from l0gate._errors import L0GateError
+from l0gate.reference._scan import Array
 
 
 def softmax_cross_entropy(
@@ -14,7 +14,7 @@ def softmax_cross_entropy(
     """Mean of -log softmax(logits)[target] over all positions, in nats, and its gradient.
 
     logits (..., V); targets (...) integers in 0..V-1. Returns the loss and dlogits (..., V).
-    With `overwrite`, dlogits may take the place of logits. No position at all is an error.
+    With `overwrite`, dlogits may be written over logits. At least one position is needed.
 
     >>> loss, dlogits = softmax_cross_entropy(np.zeros((1, 4)), np.array([2]))
     >>> bool(np.isclose(loss, np.log(4))), dlogits
@@ -23,7 +23,8 @@ def softmax_cross_entropy(
     targets = np.asarray(targets)
     size = logits.shape[-1]
     _check_targets(targets, logits.shape[:-1])
-    check(targets.dtype.kind in "iu", f"`targets` have dtype {targets.dtype}; expected integers")
+    if targets.dtype.kind not in "iu":
+        raise L0GateError(f"`targets` have dtype {targets.dtype}; expected integers")
     wrong = targets[(targets < 0) | (targets >= size)]
     if wrong.size:
         raise L0GateError(f"`targets` contain {wrong[0]}; they must lie in 0..{size - 1}")
@@ -43,8 +44,8 @@ def softmax_cross_entropy(
 def mean_squared_error(y: Array, target: Array, *, overwrite: bool = False) -> tuple[float, Array]:
     """Mean of (y - target)^2 over all elements, and its gradient 2 (y - target) / count.
 
-    y and target have one shape. With `overwrite`, the gradient may take the place of y. No
-    element at all is an error.
+    y and target have the same shape. With `overwrite`, the gradient may be written over y. At
+    least one element is needed.
 
     >>> mean_squared_error(np.array([1.0, 2.0]), np.array([1.0, 0.0]))
     (2.0, array([0., 2.]))
@@ -58,7 +59,7 @@ def mean_squared_error(y: Array, target: Array, *, overwrite: bool = False) -> t
 
 
 def _check_targets(targets: Array, shape: tuple[int, ...]) -> None:
-    check(
-        targets.shape == shape, f"`targets` have shape {targets.shape}; the output asks for {shape}"
-    )
-    check(targets.size, f"`targets` have shape {shape}; a mean needs at least one position")
+    if targets.shape != shape:
+        raise L0GateError(f"`targets` have shape {targets.shape}; the output asks for {shape}")
+    if not targets.size:
+        raise L0GateError(f"`targets` have shape {shape}; a mean needs at least one position")

@@ -10,18 +10,29 @@ import numpy as np
 
 from l0gate._chain import complete
 from l0gate._errors import L0GateError, check
-from l0gate.reference import _build
-from l0gate.reference._cells import Array
+from l0gate.reference._build import build
+from l0gate.reference._checks import (
+    check_dtype,
+    check_gates,
+    check_lengths,
+    check_parameters,
+    check_sequence,
+    check_sizes,
+    check_state,
+    input_size_of,
+    reads_tokens,
+)
+from l0gate.reference._engine import find_engine
 from l0gate.reference._layers import (
-    Embedding,
     Gradients,
-    Input,
     Linear,
     Parameters,
     Pass,
-    State,
+    RecurrentState,
+    run_chain,
 )
 from l0gate.reference._losses import mean_squared_error, softmax_cross_entropy
+from l0gate.reference._scan import Array
 from l0gate.reference.runtime.bound_net import StreamingNet
 
 LOSSES = {"cross_entropy": softmax_cross_entropy, "mse": mean_squared_error}
@@ -31,7 +42,7 @@ class Tape(NamedTuple):
     """What `Net.backward` needs from `Net.forward`."""
 
     run: Pass
-    records: tuple[Any, ...]
+    layers: tuple[Any, ...]  # the tape of each layer
     shape: tuple[int, ...]  # of the output, time first
     gated: tuple[str, ...]  # the axes whose gates were given
 
@@ -47,17 +58,18 @@ class Net:
     - `{"type": "linear", "name": "decoder", "bias": True}`
     - `{"type": "activation", "function": "tanh"}`, or `"sigmoid"`, `"relu"`
 
-    Keys other than the type, the name and the function may be left out; the values above are
-    their defaults. Parameters have PyTorch's names, shapes and gate order (`rnn.weight_ih_l0`,
+    Keys other than `type`, `name` and `function` may be left out; the values above are their
+    defaults. Parameters have PyTorch's names, shapes and gate order (`rnn.weight_ih_l0`,
     `decoder.bias`; no dot where the name is empty). Sizes come from the arrays, so every layer and
     direction may have a size of its own. All parameters are float32, or all float64, and that is
     the dtype of everything computed.
 
     Shapes: x is (T, B) integers below an embedding, else (T, B, features) floats; with
-    `batch_first` T and B change places in x and y. A state is a flat tuple over the recurrent
-    layers and directions of the whole chain (l0, l0_reverse, l1, ...), each `(h, c)` for an LSTM
-    and `h` for a GRU, of shape (B, H); None stands for zeros. `lengths` (B,), each 0..T, are the
-    sequences' own numbers of steps, as in a packed sequence. Arguments are never modified.
+    `batch_first` they are (B, T) and (B, T, features), and so is y. A state is a tuple with one
+    entry per recurrent layer and direction of the whole chain (l0, l0_reverse, l1, ...): `(h, c)`
+    for an LSTM and `h` for a GRU, each of shape (B, H); None stands for zeros. `lengths` (B,), each
+    0..T, gives every sequence its own number of steps, as in a packed sequence. Arguments are
+    never modified.
 
     >>> net = Net([{"type": "lstm", "name": "rnn"}, {"type": "linear", "name": "decoder"}])
     >>> rng = np.random.default_rng(0)
@@ -70,7 +82,7 @@ class Net:
     def __init__(self, layers: Sequence[Mapping[str, Any]], batch_first: bool = False) -> None:
         self.layers = complete(layers)
         self.batch_first = batch_first
-        self.chain = _build.build(self.layers)  # one object per layer, stacks taken apart
+        self.chain = build(self.layers)  # one object per layer of a recurrent stack
 
     def __repr__(self) -> str:
         return f"Net({self.layers}, batch_first={self.batch_first})"
@@ -92,12 +104,12 @@ class Net:
         sizes: Mapping[str, int | Sequence[int]],
         dtype: Any = np.float32,
     ) -> dict[str, Array]:
-        """Random initial parameters, distributed as PyTorch's defaults.
+        """Random initial parameters, with the distributions of PyTorch's defaults.
 
         `input_size` is the vocabulary's size below an embedding, else the number of features.
         `sizes` gives, by layer name, the number of features of an embedding or linear layer and
-        the hidden size of a recurrent one: one number, or one per layer and direction in the order
-        of the states. Recurrent parameters are uniform within 1/sqrt(H) of 0, linear ones within
+        the hidden size of a recurrent one: one number, or one per layer and direction, in the order
+        of the state. Recurrent parameters are uniform within 1/sqrt(H) of 0, linear ones within
         1/sqrt(inputs), embeddings standard normal.
 
         >>> net = Net([{"type": "gru", "name": "rnn", "num_layers": 2}])
@@ -105,11 +117,10 @@ class Net:
         >>> parameters["rnn.weight_ih_l1"].shape
         (15, 8)
         """
-        dtype = _build.float_dtype("`dtype`", np.dtype(dtype))
+        dtype = np.dtype(dtype)
+        check_dtype("`dtype`", dtype)
         check(input_size >= 1, f"`input_size` is {input_size}; it must be a positive integer")
-        remaining = {
-            name: iter(given) for name, given in _build.check_sizes(self.layers, sizes).items()
-        }
+        remaining = {name: iter(given) for name, given in check_sizes(self.layers, sizes).items()}
         parameters: dict[str, Array] = {}
         width = input_size
         for layer in self.chain:
@@ -127,11 +138,11 @@ class Net:
         *,
         lengths: Any = None,
         engine: str = "auto",
-    ) -> tuple[Array, State]:
-        """Run the net. Returns the output, time first or batch first as x, and the new state.
+    ) -> tuple[Array, RecurrentState]:
+        """Run the net. Returns the output y, time first or batch first as x, and the new state.
 
-        `engine` is "numpy", "numba", or "auto": numba where it is installed. What comes after a
-        recurrent layer still runs in the padding, on zeros.
+        `engine` is "numpy", "numba", or "auto": numba where it is installed. In the padding,
+        recurrent layers output zeros, and the layers after them run on those.
 
         >>> net = Net([{"type": "embedding", "name": "embedding"}, {"type": "gru", "name": "rnn"}])
         >>> sizes = {"embedding": 4, "rnn": 6}
@@ -154,16 +165,16 @@ class Net:
         lengths: Any = None,
         gates: Mapping[str, Any] | None = None,
         engine: str = "auto",
-    ) -> tuple[Array, State, Tape]:
+    ) -> tuple[Array, RecurrentState, Tape]:
         """As `apply`, with explicit gates, and with the tape for `backward`.
 
-        `gates` maps an axis to a vector that multiplies its neurons at their readers and nowhere
-        else: "x", what the first recurrent layer reads; "h0", "h1", ... the hidden neurons of the
-        recurrent layers, counted through the chain; "f0" and "b0" in place of "h0" where the layer
-        is bidirectional; "x2", what recurrent layer 2 reads where it follows a linear layer. The
-        readers of h0 are `weight_hh` of its own layer and the matrix of the next layer. States,
-        products and y see ungated values (Wen et al., arXiv 1906.06847).
-        Gating equals a net whose weights' columns are multiplied by the gates.
+        `gates` maps axes to vectors. An axis is a set of neurons: "x", the features that the first
+        recurrent layer reads; "h0", "h1", ..., the hidden neurons of the recurrent layers, counted
+        through the chain; "f0" and "b0" in place of "h0" where the layer is bidirectional; "x2",
+        the features that recurrent layer 2 reads where it follows a linear layer. Gates multiply
+        neurons where a matrix reads them and nowhere else: h0 is read by `weight_hh` of its own
+        layer and by the matrix of the next layer. States, elementwise products and y are ungated
+        (Wen et al., arXiv 1906.06847). So gating equals multiplying the columns of the weights.
 
         >>> net = Net([{"type": "lstm", "name": "rnn"}])
         >>> parameters = net.init(np.random.default_rng(0), input_size=2, sizes={"rnn": 3})
@@ -173,21 +184,22 @@ class Net:
         >>> bool(dx[0, 0, 1] == 0), sorted(gate_gradients)
         (True, ['h0', 'x'])
         """
-        run, x, state = self._prepare(self._pass(parameters, engine), x, state, lengths, gates)
-        y, state, records = self._forward(run, x, state)
-        return self._swap(y), state, Tape(run, tuple(records), y.shape, tuple(gates or ()))
+        run, x, state = self._prepare(parameters, x, state, lengths, gates, engine)
+        y, state, tapes = run_chain(self.chain, run, x, state)
+        return self._swap(y), state, Tape(run, tuple(tapes), y.shape, tuple(gates or ()))
 
     def backward(
         self, tape: Tape, dy: Any, dstate: Any = None
-    ) -> tuple[dict[str, Array], Array | None, State, dict[str, Array]]:
-        """Backward through time: the gradients of anything computed from y and the new state.
+    ) -> tuple[dict[str, Array], Array | None, RecurrentState, dict[str, Array]]:
+        """Backward through time: the gradients of any function of y and the new state.
 
-        dy has the shape of y; dstate is laid out as the state, None for zeros. Returns the
-        gradients of the parameters by name, of x (None below an embedding), of the initial state,
-        and of the gates by axis.
+        dy, of the shape of y, is its gradient in y, and dstate, of the structure of the state, its
+        gradient in the new state; None stands for zeros. Returns the gradients of the parameters
+        by name, of x (None below an embedding), of the initial state, and of the gates by axis.
         """
         shape = self._swap_shape(tape.shape)
-        check(np.shape(dy) == shape, f"`dy` has shape {np.shape(dy)}; expected {shape}, as y")
+        if np.shape(dy) != shape:
+            raise L0GateError(f"`dy` has shape {np.shape(dy)}; expected {shape}, as y")
         dy = self._swap(np.asarray(dy, tape.run.dtype))
         return self._backward(tape, dy, dstate, need_dx=True)
 
@@ -201,11 +213,11 @@ class Net:
         loss: str = "cross_entropy",
         lengths: Any = None,
         engine: str = "auto",
-    ) -> tuple[float, State]:
-        """The loss of `loss_and_gradients` without the gradients, and the new state."""
+    ) -> tuple[float, RecurrentState]:
+        """The loss of `loss_and_gradients`, without the gradients, and the new state."""
         y, state = self.apply(parameters, x, state, lengths=lengths, engine=engine)
         y = self._swap(y)
-        return self._loss(loss, y, targets, _build.check_lengths(lengths, *y.shape[:2]))[0], state
+        return self._loss(loss, y, targets, check_lengths(lengths, *y.shape[:2]))[0], state
 
     def loss_and_gradients(
         self,
@@ -217,13 +229,13 @@ class Net:
         loss: str = "cross_entropy",
         lengths: Any = None,
         engine: str = "auto",
-    ) -> tuple[float, dict[str, Array], State]:
-        """One training step's loss and parameter gradients, and the new state.
+    ) -> tuple[float, dict[str, Array], RecurrentState]:
+        """The loss and the parameter gradients of one training step, and the new state.
 
-        `loss` is "cross_entropy", the mean over positions in nats, with integer targets of the
-        shape of the positions; or "mse", the mean over elements, with targets of y's shape.
-        With `lengths` the mean runs over each sequence's own steps. The new state carries no
-        gradient: passing it on trains by truncated backpropagation through time.
+        `loss` is "cross_entropy", the mean over all positions in nats, with integer targets (T, B);
+        or "mse", the mean over all elements, with targets of y's shape. With `batch_first`,
+        targets are (B, T, ...). With `lengths` the mean is over each sequence's own steps. The new
+        state carries no gradient: passing it on is truncated backpropagation through time.
 
         >>> net = Net([{"type": "gru", "name": "rnn"}, {"type": "linear", "name": "decoder"}])
         >>> sizes = {"rnn": 4, "decoder": 3}
@@ -234,10 +246,10 @@ class Net:
         >>> after < before
         True
         """
-        run, x, state = self._prepare(self._pass(parameters, engine), x, state, lengths)
-        y, state, records = self._forward(run, x, state)
+        run, x, state = self._prepare(parameters, x, state, lengths, None, engine)
+        y, state, tapes = run_chain(self.chain, run, x, state)
         value, dy = self._loss(loss, y, targets, run.lengths)
-        tape = Tape(run, tuple(records), y.shape, ())
+        tape = Tape(run, tuple(tapes), y.shape, ())
         return value, self._backward(tape, dy, None, need_dx=False)[0], state
 
     def bind(
@@ -251,13 +263,14 @@ class Net:
     ) -> StreamingNet:
         """The net with its parameters, ready to run on sequences or step by step.
 
-        A pruned net can take what its dense model took. `input_kept` gives the indices of the
-        input features that it still reads and how many there were: x then has the dense width.
-        `kept` gives the same for the hidden neurons of every recurrent layer and direction: states
-        of the dense size are then accepted beside small ones.
+        A pruned net can take the inputs and the states of its dense model. `input_kept` gives the
+        indices of the input features that were kept, and how many features there were: x then has
+        all of them. `kept` gives the same for the hidden neurons of every recurrent layer and
+        direction: a state may then have the dense size or the small one.
 
-        Compiled float32 activations are within 4 units in the last place, which is many times
-        faster than the library's functions; `exact` takes those, computed in float64.
+        Compiled float32 activations are approximations, within 4 units in the last place and many
+        times faster than the library's functions. With `exact` the library's functions are used,
+        computed in float64.
 
         >>> net = Net([{"type": "linear", "name": "decoder", "bias": False}])
         >>> small = net.bind({"decoder.weight": np.ones((1, 2))}, input_kept=([0, 2], 3))
@@ -266,63 +279,39 @@ class Net:
         """
         return StreamingNet(self, parameters, input_kept, kept, engine, exact)
 
-    def _pass(self, parameters: Parameters, engine: str, keep: bool = True) -> Pass:
-        """What all passes with these parameters have in common, after checking them."""
-        dtype, axes = _build.check_parameters(self.chain, parameters)
-        return Pass(parameters, dtype, axes, _build.find_scans(engine), keep)
-
     def _prepare(
-        self, run: Pass, x: Any, state: Any, lengths: Any, gates: Mapping[str, Any] | None = None
-    ) -> tuple[Pass, Array, State]:
-        """Check the arguments of one pass; x comes back time first."""
-        size = _build.input_size(self.chain, run.parameters)
-        x = self._check_sequence(np.asarray(x), size, run.dtype)
-        state = _build.check_state(state, self.chain, run.axes, x.shape[1:2], run.dtype)
-        lengths = _build.check_lengths(lengths, *x.shape[:2])
-        gates = _build.check_gates(gates, run.axes, run.dtype)
-        return replace(run, lengths=lengths, gates=gates), x, state
-
-    def _check_sequence(self, x: Array, size: int | None, dtype: np.dtype[Any]) -> Array:
-        """The input of a sequence, time first."""
-        tokens = isinstance(self.chain[0], Embedding)
-        if x.ndim != 3 - tokens:
-            expected = ("B, T" if self.batch_first else "T, B") + ("" if tokens else ", features")
-            raise L0GateError(f"`x` has shape {x.shape}; expected ({expected})")
-        return self._swap(_build.check_input(x, tokens, size, dtype))
-
-    def _apply(self, run: Pass, x: Any, state: Any, lengths: Any) -> tuple[Array, State]:
-        run, x, state = self._prepare(run, x, state, lengths)
-        y, state, _ = self._forward(run, x, state)
-        return self._swap(y), state
-
-    def _forward(self, run: Pass, x: Array, state: State) -> tuple[Array, State, list[Any]]:
-        records: list[Any] = []
-        new_state: State = ()
-        y: Input = x
-        for layer in self.chain:
-            own, state = state[: len(layer.directions)], state[len(layer.directions) :]
-            y, own, record = layer.forward(run, y, own)
-            new_state += own
-            if run.keep:
-                records.append(record)
-        assert isinstance(y, np.ndarray)  # whatever follows an embedding writes its output out
-        return y, new_state, records
+        self,
+        parameters: Parameters,
+        x: Any,
+        state: Any,
+        lengths: Any,
+        gates: Mapping[str, Any] | None,
+        engine: str,
+    ) -> tuple[Pass, Array, RecurrentState]:
+        """A pass with these arguments, after checking them; x time first; the state written out."""
+        dtype, axes = check_parameters(self.chain, parameters)
+        found = find_engine(engine)
+        size = input_size_of(self.chain, parameters)
+        tokens = reads_tokens(self.chain)
+        x = check_sequence(np.asarray(x), tokens, size, dtype, self.batch_first)
+        state = check_state(state, self.chain, axes, x.shape[1:2], dtype)
+        lengths = check_lengths(lengths, *x.shape[:2])
+        gates = check_gates(gates, axes, dtype)
+        return Pass(parameters, dtype, axes, found, lengths=lengths, gates=gates), x, state
 
     def _backward(
         self, tape: Tape, dy: Array, dstate: Any, need_dx: bool
-    ) -> tuple[dict[str, Array], Array | None, State, dict[str, Array]]:
+    ) -> tuple[dict[str, Array], Array | None, RecurrentState, dict[str, Array]]:
         run = replace(tape.run, gradients=Gradients(), gate_gradients=Gradients())
-        dstate = _build.check_state(
-            dstate, self.chain, run.axes, dy.shape[1:2], run.dtype, name="dstate"
-        )
-        dstate0: State = ()
+        dstate = check_state(dstate, self.chain, run.axes, dy.shape[1:2], run.dtype, name="dstate")
+        dstate0: RecurrentState = ()
         dx: Array | None = dy
         for index in reversed(range(len(self.chain))):
             layer = self.chain[index]
             split = len(dstate) - len(layer.directions)
             dstate, own = dstate[:split], dstate[split:]
             assert dx is not None  # only the first layer can be an embedding
-            dx, own = layer.backward(run, tape.records[index], dx, own, need_dx or index > 0)
+            dx, own = layer.backward(run, tape.layers[index], dx, own, need_dx or index > 0)
             dstate0 = own + dstate0
         gradients = {name: run.gradients[name] for name in self.parameter_names}
         gate_gradients = {axis: run.gate_gradients[axis] for axis in tape.gated}
@@ -331,19 +320,21 @@ class Net:
     def _loss(
         self, loss: str, y: Array, targets: Any, lengths: Array | None
     ) -> tuple[float, Array]:
-        check(loss in LOSSES, f"`loss` is {loss!r}; allowed: {', '.join(LOSSES)}")
+        """The loss and its gradient in y, time first; padded positions are left out."""
+        if loss not in LOSSES:
+            raise L0GateError(f"`loss` is {loss!r}; allowed: {', '.join(LOSSES)}")
         targets = np.asarray(targets)
-        if targets.ndim >= 2:  # otherwise the loss says what is wrong with the shape
+        if targets.ndim >= 2:  # otherwise the loss refuses the shape
             targets = self._swap(targets)
         if lengths is None:
-            # The output of a linear layer is not on any tape.
+            # The output of a linear layer is on no tape, so it may be overwritten.
             return LOSSES[loss](y, targets, overwrite=isinstance(self.chain[-1], Linear))
         valid = np.arange(len(y))[:, None] < lengths
-        check(
-            targets.shape[:2] == valid.shape,
-            f"`targets` have shape {self._swap_shape(targets.shape)}; "
-            f"expected {self._swap_shape(valid.shape)}",
-        )
+        if targets.shape[:2] != valid.shape:
+            raise L0GateError(
+                f"`targets` have shape {self._swap_shape(targets.shape)}; "
+                f"expected {self._swap_shape(valid.shape)}"
+            )
         value, gradient = LOSSES[loss](y[valid], targets[valid], overwrite=True)
         dy = np.zeros_like(y)
         dy[valid] = gradient

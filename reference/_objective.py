@@ -1,8 +1,8 @@
 """The L0 objective: hard-concrete gates, the expected size of a net, and their gradients.
 
-Gates follow Louizos, Welling and Kingma (arXiv 1712.01312), the expected size Wen, Zhang, Bai and
-Xu (arXiv 1906.06847). Gates are learned through log alpha, one number per neuron; every function
-returns its value together with its derivative in log alpha. The dtype of log alpha is kept.
+The gates are those of Louizos, Welling and Kingma (arXiv 1712.01312), the expected size is that of
+Wen, Zhang, Bai and Xu (arXiv 1906.06847). What is learned is log alpha, one number per neuron.
+Every function returns its value and its derivative in log alpha; the dtype of log alpha is kept.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from l0gate._errors import check
-from l0gate.reference._build import check_axes, check_parameters
-from l0gate.reference._cells import Array, sigmoid
-from l0gate.reference._layers import Embedding, Parameters, State
+from l0gate._errors import L0GateError
+from l0gate.reference._checks import check_axes, check_parameters
+from l0gate.reference._layers import Embedding, Parameters, RecurrentState
 from l0gate.reference._net import LOSSES, Net
 from l0gate.reference._recurrent import Recurrent
+from l0gate.reference._scan import Array, sigmoid
 
 BETA, GAMMA, ZETA = 2 / 3, -0.1, 1.1
 
@@ -35,11 +35,12 @@ def hard_concrete_sample(
     >>> gate.round(12).tolist(), derivative.round(2).tolist()
     ([0.5, 1.0], [0.45, 0.0])
     """
-    check(
-        np.shape(u) == np.shape(log_alpha),
-        f"`u` has shape {np.shape(u)}; expected {np.shape(log_alpha)}, that of `log_alpha`",
-    )
-    check(np.all((u > 0) & (u < 1)), "`u` must lie strictly between 0 and 1")
+    if np.shape(u) != np.shape(log_alpha):
+        raise L0GateError(
+            f"`u` has shape {np.shape(u)}; expected {np.shape(log_alpha)}, that of `log_alpha`"
+        )
+    if not np.all((u > 0) & (u < 1)):
+        raise L0GateError("`u` must lie strictly between 0 and 1")
     s = sigmoid((np.log(u) - np.log1p(-u) + log_alpha) / beta)
     return _stretch(s, s * (1 - s) / beta, gamma, zeta)
 
@@ -62,7 +63,8 @@ def hard_concrete_test_gate(
     >>> gate.round(12).tolist()
     [0.0, 0.5, 1.0]
     """
-    check(rule in ("mean", "median"), f"`rule` is {rule!r}; allowed: mean, median")
+    if rule not in ("mean", "median"):
+        raise L0GateError(f"`rule` is {rule!r}; allowed: mean, median")
     temperature = 1.0 if rule == "mean" else beta
     s = sigmoid(log_alpha / temperature)
     return _stretch(s, s * (1 - s) / temperature, gamma, zeta)
@@ -89,10 +91,11 @@ def expected_size(
     """The expected number of entries left in all matrices, and its gradient in log alpha.
 
     `log_alpha` maps axes, named as the gates of `Net.forward`, to vectors; an axis that is not
-    named stays whole. With p the probability that a neuron stays, a matrix has
-    `blocks * sum p_out * sum p_in` entries left, and `weight_hh`, where one axis stands twice,
-    `blocks * ((sum p)^2 - sum p^2 + sum p)`. For two LSTM layers between an embedding and a linear
-    layer of V words:
+    named is not pruned. With p the probability that a neuron stays and `blocks` the number of
+    gates of the cell, a matrix has `blocks * sum p_out * sum p_in` expected entries. `weight_hh`
+    has the same axis on both sides, so it has `blocks * D(p)` with
+    `D(p) = (sum p)^2 - sum p^2 + sum p`. For two LSTM layers between an embedding and a linear
+    layer of V words, the size is
     4 (sum p_z sum p_1 + D(p_1) + sum p_1 sum p_2 + D(p_2)) + V sum p_2 + V sum p_z.
     `distribution` may set beta, gamma and zeta.
 
@@ -122,7 +125,7 @@ def expected_size(
         for axis, _ in inputs:
             if axis in p:
                 dp[axis] += blocks * n_out
-        if outputs == inputs and outputs[0][0] in p:  # the diagonal needs one neuron, not two
+        if outputs == inputs and outputs[0][0] in p:  # an entry of the diagonal needs one neuron
             q, axis = p[outputs[0][0]], outputs[0][0]
             size += blocks * float((q - q * q).sum())
             dp[axis] += blocks * (1 - 2 * q)
@@ -142,11 +145,11 @@ def l0_objective(
     loss: str = "cross_entropy",
     engine: str = "auto",
     **distribution: float,
-) -> tuple[float, dict[str, Array], dict[str, Array], State]:
-    """Task loss of the net with sampled gates + strength * expected size.
+) -> tuple[float, dict[str, Array], dict[str, Array], RecurrentState]:
+    """The task loss of the net with sampled gates, plus `strength` times its expected size.
 
-    u holds uniform noise of the shapes of `log_alpha`. Returns the objective, its gradients in the
-    parameters and in log alpha, and the new state.
+    `log_alpha` and the uniform noise `u` map axes to vectors. Returns the objective, its gradients
+    in the parameters and in log alpha, both by name, and the new state.
 
     >>> net = Net([{"type": "lstm", "name": "rnn"}])
     >>> rng = np.random.default_rng(0)
@@ -158,11 +161,12 @@ def l0_objective(
     >>> log_alpha_gradients["h0"].shape
     (3,)
     """
-    check(loss in LOSSES, f"`loss` is {loss!r}; allowed: {', '.join(LOSSES)}")
-    check(
-        set(u) == set(log_alpha),
-        f"`u` has the axes {sorted(u)}; expected {sorted(log_alpha)}, those of `log_alpha`",
-    )
+    if loss not in LOSSES:
+        raise L0GateError(f"`loss` is {loss!r}; allowed: {', '.join(LOSSES)}")
+    if set(u) != set(log_alpha):
+        raise L0GateError(
+            f"`u` has the axes {sorted(u)}; expected {sorted(log_alpha)}, those of `log_alpha`"
+        )
     sampled = {
         axis: hard_concrete_sample(values, u[axis], **distribution)
         for axis, values in log_alpha.items()
@@ -180,18 +184,20 @@ def l0_objective(
 
 
 def _stretch(s: Array, ds: Array, gamma: float, zeta: float) -> tuple[Array, Array]:
+    """s (zeta - gamma) + gamma, clipped to 0..1, and its derivative from that of s."""
     stretched = s * (zeta - gamma) + gamma
     inside = (stretched > 0) & (stretched < 1)
     return np.clip(stretched, 0, 1), np.where(inside, ds * (zeta - gamma), 0)
 
 
-Side = list[tuple[str, int]]  # the axes of a dimension with their full sizes; "" has no gates
+# The axes of one dimension of a matrix, with their full sizes; the axis "" has no gates.
+Side = list[tuple[str, int]]
 
 
 def _matrices(
     net: Net, parameters: Parameters, axes: Mapping[str, int]
 ) -> Iterator[tuple[int, Side, Side]]:
-    """Every matrix of the net as (blocks, outputs, inputs)."""
+    """Every matrix of the net as (blocks, output axes, input axes)."""
     layers = [layer for layer in net.chain if layer.names]
     for index, layer in enumerate(layers):
         if isinstance(layer, Recurrent):

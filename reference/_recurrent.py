@@ -1,4 +1,9 @@
-"""LSTM and GRU layers around the scans of `_cells.py` or `_jit.py`."""
+"""LSTM and GRU layers: what is around the scans of `_lstm.py` and `_gru.py`.
+
+A layer computes the input pre-activations of the whole sequence as one matrix product, runs a scan
+for each of its directions, and concatenates their outputs. Its backward pass derives the gradients
+of its matrices, biases and gates from those that the scans return.
+"""
 
 from __future__ import annotations
 
@@ -7,27 +12,22 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
-from l0gate.reference import _cells
-from l0gate.reference._cells import Array, Tape, previous_states
 from l0gate.reference._layers import (
     Direction,
-    Input,
     Layer,
     Parameters,
     Pass,
-    State,
+    RecurrentState,
     expect,
-    input_gradient,
     matrix,
-    product,
-    rows,
-    summed,
     uniform,
 )
+from l0gate.reference._products import Input, input_gradient, product, rows, summed
+from l0gate.reference._scan import Array, Tape, previous_states
 
 
 class Record(NamedTuple):
-    """One direction's part of a layer's tape."""
+    """What one direction keeps for the backward pass: its output, initial state and tape."""
 
     y: Array
     initial: Any
@@ -35,9 +35,9 @@ class Record(NamedTuple):
 
 
 class Recurrent(Layer):
-    """One layer of an LSTM or GRU in one or both directions, their outputs concatenated."""
+    """One layer of an LSTM or GRU; the outputs of two directions are concatenated."""
 
-    blocks: ClassVar[int]
+    blocks: ClassVar[int]  # the number of gates, stacked in the rows of its matrices
 
     def __init__(
         self, name: str, directions: tuple[Direction, ...], reads: tuple[str, ...]
@@ -70,7 +70,9 @@ class Recurrent(Layer):
         gates = self.blocks * hidden
         return [(gates, width), (gates, hidden), (gates,), (gates,)]
 
-    def forward(self, run: Pass, x: Input, state: State) -> tuple[Array, State, Any]:
+    def forward(
+        self, run: Pass, x: Input, state: RecurrentState
+    ) -> tuple[Array, RecurrentState, Any]:
         outputs, last, records = [], [], []
         for end, initial in zip(self.directions, state, strict=True):
             bias = self._input_bias(run.parameters, end)
@@ -83,8 +85,8 @@ class Recurrent(Layer):
         return y, tuple(last), (x, records)
 
     def backward(
-        self, run: Pass, tape: Any, dy: Array, dstate: State, need_dx: bool
-    ) -> tuple[Array | None, State]:
+        self, run: Pass, tape: Any, dy: Array, dstate: RecurrentState, need_dx: bool
+    ) -> tuple[Array | None, RecurrentState]:
         x, records = tape
         splits = np.cumsum([record.y.shape[2] for record in records])[:-1]
         dys = np.split(dy, splits, axis=2)
@@ -109,21 +111,21 @@ class Recurrent(Layer):
         return dx, tuple(dinitials)
 
     def _input_bias(self, parameters: Parameters, end: Direction) -> Array | None:
-        """What is added to the input product of the whole sequence."""
+        """The bias that is added to the input product, (gates H,)."""
         raise NotImplementedError
 
     def _scan(self, run: Pass, end: Direction, gx: Array, initial: Any) -> tuple[Array, Any, Tape]:
-        """y, the last state and the tape."""
+        """y (T, B, H), the last state and the tape, from gx (T, B, gates H)."""
         raise NotImplementedError
 
     def _scan_backward(
         self, run: Pass, end: Direction, record: Record, dy: Array, dlast: Any
     ) -> tuple[Array, Array, Any]:
-        """dgx, dgh and the gradient of the initial state."""
+        """dgx, dgh (T, B, gates H) and the gradient of the initial state."""
         raise NotImplementedError
 
     def _recurrent_product(self, run: Pass, end: Direction, record: Record, dgh: Array) -> Array:
-        """The sum over time and batch of dgh^T times what `weight_hh` reads."""
+        """The sum over time and batch of dgh^T x, where x is what `weight_hh` reads."""
         raise NotImplementedError
 
 
@@ -138,14 +140,14 @@ class LSTM(Recurrent):
 
     def _scan(self, run: Pass, end: Direction, gx: Array, initial: Any) -> tuple[Array, Any, Tape]:
         weight_hh, options = _read_hidden(run, end)
-        y, h, c, tape = run.scans.lstm_scan(gx, weight_hh, *initial, **options)
+        y, h, c, tape = run.engine.lstm_scan(gx, weight_hh, *initial, **options)
         return y, (h, c), tape
 
     def _scan_backward(
         self, run: Pass, end: Direction, record: Record, dy: Array, dlast: Any
     ) -> tuple[Array, Array, Any]:
         weight_hh, options = _read_hidden(run, end)
-        dgx, dh0, dc0 = run.scans.lstm_scan_backward(
+        dgx, dh0, dc0 = run.engine.lstm_scan_backward(
             dy, *dlast, weight_hh, record.y, *record.initial, record.tape, **options
         )
         return dgx, dgx, (dh0, dc0)
@@ -179,7 +181,7 @@ class GRU(Recurrent):
         weight_hh, options = _read_hidden(run, end)
         _, bias_hn = gru_bias(run.parameters, end, self.reset_after)
         others = bias_hn, initial, self.reset_after
-        y, h, tape = run.scans.gru_scan(gx, weight_hh, *others, **options)
+        y, h, tape = run.engine.gru_scan(gx, weight_hh, *others, **options)
         return y, h, tape
 
     def _scan_backward(
@@ -188,7 +190,7 @@ class GRU(Recurrent):
         weight_hh, options = _read_hidden(run, end)
         _, bias_hn = gru_bias(run.parameters, end, self.reset_after)
         others = record.y, record.initial, record.tape, self.reset_after
-        dgx, dgh, dh0 = run.scans.gru_scan_backward(
+        dgx, dgh, dh0 = run.engine.gru_scan_backward(
             dy, dlast, weight_hh, bias_hn, *others, **options
         )
         return dgx, dgh, dh0
@@ -216,7 +218,7 @@ def lstm_bias(parameters: Parameters, end: Direction) -> Array | None:
 def gru_bias(
     parameters: Parameters, end: Direction, reset_after: bool
 ) -> tuple[Array | None, Array]:
-    """The bias of the input pre-activations (3H,), and the one that r multiplies (H,)."""
+    """The bias of the input pre-activations (3H,), and `bias_hn` (H,) of `gru_scan`."""
     weight_hh = parameters[end.weight_hh]
     hidden = weight_hh.shape[1]
     if not end.bias:
@@ -229,9 +231,9 @@ def gru_bias(
 
 
 def _read_hidden(run: Pass, end: Direction) -> tuple[Array, dict[str, Any]]:
-    """`weight_hh` and the options of the scan. Only the plain scans gate explicitly."""
+    """`weight_hh` and the options of the scan. For an engine without `gate`, it is gated here."""
     weight_hh, gate = run.parameters[end.weight_hh], run.gate(end.axes)
     options: dict[str, Any] = {"lengths": run.lengths, "reverse": end.reverse}
-    if run.scans is _cells:
+    if run.engine.takes_gate:
         return weight_hh, options | {"gate": gate}
     return weight_hh if gate is None else weight_hh * gate, options

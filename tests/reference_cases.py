@@ -15,6 +15,25 @@ ENGINES = ("numpy", "numba")
 TOLERANCE = {np.float32: {"rtol": 1e-4, "atol": 1e-6}, np.float64: {"rtol": 1e-10, "atol": 1e-12}}
 
 
+# A chain with layers of all types but an embedding, its sizes, and its axes.
+MIXED = [
+    {"type": "linear", "name": "encoder", "bias": False},
+    {"type": "activation", "function": "tanh"},
+    {"type": "gru", "name": "a", "reset_after": False, "bidirectional": True},
+    {"type": "activation", "function": "relu"},
+    {"type": "linear", "name": "between"},
+    {"type": "activation", "function": "sigmoid"},
+    {"type": "lstm", "name": "b", "num_layers": 2},
+    {"type": "linear", "name": "decoder"},
+]
+
+
+MIXED_SIZES = {"encoder": 5, "a": (3, 4), "between": 6, "b": (4, 3), "decoder": 2}
+
+
+MIXED_GATES = {"x": 5, "f0": 3, "b0": 4, "x1": 6, "h1": 4, "h2": 3}
+
+
 @dataclass(frozen=True)
 class Problem:
     """A net of recurrent layers alone, named "", with everything that a pass takes."""

@@ -1,5 +1,5 @@
 # mypy: disable-error-code="untyped-decorator,no-untyped-call"
-"""How kernels are compiled: once for each dtype, kept on disk, anew when their source changes."""
+"""How kernels are compiled: once per dtype, kept on disk, and again when their source changes."""
 
 from __future__ import annotations
 
@@ -15,13 +15,21 @@ from numba import njit, types
 
 from l0gate._errors import L0GateError
 
-# The files, which call each other.
+# The files with kernels, and with constants that are compiled into them.
 _KERNELS = (
     "compile",
+    "lengths",
     "simd/lanes",
-    "inference/layers",
-    "inference/nets",
-    "training/parts",
+    "simd/memory",
+    "simd/activations",
+    "simd/cells",
+    "simd/tiles",
+    "inference/plan",
+    "inference/feedforward_kernels",
+    "inference/step_kernels",
+    "inference/net_kernels",
+    "training/loops",
+    "training/panels",
     "training/lstm",
     "training/gru",
 )
@@ -31,7 +39,8 @@ _KERNELS = (
 def _sources(package: str = str(__package__)) -> str:
     """A digest of all files that hold kernels.
 
-    One that cannot be read raises `L0GateError`: with an incomplete digest, kernels that were
+    Kernels in different files call each other, so a change of any file changes the digest of all.
+    A file that cannot be read raises `L0GateError`: with an incomplete digest, kernels that were
     compiled from older sources would be used.
     """
     digest = hashlib.sha256()
@@ -46,23 +55,23 @@ def _sources(package: str = str(__package__)) -> str:
     return digest.hexdigest()
 
 
-# The one liberty given to the compiler is `contract` (fused multiply-add). `nnan` and `ninf` would
-# let it lose a NaN, which must reach the loss; `reassoc` would undo the argument reduction of
-# expm1. `error_model="numpy"`: tests for a division by zero would keep loops scalar.
+# Of the fast-math flags, only `contract` is on (fused multiply-add). With `nnan` and `ninf` a NaN
+# could vanish before it reaches the loss; `reassoc` would undo the argument reduction of expm1.
+# `error_model="numpy"`: tests for a division by zero would keep loops from being vectorised.
 _OPTIONS: dict[str, Any] = {"fastmath": {"contract"}, "error_model": "numpy"}
 
 
 def inlined(function: Callable[..., Any]) -> Any:
-    """Compile a part of a kernel, which is kept on disk with the kernel."""
+    """Compile a function that kernels call; it is kept on disk as part of them."""
     return njit(**_OPTIONS)(function)
 
 
 def compiled(function: Callable[..., Any], nogil: bool = True) -> Any:
-    """Compile lazily and keep the result on disk; where nothing can be kept, compile each time."""
+    """Compile on first use and keep the result on disk, or in memory where it cannot be written."""
     options = {**_OPTIONS, "nogil": nogil}
     try:
         dispatcher = njit(cache=True, **options)(function)
-    except RuntimeError:  # there is no place to write to
+    except RuntimeError:  # no folder can be written to
         return njit(**options)(function)
     cache = dispatcher._cache
     save, key = cache.save_overload, cache._index_key
@@ -77,10 +86,10 @@ def compiled(function: Callable[..., Any], nogil: bool = True) -> Any:
 
 
 def entry(dispatcher: Any) -> Callable[..., Any]:
-    """A kernel's only compiled function, without the search for a signature that fits.
+    """The compiled function of a kernel, called without the search for a matching signature.
 
-    That search takes as long as a small step. Without it item sizes are checked and nothing else:
-    the caller must see to the dtypes, and the kernel to the order in memory.
+    That search takes as long as a step of a small net. Without it only item sizes are checked: the
+    caller must check the dtypes, and the kernel the order in memory.
     """
     (overload,) = dispatcher.overloads.values()
     function: Callable[..., Any] = overload.entry_point
@@ -90,13 +99,13 @@ def entry(dispatcher: Any) -> Callable[..., Any]:
 def kernel(signature: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Compile for one signature per dtype, on first use: kernel(dtype)(*arguments).
 
-    While it runs, other threads of Python do too; kernel(dtype, nogil=False) saves what that costs,
-    a tenth of the smallest step.
+    A kernel releases Python's lock, so that other threads can run. Compiled as
+    kernel(dtype, nogil=False) it does not, which saves a tenth of the time of the smallest step.
 
-    `signature` has a code for each argument: i integer, b bool, l integer array (1-d), L (2-d), and
-    arrays of the dtype with n dimensions: rn, which may be read-only, and wn, which are written to.
-    One signature takes both kinds of array; without it, numba would compile for each combination.
-    After an arrow stands what is returned, if anything is.
+    `signature` has a code for each argument: i is an integer, b a bool, l an integer array (1-d);
+    rn and wn are arrays of the dtype with n dimensions, of which wn are written to and rn may be
+    read-only. Otherwise numba would compile again for each combination of read-only and writable
+    arrays. After an arrow comes the code of the result, if there is one.
     """
 
     def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -105,7 +114,6 @@ def kernel(signature: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]
             number = types.float64 if dtype == np.float64 else types.float32
             codes: dict[str, Any] = {"i": types.int64, "b": types.boolean}
             codes |= {"l": types.Array(types.int64, 1, "C", readonly=True)}
-            codes |= {"L": types.Array(types.int64, 2, "C", readonly=True)}
             for n in (1, 2, 3):
                 codes[f"r{n}"] = types.Array(number, n, "C", readonly=True)
                 codes[f"w{n}"] = types.Array(number, n, "C")

@@ -1,5 +1,4 @@
-# mypy: disable-error-code="untyped-decorator,no-untyped-def,no-untyped-call"
-"""Calls of kernels: what they are given is checked, and threads share the sequences."""
+"""Threads that share the sequences of a batch."""
 
 from __future__ import annotations
 
@@ -9,36 +8,19 @@ import os
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-import numpy as np
 from numba import config
 
-from l0gate._errors import L0GateError, check
-from l0gate.reference._cells import Array
+from l0gate._errors import check
 
-_DTYPES = np.dtype(np.float32), np.dtype(np.float64)
-
-
-def check_arrays(**arrays: tuple[Array, tuple[int, ...]]) -> None:
-    """Compiled code trusts shapes and dtypes: a wrong one would read foreign memory."""
-    first, (array, _) = next(iter(arrays.items()))
-    dtype = array.dtype
-    if dtype not in _DTYPES:
-        raise L0GateError(f"`{first}` has dtype {dtype}; compiled code takes float32 or float64")
-    for name, (array, shape) in arrays.items():
-        if array.shape != shape:
-            raise L0GateError(f"`{name}` has shape {array.shape}; expected {shape}")
-        if array.dtype != dtype:
-            raise L0GateError(f"`{name}` has dtype {array.dtype}; expected {dtype}")
-
-
-# Below about 0.1 ms of work, in multiply-adds, waking a thread costs more than it saves.
-LEAST_WORK, STEP_WORK = 20_000_000, 8192
+# In multiply-adds. Below about 0.1 ms of work, waking a thread costs more than it saves.
+LEAST_WORK = 20_000_000
+STEP_WORK = 8192  # what a step costs beside its products
 
 _threads: int = config.NUMBA_NUM_THREADS  # type: ignore[attr-defined]
 
 
 def set_num_threads(threads: int) -> None:
-    """Let scans use up to so many threads; at first NUMBA_NUM_THREADS, or the cores there are."""
+    """Let compiled nets use up to `threads` threads: see `l0gate.reference.set_num_threads`."""
     global _threads
     check(threads >= 1, f"`threads` is {threads}; it must be at least 1")
     _threads = threads
@@ -46,20 +28,20 @@ def set_num_threads(threads: int) -> None:
 
 @functools.cache
 def _pool(process: int) -> ThreadPoolExecutor:
-    """The threads of a process: a fork inherits none, so it makes its own."""
+    """The threads of a process. A fork inherits none, so it makes its own."""
     return ThreadPoolExecutor(max_workers=64, thread_name_prefix="l0gate")
 
 
 def share(call: Any, T: int, B: int, size: int, *arguments: Any) -> Any:
-    """Call a kernel (first, last, *arguments) for all B sequences, on several threads if it pays.
+    """Call a kernel (first, last, *arguments) for all B sequences, on several threads if that pays.
 
-    size: numbers in the packed weights. Returns what a call does.
+    T: time steps. size: how many numbers the packed weights have. Returns what one call returns.
     """
-    # Fewer than 4 rows leave a tile half empty: they wait for the weights, not for arithmetic.
+    # With fewer than 4 rows a tile is half empty, and reading the weights takes the time.
     parts = min(_threads, -(-B // 4)) if T * B * (size + STEP_WORK) > LEAST_WORK else 1
     if parts < 2:
         return call(0, B, *arguments)
-    # An odd row needs a tile of its own, which reads all weights for little.
+    # Even numbers of rows: an odd one would need a tile of its own, which reads all weights again.
     ends = [2 * round(B * part / parts / 2) for part in range(parts)] + [B]
     others = [
         _pool(os.getpid()).submit(call, first, last, *arguments)

@@ -1,25 +1,40 @@
-"""A net that reads one sequence step by step and keeps the state itself."""
+"""A stream: a net that reads one sequence, or a batch, step by step and keeps the state itself."""
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 
-from l0gate.reference._cells import Array
-from l0gate.reference._layers import State
+from l0gate.reference._layers import RecurrentState
+from l0gate.reference._scan import Array
+from l0gate.reference.runtime.compiled_net import CompiledNet
 
-if TYPE_CHECKING:
-    from l0gate.reference.runtime.bound_net import StreamingNet
+
+class Steps(Protocol):
+    """The parts of a `StreamingNet` that its streams use."""
+
+    input_kept: tuple[Array, int] | None
+
+    @property
+    def _compiled(self) -> CompiledNet | None: ...
+
+    def _check_directions(self) -> None: ...
+
+    def _check_step(self, x_t: Any) -> tuple[Array, tuple[int, ...]]: ...
+
+    def _check_batch_and_state(self, state: Any) -> tuple[tuple[int, ...], Any]: ...
+
+    def step(self, x_t: Any, state: Any = None) -> tuple[Array, RecurrentState]: ...
 
 
 class Stream:
-    """What `StreamingNet.stream` returns: `step` takes x_t and returns y_t, nothing else.
+    """What `StreamingNet.stream` returns: `step` takes x_t and returns y_t.
 
-    A compiled net changes the state of a single sequence in place. A stream belongs to one thread
-    at a time; any number of them share a net.
+    For a sequence without a batch dimension, a compiled net updates the state in place. A stream
+    must be used by one thread at a time; any number of streams may share a net.
 
     >>> from l0gate.reference import Net
     >>> net = Net([{"type": "gru", "name": "rnn"}])
@@ -28,38 +43,38 @@ class Stream:
     >>> y_0, y_1 = stream.step(np.ones(3, np.float32)), stream.step(np.zeros(3, np.float32))
     >>> stream.state[0].shape, np.array_equal(stream.state[0], y_1)
     ((6,), True)
-    >>> fork = small.stream(stream.state)  # goes on from here by itself
-    >>> stream.state = None  # begins anew
+    >>> fork = small.stream(stream.state)  # another stream, which continues from here
+    >>> stream.state = None  # begins again, with zeros
     >>> np.array_equal(stream.step(np.ones(3, np.float32)), y_0)
     True
     """
 
-    __slots__ = ("__weakref__", "_checked_step", "_net", "_place", "_quick_step", "_state")
+    __slots__ = ("__weakref__", "_checked_step", "_net", "_quick_step", "_state", "_workspace")
 
-    def __init__(self, net: StreamingNet, state: Any = None) -> None:
+    def __init__(self, net: Steps, state: Any = None) -> None:
         net._check_directions()
         self._net = net
         self.state = state
 
     @property
-    def state(self) -> State | None:
+    def state(self) -> RecurrentState | None:
         """The state after the last step, as `StreamingNet.step` returns it; None for zeros.
 
-        A copy, as is what is assigned to go on from another state. Before the first step None
-        leaves open whether there is a batch.
+        It is a copy. Assigning a state makes the stream continue from a copy of it. As long as the
+        state is None, the next step decides whether there is a batch dimension.
         """
-        if self._place is None:
+        if self._workspace is None:
             return copy.deepcopy(self._state)
         assert self._net._compiled is not None
-        return self._net._compiled.state_of(self._place)
+        return self._net._compiled.state_of(self._workspace)
 
     @state.setter
     def state(self, state: Any) -> None:
         batch: tuple[int, ...] = ()
         if state is not None:
             batch, state = self._net._check_batch_and_state(state)
-        self._place: Array | None = None  # of a single sequence in compiled code
-        self._state: State | None = None  # any other
+        self._workspace: Array | None = None  # holds the state of a compiled sequence
+        self._state: RecurrentState | None = None  # the state of anything else
         self._quick_step: Callable[[Any], Array | None] | None = None
         self._checked_step: Callable[[Array], Array] | None = None
         if state is None or self._net._compiled is None or batch:
@@ -68,16 +83,16 @@ class Stream:
             self._begin(state)
 
     def _begin(self, state: Any) -> Callable[[Array], Array]:
-        """Keep the state of a single sequence in compiled code."""
+        """Keep the state in a workspace of the compiled net; returns a step for checked inputs."""
         assert self._net._compiled is not None
-        place, quick, checked = self._net._compiled.in_place(state, self._net.input_kept)
-        self._place, self._quick_step, self._checked_step = place, quick, checked
+        workspace, quick, checked = self._net._compiled.in_place(state, self._net.input_kept)
+        self._workspace, self._quick_step, self._checked_step = workspace, quick, checked
         return checked
 
     def step(self, x_t: Any) -> Array:
-        """Run one time step; x_t, y_t and what is wrong with them as in `StreamingNet.step`.
+        """Run one time step. Takes x_t, and returns y_t, as `StreamingNet.step`.
 
-        The first step, or the state that was given, decides whether there is a batch.
+        The given state, or else the first step, decides whether there is a batch dimension.
         """
         quick = self._quick_step
         if quick is not None:
@@ -87,13 +102,13 @@ class Stream:
         return self._other_step(x_t)
 
     def _other_step(self, x_t: Any) -> Array:
-        """A step that begins, or that is not as usual. What fails leaves the state as it was."""
-        x_t = np.asarray(x_t)  # before the state is read: it may run code of the caller's
+        """The first step, or one with an unusual input. If it fails, the state is unchanged."""
+        x_t = np.asarray(x_t)  # before the state is read, because it may run the caller's code
         if self._net._compiled is not None and self._state is None:
             x, batch = self._net._check_step(x_t)
             if not batch:
                 return (self._checked_step or self._begin(None))(x)
-        state = self._state if self._place is None else self.state
+        state = self._state if self._workspace is None else self.state
         y_t, self._state = self._net.step(x_t, state)
         return y_t
 

@@ -1,4 +1,7 @@
-"""How the weights of layers lie in memory for compiled code: see `_layer_kernels`."""
+"""How the weights of layers are packed in memory for compiled code.
+
+What a block is, and why, is said in `step_kernels.py`.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +9,9 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from l0gate.reference._cells import Array
-from l0gate.reference.compiled.inference.layers import (
+from l0gate.reference._scan import Array
+from l0gate.reference.compiled.inference.feedforward_kernels import is_dense
+from l0gate.reference.compiled.inference.plan import (
     GRU,
     GRU_RESET_BEFORE,
     LINEAR,
@@ -15,15 +19,16 @@ from l0gate.reference.compiled.inference.layers import (
     RELU,
     SIGMOID,
     TANH,
-    is_dense,
 )
-from l0gate.reference.compiled.simd.lanes import LINE, lanes_of, strip_of
+from l0gate.reference.compiled.simd.lanes import lanes_of
+from l0gate.reference.compiled.simd.memory import LINE
+from l0gate.reference.compiled.simd.tiles import strip_of
 
 
 def _blocked(matrix: Array, gates: int) -> Array:
-    """The rows of a matrix (gates * H, K) as blocks of panels, padded with zeros.
+    """The rows of a matrix (gates * H, K) as a panel (K, gates, lanes) per block, then flattened.
 
-    A panel (K, gates, lanes) is cut into strips of gates: see `_lanes.strip_of`.
+    The last block is padded with zeros. Panels are cut into strips of gates: see `strip_of`.
     """
     lanes = lanes_of(matrix.dtype)
     rows, depth = matrix.shape
@@ -38,10 +43,10 @@ def _blocked(matrix: Array, gates: int) -> Array:
 
 
 def in_lines(parts: Sequence[Array]) -> Array:
-    """All parts one after the other, from where a cache line begins.
+    """All parts (1-d) one after the other, in memory that begins with a cache line.
 
-    Blocks are whole vectors, so that no vector lies across two lines. If half of them did, reading
-    weights from the second or third cache would take a quarter longer.
+    Blocks consist of whole vectors, so that no vector crosses the border of two lines. If half of
+    them did, reading weights from the second or third cache would take a quarter longer.
     """
     size, item = sum(part.size for part in parts), parts[0].itemsize
     memory = np.empty(size + LINE // item, parts[0].dtype)
@@ -52,26 +57,28 @@ def in_lines(parts: Sequence[Array]) -> Array:
 
 
 def _blocked_bias(bias: Array | None, matrix: Array, gates: int) -> Array:
+    """The bias of a matrix (gates * H, K) in blocks; zeros for None."""
     return _blocked((np.zeros(len(matrix), matrix.dtype) if bias is None else bias)[:, None], gates)
 
 
-# What the packers return: the kind of a layer, the sizes of its state, and its parameters.
+# What a packer returns: the kind of layer, the sizes of its state, and its packed parameters.
 _Packed = tuple[int, tuple[int, ...], list[Array]]
 
 
 def _packed_input(weight: Array, bias: Array | None, gates: int) -> list[Array]:
+    """The bias and the input matrix (gates * H, inputs) of a recurrent layer."""
     rows, inputs = weight.shape
     if is_dense(lanes_of(weight.dtype), gates, rows // gates, inputs):
-        return _pack_linear(weight, bias)[2]
+        return pack_linear(weight, bias)[2]
     return [_blocked_bias(bias, weight, gates), _blocked(weight, gates)]
 
 
-def _pack_lstm(weight_ih: Array, weight_hh: Array, bias: Array | None) -> _Packed:
+def pack_lstm(weight_ih: Array, weight_hh: Array, bias: Array | None) -> _Packed:
     H = weight_hh.shape[1]
     return LSTM, (H, H), [*_packed_input(weight_ih, bias, 4), _blocked(weight_hh, 4)]
 
 
-def _pack_gru(
+def pack_gru(
     weight_ih: Array,
     weight_hh: Array,
     bias: Array | None,
@@ -90,8 +97,8 @@ def _pack_gru(
     return GRU, (H,), parts
 
 
-def _pack_linear(weight: Array, bias: Array | None) -> _Packed:
-    """Blocks of two vectors."""
+def pack_linear(weight: Array, bias: Array | None) -> _Packed:
+    """The rows of weight (O, I) in blocks of two vectors, after their biases."""
     width = 2 * lanes_of(weight.dtype)
     padded = np.zeros((-(-len(weight) // width) * width, weight.shape[1] + 1), weight.dtype)
     padded[: len(weight), 1:] = weight
@@ -102,8 +109,8 @@ def _pack_linear(weight: Array, bias: Array | None) -> _Packed:
 
 
 PACKERS: dict[str, Callable[..., _Packed]] = {
-    "lstm": _pack_lstm,
-    "gru": _pack_gru,
-    "linear": _pack_linear,
+    "lstm": pack_lstm,
+    "gru": pack_gru,
+    "linear": pack_linear,
 }
 ACTIVATIONS = {"tanh": TANH, "sigmoid": SIGMOID, "relu": RELU}

@@ -8,29 +8,30 @@ from typing import Any
 import numpy as np
 
 from l0gate._errors import L0GateError, check
-from l0gate.reference._cells import Array
+from l0gate.reference._scan import Array
+from l0gate.reference.compiled.arguments import check_arrays
 from l0gate.reference.compiled.compile import entry
-from l0gate.reference.compiled.inference.nets import (
-    LAST,
-    WIDTH,
-    room_for,
+from l0gate.reference.compiled.inference.net_kernels import (
     run_in_place,
     run_sequences,
     run_step,
+    workspace_size,
 )
 from l0gate.reference.compiled.inference.packing import ACTIVATIONS, PACKERS, in_lines
-from l0gate.reference.compiled.simd.lanes import NEAR, lanes_of
-from l0gate.reference.compiled.threads import LEAST_WORK, STEP_WORK, check_arrays, share
+from l0gate.reference.compiled.inference.plan import LAST, WIDTH
+from l0gate.reference.compiled.simd.lanes import lanes_of
+from l0gate.reference.compiled.simd.memory import NEAR
+from l0gate.reference.compiled.threads import LEAST_WORK, STEP_WORK, share
 
-_BRIEF = 2**18  # bytes of weights that take 2 or 3 us, less than it takes to wake another thread
-_NEURON = 2**8  # bytes that are read while a neuron's activation functions are worked out
+_BRIEF = 2**18  # bytes: reading them takes 2 or 3 us, less than it takes to wake another thread
+_NEURON = 2**8  # bytes that are read in the time of one neuron's activation functions
 
 
 class Program:
     """A chain of layers that runs as one compiled call.
 
-    `layers` lists them in order. A layer is a list of its directions, each with its parameters,
-    all of one dtype, which are packed here:
+    `layers` lists them in order. A layer is a list of its directions. Parameters are all of one
+    dtype, and are packed here:
 
         ("lstm", reverse, weight_ih, weight_hh, bias)     bias (4H,): the sum of both biases
         ("gru", reverse, weight_ih, weight_hh, bias, bias_hn, reset_after)     as in `gru_scan`
@@ -38,13 +39,13 @@ class Program:
         ("tanh", False), ("sigmoid", False), ("relu", False)
 
     A bias may be None. A call takes x (T, B, I), the state, and the sequences' numbers of steps
-    (B,) or None; it returns y (T, B, O) and the new state, in memory of their own. A state is a
-    flat array that begins with the arrays (B, H) whose H stand in `state_sizes` (for each recurrent
-    layer and direction h, and c of an LSTM), one after the other. Arrays of another dtype, not in
-    order (C) or not aligned raise a TypeError.
+    (B,) or None; it returns y (T, B, O) and the new state in new arrays. A state is one array (1-d)
+    that begins with the arrays (B, H) of all recurrent layers and directions, one after the other:
+    h, and for an LSTM c. `state_sizes` lists their H. Arrays that have another dtype, are not in C
+    order or are not aligned raise a TypeError.
 
-    With `exact`, float32 activations come from the library's float64 functions; without, they are
-    within 4 units in the last place.
+    With `exact`, float32 activations are computed by the C library's float64 functions; without,
+    they are approximations within 4 units in the last place.
 
     >>> rng = np.random.default_rng(0)
     >>> weight_ih, weight_hh = rng.standard_normal((2, 8, 2))
@@ -73,6 +74,7 @@ class Program:
                     outputs = sizes[0] if sizes else len(given[0])
                 else:
                     code, sizes, outputs = ACTIVATIONS[kind], (), width
+                # In the order of `plan.py`; WIDTH and LAST follow below.
                 rows.append([code, width, outputs, start, reverse, column, 0, 0, final])
                 start += sum(part.size for part in parts)
                 packed += parts
@@ -92,6 +94,7 @@ class Program:
         lanes = lanes_of(self.dtype)
         widest_state = -(-widest_state // lanes) * lanes
         far = self._parameters.nbytes > NEAR
+        # In the order of `plan.py`.
         head = [len(table), widest, widest_state, exact, far, start]
         self._plan = np.concatenate([np.array(head), np.ravel(table)]).astype(np.int64)
         neurons = sum(outputs for _, _, outputs, *_ in table)
@@ -100,7 +103,7 @@ class Program:
         self._address = self._plan.ctypes.data // self._plan.itemsize
         self._run, self._run_step = run_sequences(self.dtype), run_step(self.dtype)
         self.step_size = self.state_size + self.output_size
-        self.place_size = self.step_size + room_for(lanes, widest, widest_state, 1, 1)
+        self.workspace_size = self.step_size + workspace_size(lanes, widest, widest_state, 1, 1)
 
     def __reduce__(self) -> Any:
         raise TypeError("a program cannot be copied: it holds addresses of its memory")
@@ -122,7 +125,7 @@ class Program:
         return y, out
 
     def step(self, x: Array, state: Array) -> Array:
-        """One step of one sequence x (I,): the new state and y in one array."""
+        """One step of one sequence x (I,): one array of the new state, then y."""
         if len(x) != self.input_size or len(state) < self.state_size:
             raise self._mismatch(x, state)
         out = np.empty(self.step_size, self.dtype)
@@ -131,31 +134,31 @@ class Program:
         return out
 
     def bare_step(self) -> tuple[Callable[..., bool], int, int]:
-        """A function and two arguments that come before (x, state, out): `step`, with fewer checks.
+        """`step` with fewer checks: a function, and its two arguments before (x, state, out).
 
-        The three are arrays of the program's dtype, of one dimension and of the right sizes; out
-        holds the new state and y. It returns whether it was done: not if x is not in order or
-        aligned. The addresses are those of the program's memory, so it must be kept.
+        x, state and out must be arrays (1-d) of the program's dtype and of the right sizes; the new
+        state and y are written to out. The function returns False, and does nothing, if x is not in
+        C order or not aligned. It uses the program's memory, so the program must be kept.
         """
         return entry(self._run_step), self.state_size, self._address
 
-    def bare_in_place(self, place: Array) -> tuple[Callable[..., bool], int, Any]:
-        """A function and an argument that comes before x: a step as `bare_step`, whose state, y and
-        memory are those of `place`, of `place_size` numbers: they begin with the state, then y.
+    def bare_in_place(self, workspace: Array) -> tuple[Callable[..., bool], int, Any]:
+        """A step in place: a function, its argument before x, and an object that must be kept.
 
-        It also returns False for an x (I,) of a wrong size. The third is to be kept as well.
+        The workspace, of `workspace_size` numbers, begins with the state, then y. A step updates
+        both. The function returns as that of `bare_step`, and False for an x (I,) of a wrong size.
         """
-        state = place.ctypes.data // place.itemsize
-        places = state, state + self.state_size, state + self.step_size
-        where = np.array([0, self._address, *places], np.int64)
+        state = workspace.ctypes.data // workspace.itemsize
+        addresses = state, state + self.state_size, state + self.step_size
+        where = np.array([0, self._address, *addresses], np.int64)
         function = entry(run_in_place(self.dtype, nogil=not self._brief))
-        return function, where.ctypes.data // where.itemsize, (self, place, where)
+        return function, where.ctypes.data // where.itemsize, (self, workspace, where)
 
     def bare_call(self) -> tuple[Callable[..., bool], int, int]:
-        """A function, an argument of it and a number: a call without lengths, with fewer checks.
+        """A call without lengths and with fewer checks: a function, an argument, and a limit.
 
-        The function takes (0, B, T, B, argument, 0, x, state, out, y) and is as that of
-        `bare_step`; x is (T, B, I). T B is to be below the number: then one thread is enough.
+        The function takes (0, B, T, B, argument, 0, x, state, out, y) for x (T, B, I), and returns
+        as that of `bare_step`. It runs on one thread, so T B should be below the limit.
         """
         return entry(self._run), self._address, self._single
 

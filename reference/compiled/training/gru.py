@@ -1,40 +1,40 @@
 # mypy: disable-error-code="untyped-decorator,no-untyped-def,no-untyped-call"
-"""The GRU's scans of `_cells.py`, compiled with numba: same signatures, same results."""
+"""The GRU over a whole sequence, forward and backward, compiled with numba.
+
+The same signatures, except for `gate`, and the same results as in `_gru.py`. Kernels take the
+sequences first..last-1 of a batch, so that threads can share it.
+"""
 
 from __future__ import annotations
 
 import numpy as np
 
-from l0gate.reference._cells import Array, Tape
+from l0gate.reference._scan import Array, Tape
+from l0gate.reference.compiled.arguments import check_arrays, contiguous, copy_of
 from l0gate.reference.compiled.compile import inlined, kernel
-from l0gate.reference.compiled.inference.layers import at_work
-from l0gate.reference.compiled.simd.lanes import address
-from l0gate.reference.compiled.threads import check_arrays, share
-from l0gate.reference.compiled.training.parts import (
-    add_product,
-    contiguous,
-    copy_of,
-    pack,
-    scratch,
+from l0gate.reference.compiled.lengths import active_rows, step_counts
+from l0gate.reference.compiled.simd.memory import address
+from l0gate.reference.compiled.threads import share
+from l0gate.reference.compiled.training.loops import (
     set_product,
     set_sigmoid,
     set_tanh,
     set_to,
     set_zero,
-    step_counts,
 )
+from l0gate.reference.compiled.training.panels import add_product, pack, scratch
 
 
 @inlined
 def _add_reset(n, r, xn):
-    """n = xn + r n: the candidate's pre-activation with reset_after."""
+    """n = xn + r n: the candidate's pre-activation (H,) with reset_after."""
     for j in range(len(r)):
         n[j] = xn[j] + r[j] * n[j]
 
 
 @inlined
 def _gru_update(n, gates, h):
-    """h = n + z (h - n) for the candidate's pre-activation n; sets gates[2H:] and h."""
+    """h = n + z (h - n), from the candidate's pre-activation (H,); sets gates[2H:] and h."""
     H = len(h)
     z, candidate = gates[H : 2 * H], gates[2 * H :]
     set_tanh(candidate, n)
@@ -46,14 +46,14 @@ def _gru_update(n, gates, h):
 def _gru_forward(
     first, last, gx, panels_rz, panels_n, bias_hn, reset_after, lengths, reverse, h, y, gates, hn
 ):
-    """Scan the sequences first..last-1; h holds the initial state and gets the last one."""
+    """Forward; h (B, H) holds the initial state, and afterwards the last one."""
     T, H = len(gx), h.shape[1]
     h, lengths = h[first:last], lengths[first:last]
     rz, n = scratch(last - first, panels_rz), scratch(last - first, panels_n)
     reset = np.zeros_like(h)
     for step in range(T):
         t = T - 1 - step if reverse else step
-        low, high = at_work(t, address(lengths), len(lengths))
+        low, high = active_rows(t, address(lengths), len(lengths))
         for b in range(low, high):
             set_to(rz[b, : 2 * H], gx[t, first + b])
             set_to(n[b, :H], bias_hn if reset_after else gx[t, first + b, 2 * H :])
@@ -81,7 +81,11 @@ def _gru_forward(
 
 @inlined
 def _gru_cell_backward(dy, gates, h_prev, dgx, dh):
-    """Adds dy to dh, sets the z and n blocks of dgx, and leaves dh with the carry's share."""
+    """Backward of `_gru_update`; dy and dh (H,) are the gradients of y and of h after the step.
+
+    Sets the z and n blocks of dgx (3H,). dh becomes z dh, to which the caller adds the rest of the
+    gradient of h before the step.
+    """
     H = len(h_prev)
     one = dh.dtype.type(1)
     z, n, dz, dn = gates[H : 2 * H], gates[2 * H :], dgx[H : 2 * H], dgx[2 * H :]
@@ -121,9 +125,9 @@ def _gru_backward(
     dgh,
     dh0,
 ):
-    """Sequences first..last-1; dh0 holds the gradient of the last state at first.
+    """Backward; dh0 (B, H) holds the last state's gradient, and afterwards the initial state's.
 
-    Without reset_after, dgh is dgx.
+    Without reset_after, dgh is the same array as dgx.
     """
     T, H = len(dy), h0.shape[1]
     lengths = lengths[first:last]
@@ -133,7 +137,7 @@ def _gru_backward(
     for step in range(T):
         t = step if reverse else T - 1 - step
         previous = t + 1 if reverse else t - 1
-        low, high = at_work(t, address(lengths), len(lengths))
+        low, high = active_rows(t, address(lengths), len(lengths))
         for b in range(last - first):
             s = first + b
             if t < lengths[b]:
@@ -178,7 +182,7 @@ def gru_scan(
     lengths: Array | None = None,
     reverse: bool = False,
 ) -> tuple[Array, Array, Tape]:
-    """As `_cells.gru_scan`."""
+    """As `_gru.gru_scan`."""
     T, B, H = *gx.shape[:2], h0.shape[1]
     check_arrays(
         gx=(gx, (T, B, 3 * H)),
@@ -208,7 +212,7 @@ def gru_scan_backward(
     lengths: Array | None = None,
     reverse: bool = False,
 ) -> tuple[Array, Array, Array]:
-    """As `_cells.gru_scan_backward`."""
+    """As `_gru.gru_scan_backward`."""
     gates = tape[0]
     T, B, H = y.shape
     hn = tape[1] if reset_after else y[:0]

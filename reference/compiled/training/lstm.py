@@ -1,32 +1,28 @@
 # mypy: disable-error-code="untyped-decorator,no-untyped-def,no-untyped-call"
-"""The LSTM's scans of `_cells.py`, compiled with numba: same signatures, same results."""
+"""The LSTM over a whole sequence, forward and backward, compiled with numba.
+
+The same signatures, except for `gate`, and the same results as in `_lstm.py`. Kernels take the
+sequences first..last-1 of a batch, so that threads can share it.
+"""
 
 from __future__ import annotations
 
 import numpy as np
 
-from l0gate.reference._cells import Array, Tape
+from l0gate.reference._scan import Array, Tape
+from l0gate.reference.compiled.arguments import check_arrays, contiguous, copy_of
 from l0gate.reference.compiled.compile import inlined, kernel
-from l0gate.reference.compiled.inference.layers import at_work
-from l0gate.reference.compiled.simd.lanes import address, tanh_of
-from l0gate.reference.compiled.threads import check_arrays, share
-from l0gate.reference.compiled.training.parts import (
-    add_product,
-    contiguous,
-    copy_of,
-    pack,
-    scratch,
-    set_sigmoid,
-    set_tanh,
-    set_to,
-    set_zero,
-    step_counts,
-)
+from l0gate.reference.compiled.lengths import active_rows, step_counts
+from l0gate.reference.compiled.simd.activations import tanh_of
+from l0gate.reference.compiled.simd.memory import address
+from l0gate.reference.compiled.threads import share
+from l0gate.reference.compiled.training.loops import set_sigmoid, set_tanh, set_to, set_zero
+from l0gate.reference.compiled.training.panels import add_product, pack, scratch
 
 
 @inlined
 def _lstm_cell(a, gates, c, h):
-    """One step of one sequence from the pre-activations a; sets gates (4H,), c and h."""
+    """One step of one sequence from the pre-activations a (4H,); sets gates (4H,), c and h (H,)."""
     H = len(c)
     i, f, g, o = gates[:H], gates[H : 2 * H], gates[2 * H : 3 * H], gates[3 * H :]
     set_sigmoid(gates[: 2 * H], a)
@@ -40,13 +36,13 @@ def _lstm_cell(a, gates, c, h):
 
 @kernel("i i r3 r3 l b w2 w2 w3 w3 w3")
 def _lstm_forward(first, last, gx, panels, lengths, reverse, h, c, y, gates, cells):
-    """Scan the sequences first..last-1; h and c hold the initial state and get the last one."""
+    """Forward; h and c (B, H) hold the initial state, and afterwards the last one."""
     T, H = len(gx), h.shape[1]
     h, c, lengths = h[first:last], c[first:last], lengths[first:last]
     a = scratch(last - first, panels)
     for step in range(T):
         t = T - 1 - step if reverse else step
-        low, high = at_work(t, address(lengths), len(lengths))
+        low, high = active_rows(t, address(lengths), len(lengths))
         for b in range(low, high):
             set_to(a[b, : 4 * H], gx[t, first + b])
         add_product(a[low:high], h[low:high], 0, panels)
@@ -63,7 +59,11 @@ def _lstm_forward(first, last, gx, panels, lengths, reverse, h, c, y, gates, cel
 
 @inlined
 def _lstm_cell_backward(dy, gates, c, c_prev, dgx, dh, dc, tanh_c):
-    """Backward of `_lstm_cell`: sets dgx and dc, and dh to zero, ready for the sum over dgx."""
+    """Backward of `_lstm_cell`; dy, dh and dc are the gradients of y, h and c after the step.
+
+    Sets dgx (4H,), and dc to the gradient of c before the step. dh becomes zero, to which the
+    caller adds dgx @ weight_hh. tanh_c is scratch memory.
+    """
     H = len(dc)
     one = dc.dtype.type(1)
     i, f, g, o = gates[:H], gates[H : 2 * H], gates[2 * H : 3 * H], gates[3 * H :]
@@ -88,7 +88,7 @@ def _lstm_cell_backward(dy, gates, c, c_prev, dgx, dh, dc, tanh_c):
 
 @kernel("i i r3 r3 l b r3 r3 r2 w3 w2 w2")
 def _lstm_backward(first, last, dy, panels, lengths, reverse, gates, cells, c0, dgx, dh0, dc0):
-    """Sequences first..last-1; dh0 and dc0 hold the gradients of the last state at first."""
+    """Backward; dh0 and dc0 hold the last state's gradients, and afterwards the initial state's."""
     T, H = len(dy), c0.shape[1]
     lengths, dc = lengths[first:last], dc0[first:last]
     dh = scratch(last - first, panels)
@@ -101,14 +101,14 @@ def _lstm_backward(first, last, dy, panels, lengths, reverse, gates, cells, c0, 
         for b in range(last - first):
             s = first + b
             if t < lengths[b]:
-                # Through the padding the tape holds the waiting state, so no test of lengths here.
+                # In the padding the tape repeats the state, so lengths need not be tested here.
                 c_prev = cells[previous, s] if step < T - 1 else c0[s]
                 _lstm_cell_backward(
                     dy[t, s], gates[t, s], cells[t, s], c_prev, dgx[t, s], dh[b, :H], dc[b], tanh_c
                 )
             else:
                 set_zero(dgx[t, s])
-        low, high = at_work(t, address(lengths), len(lengths))
+        low, high = active_rows(t, address(lengths), len(lengths))
         add_product(dh[low:high], dgx[t, first + low : first + high], 0, panels)
     for b in range(last - first):
         set_to(dh0[first + b], dh[b])
@@ -122,7 +122,7 @@ def lstm_scan(
     lengths: Array | None = None,
     reverse: bool = False,
 ) -> tuple[Array, Array, Array, Tape]:
-    """As `_cells.lstm_scan`; the tape holds the gates and the cell states."""
+    """As `_lstm.lstm_scan`; the tape holds the gates and the cell states."""
     T, B, H = *gx.shape[:2], h0.shape[1]
     check_arrays(
         gx=(gx, (T, B, 4 * H)),
@@ -149,7 +149,7 @@ def lstm_scan_backward(
     lengths: Array | None = None,
     reverse: bool = False,
 ) -> tuple[Array, Array, Array]:
-    """As `_cells.lstm_scan_backward`."""
+    """As `_lstm.lstm_scan_backward`."""
     gates, cells = tape
     T, B, H = cells.shape
     check_arrays(

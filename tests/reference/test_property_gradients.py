@@ -59,7 +59,7 @@ class ComplexBackend(NumpyBackend):
 COMPLEX = ComplexBackend()
 
 
-def slope_along(function: Callable[[Any], Any], at: Any, direction: Any) -> np.ndarray:
+def derivative_along(function: Callable[[Any], Any], at: Any, direction: Any) -> np.ndarray:
     """d/de function(at + e direction), for nested arrays."""
     moved = tree_map(lambda a, d: a + 1j * STEP * d, at, direction)
     return np.asarray(function(moved)).imag / STEP
@@ -69,7 +69,7 @@ def assert_gradient(function: Callable[[Any], Any], at: Any, gradient: Any, seed
     """One random projection, to what rounding leaves of a sum."""
     direction = normal_like(np.random.default_rng(seed), at)
     terms = dot(tree_map(abs, gradient), tree_map(abs, direction))
-    found = float(slope_along(function, at, direction))
+    found = float(derivative_along(function, at, direction))
     assert abs(dot(gradient, direction) - found) <= 1e-12 * max(1.0, terms)
 
 
@@ -192,14 +192,14 @@ def test_the_objective_of_a_whole_training_step(
         ((g > 0) & (g < 1) | (state["mask"][a] == 0)).all()
         for a, g in pruner.gates(state, noise).items()
     )
-    value, slopes, _ = net.loss_and_gradients(
+    value, gradients, _ = net.loss_and_gradients(
         gated, tokens, targets, loss=loss, lengths=lengths, engine=engine
     )
-    slopes, gate_slopes = pruner.pullback(parameters, state, noise, slopes)
+    gradients, of_log_alpha = pruner.pullback(parameters, state, noise, gradients)
     penalty = pruner.penalty_gradient(state, 0.3)
     gradient = {
-        "parameters": slopes,
-        "log_alpha": {axis: gate_slopes[axis] + penalty[axis] for axis in axes},
+        "parameters": gradients,
+        "log_alpha": {axis: of_log_alpha[axis] + penalty[axis] for axis in axes},
     }
     analytic = Pruner(chain.layout, budget, None if by_budget else 0.01, backend=COMPLEX)
     analytic.bind(parameters)
@@ -257,8 +257,8 @@ def test_folding(case: tuple[Layout, dict[str, int]], seed: int) -> None:
         for j in range(n):
             one = tree_map(np.zeros_like, {"p": parameters, "gates": gates})
             one["gates"][axis][j] = 1.0
-            slope = slope_along(value, {"p": parameters, "gates": gates}, one)
-            assert found[axis][j] == pytest.approx(float(slope), rel=1e-11, abs=1e-11)
+            derivative = derivative_along(value, {"p": parameters, "gates": gates}, one)
+            assert found[axis][j] == pytest.approx(float(derivative), rel=1e-11, abs=1e-11)
 
 
 @examples(2)
@@ -273,8 +273,8 @@ def test_the_expected_cost(case: tuple[Layout, dict[str, int]], seed: int, measu
         for j in range(n):
             one = {a: np.zeros(m) for a, m in sizes.items()}
             one[axis][j] = 1.0
-            slope = float(slope_along(lambda p: cost.expected(p, COMPLEX), p, one))
-            assert slopes[axis][j] == pytest.approx(slope, rel=1e-11, abs=1e-11)
+            derivative = float(derivative_along(lambda p: cost.expected(p, COMPLEX), p, one))
+            assert slopes[axis][j] == pytest.approx(derivative, rel=1e-11, abs=1e-11)
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -310,18 +310,18 @@ def test_pullback_and_penalty(
 
 
 @pytest.mark.parametrize("gates", DISTRIBUTIONS)
-def test_slopes_of_the_gates(gates: HardConcrete) -> None:
-    """Entry by entry on a grid, clipped gates included: there the slope is 0."""
+def test_derivatives_of_the_gates(gates: HardConcrete) -> None:
+    """Entry by entry on a grid, clipped gates included, whose derivative is 0."""
     log_alpha = np.linspace(-7.9, 4.9, 301)
     u = np.random.default_rng(0).uniform(0.01, 0.99, 301)
     ones = np.ones(301)
-    for function, slope in (
+    for function, derivative in (
         (lambda a: gates.sample(a, u, COMPLEX), gates.sample_slope(log_alpha, u)),
         (lambda a: gates.test_gate(a, COMPLEX), gates.test_gate_slope(log_alpha)),
         (lambda a: gates.open_probability(a, COMPLEX), gates.open_probability_slope(log_alpha)),
     ):
-        expected = slope_along(function, log_alpha, ones)
-        np.testing.assert_allclose(slope, expected, rtol=1e-11, atol=1e-14)
+        expected = derivative_along(function, log_alpha, ones)
+        np.testing.assert_allclose(derivative, expected, rtol=1e-11, atol=1e-14)
     # The reference derives the same again, by hand.
     options = {"beta": gates.beta, "gamma": gates.gamma, "zeta": gates.zeta}
     for ours, theirs in (

@@ -20,7 +20,7 @@ from reference_cases import ENGINES
 from l0gate.reference import Net
 
 DATA = Path(
-    os.environ.get("L0GATE_DATA") or Path(__file__).resolve().parents[2] / "shared" / "data"
+    os.environ.get("L0GATE_DATA") or Path(__file__).resolve().parents[3] / "shared" / "data"
 )
 ONNX, RTNEURAL = DATA / "models" / "onnx_node", DATA / "models" / "rtneural"
 

@@ -55,26 +55,6 @@ def test_a_stream_equals_steps(engine: str, dtype: type, data: st.DataObject) ->
         assert_equal(second.state, zeros)
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("sizes", [(70, 30), (200, 150), (20, 420)])
-@pytest.mark.parametrize("layer", [("lstm", True), ("gru", True), ("gru", False)])
-def test_the_way_through_the_blocks_changes_nothing(
-    layer: tuple[str, bool], sizes: tuple[int, int], dtype: type
-) -> None:
-    """A stream goes through a matrix forward and backward in turn; the last is read from afar."""
-    kind, reset_after = layer
-    options = {"reset_after": reset_after} if kind == "gru" else {}
-    made = Net([{"type": kind, "name": "rnn", "num_layers": 2, **options}])
-    rng = np.random.default_rng(0)
-    bound = made.bind(made.init(rng, input_size=9, sizes={"rnn": sizes}, dtype=dtype))
-    x = rng.standard_normal((5, 9)).astype(dtype)
-    stream, (y, last) = bound.stream(), bound(x[:, None])
-    found = [stream.step(x_t) for x_t in x]
-    assert_equal(found, outputs(bound, x))
-    assert_close(np.array(found), y[:, 0], dtype)
-    assert_close(stream.state, tree_map(lambda a: a[0], last), dtype)
-
-
 def net(kind: str, engine: str, **options: Any) -> StreamingNet:
     layers = [{"type": kind, "name": "rnn", "num_layers": 2}, {"type": "linear", "name": "out"}]
     made = Net(layers)

@@ -1,0 +1,70 @@
+"""The engines: "numpy" runs the plain scans, "numba" compiled ones and whole nets as one call."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from importlib import import_module
+from typing import Any, NamedTuple
+
+from l0gate._errors import L0GateError
+from l0gate.reference._gru import gru_scan, gru_scan_backward
+from l0gate.reference._lstm import lstm_scan, lstm_scan_backward
+
+ENGINES = ("auto", "numpy", "numba")
+
+
+class Engine(NamedTuple):
+    """The four scans of an engine, with the signatures of `_lstm.py` and `_gru.py`."""
+
+    lstm_scan: Callable[..., Any]
+    lstm_scan_backward: Callable[..., Any]
+    gru_scan: Callable[..., Any]
+    gru_scan_backward: Callable[..., Any]
+    takes_gate: bool  # whether the scans have the argument `gate`
+    program: Callable[..., Any] | None = None  # the class that compiles whole nets, if there is one
+
+
+NUMPY = Engine(lstm_scan, lstm_scan_backward, gru_scan, gru_scan_backward, takes_gate=True)
+
+
+@cache
+def find_engine(name: str) -> Engine:
+    """The engine of a name; "auto" is numba where it is installed, else NumPy."""
+    if name not in ENGINES:
+        raise L0GateError(f"`engine` is {name!r}; allowed: {', '.join(ENGINES)}")
+    if name == "numpy":
+        return NUMPY
+    try:
+        scans = import_module("l0gate.reference.compiled.scans")
+    except ImportError as error:
+        if name == "auto":
+            return NUMPY
+        raise L0GateError(
+            f"`engine` is 'numba', which needs numba ({error}): pip install 'l0gate[fast]', "
+            "or choose 'numpy'"
+        ) from error
+    return Engine(
+        scans.lstm_scan,
+        scans.lstm_scan_backward,
+        scans.gru_scan,
+        scans.gru_scan_backward,
+        takes_gate=False,
+        program=scans.Program,
+    )
+
+
+def set_num_threads(threads: int) -> None:
+    """Let compiled nets use up to `threads` threads, from now on and in the whole process.
+
+    The default is NUMBA_NUM_THREADS, or the number of cores. Threads share the sequences of a
+    batch, where that is faster; one sequence runs on one thread. Needs numba.
+
+    >>> set_num_threads(2)
+    >>> set_num_threads(0)
+    Traceback (most recent call last):
+    ...
+    l0gate._errors.L0GateError: `threads` is 0; it must be at least 1
+    """
+    find_engine("numba")  # without numba this says so
+    import_module("l0gate.reference.compiled.threads").set_num_threads(threads)

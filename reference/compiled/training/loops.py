@@ -1,0 +1,46 @@
+# mypy: disable-error-code="untyped-decorator,no-untyped-def,no-untyped-call"
+"""Loops over the neurons of one sequence: arrays (n,), elementwise.
+
+Each loop is short and on few arrays: with more of them in one loop, LLVM cannot prove that they do
+not overlap, and does not vectorise it. Assignments to slices would take numba seconds to compile.
+"""
+
+from __future__ import annotations
+
+from l0gate.reference.compiled.compile import inlined
+from l0gate.reference.compiled.simd.activations import sigmoid_of, tanh_of
+
+
+@inlined
+def set_sigmoid(y, x):
+    """y = sigmoid(x)."""
+    for j in range(len(y)):
+        y[j] = sigmoid_of(x[j])
+
+
+@inlined
+def set_tanh(y, x):
+    """y = tanh(x)."""
+    for j in range(len(y)):
+        y[j] = tanh_of(x[j])
+
+
+@inlined
+def set_to(y, x):
+    """y = x, as far as y goes."""
+    for j in range(len(y)):
+        y[j] = x[j]
+
+
+@inlined
+def set_zero(y):
+    """y = 0."""
+    for j in range(len(y)):
+        y[j] = 0
+
+
+@inlined
+def set_product(out, x, y):
+    """out = x y."""
+    for j in range(len(out)):
+        out[j] = x[j] * y[j]
