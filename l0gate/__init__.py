@@ -7,7 +7,7 @@ The modules, in reading order:
 - `_method`: how neurons are chosen; hard-concrete gates are the default method
 - `methods`: other ways to choose neurons, such as magnitude
 - `_budget`, `_controller`: what the small model may cost, and the penalty that leads there
-- `_state`: the gate state, a dict of arrays
+- `_state`, `_checks`: the gate state, a dict of arrays; checks of what a pruner is given
 - `_selection`: the cut that meets a budget exactly
 - `_certificate`: the small and the gated model, compared
 - `_binding`, `_gating`, `_pruner`: `Pruner`, in three parts: its model, training, shrinking

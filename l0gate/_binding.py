@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 from l0gate._backend import Backend, Parameters
 from l0gate._budget import Budget
+from l0gate._checks import check_dtypes, check_groups, check_method_options, check_options
 from l0gate._errors import L0GateError, check
 from l0gate._hard_concrete import HardConcrete
 from l0gate._method import Method, get_method
 from l0gate._registry import get_backend
-from l0gate._selection import check_groups
 from l0gate.layout.cost import Cost
 from l0gate.layout.layout import Layout
 
@@ -35,28 +35,10 @@ class Binding:
         equal: Sequence[Sequence[str]] = (),
         freeze: Sequence[str] = (),
     ) -> None:
-        check(isinstance(layout, Layout), f"`layout` is {layout!r}; it must be a Layout")
-        check(
-            budget is None or isinstance(budget, Budget),
-            f"`budget` is {budget!r}; it must be a Budget, such as Budget(parameters=0.1)",
-        )
-        check(budget is None or strength is None, "give `budget` or `strength`, not both")
-        check(
-            strength is None
-            or (isinstance(strength, (int, float)) and 0 <= strength < float("inf")),
-            f"`strength` is {strength!r}; it must be a number of at least 0",
-        )
-        check(
-            gates is None or isinstance(gates, HardConcrete),
-            f"`gates` is {gates!r}; it must be a HardConcrete",
-        )
+        check_options(layout, budget, strength, gates)
         self.method = get_method(method, gates)
         if not self.trains_gates:
-            check(
-                budget is not None,
-                f"`method` is {method!r}, which needs a `budget`, the size to cut to",
-            )
-            check(gates is None, f"give `gates` or `method`, not both; `method` is {method!r}")
+            check_method_options(method, budget, gates)
         self.layout = layout
         self.budget = budget
         self.strength = strength
@@ -76,13 +58,7 @@ class Binding:
         slices = self.layout.slices(parameters)
         if self._backend is None:
             self._backend = get_backend(slices[0][3])
-        for name, pattern, _, value in slices:
-            dtype = self._backend.dtype(value)
-            check(
-                "float" in dtype or not any(d.reads and d.axes for d in pattern.dimensions),
-                f"parameter {name!r} has dtype {dtype}; one that reads gated neurons must be of"
-                " floating point",
-            )
+        check_dtypes(slices, self._backend)
         budget = self.budget
         cost = Cost(
             self.layout,

@@ -7,10 +7,9 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from l0gate._backend import Array, Backend
 from l0gate._budget import Budget
+from l0gate._checks import check_progress
 from l0gate._errors import L0GateError
 from l0gate._state import State
 
@@ -118,13 +117,3 @@ def target(budget: Budget, final: float, progress: Any, xp: Any) -> Any:
     ratio = progress / budget.warmup
     ratio = min(ratio, 1.0) if number else xp.clip(ratio, 0.0, 1.0)
     return 1.0 + (final - 1.0) * ratio
-
-
-def check_progress(progress: Any) -> bool:
-    """Whether `progress` is a Python number, not an array; one outside [0, 1] raises."""
-    number = isinstance(progress, (int, float, np.integer, np.floating))
-    if number and not 0 <= progress <= 1:
-        raise L0GateError(
-            f"`progress` is {progress!r}; it must be in [0, 1], the fraction of training done"
-        )
-    return number

@@ -10,16 +10,16 @@ import numpy as np
 
 from l0gate._backend import Array, Parameters, zeros
 from l0gate._binding import Binding
+from l0gate._checks import check_progress, check_scores, given_log_alpha
 from l0gate._controller import (
     Controller,
     FixedStrength,
     Lagrangian,
     Unset,
-    check_progress,
     target,
 )
 from l0gate._errors import L0GateError
-from l0gate._selection import check_scores, choose
+from l0gate._selection import choose
 from l0gate._state import State, fresh_state, to_device, to_host, with_log_alpha
 from l0gate.layout.fold import fold, gate_gradients
 
@@ -49,7 +49,8 @@ class Gating(Binding):
         gates = self.hard_concrete
         state = fresh_state(gates, self.sizes, self.freeze, rng, like, self.backend)
         if log_alpha is not None:
-            state = with_log_alpha(state, log_alpha, self.freeze, self.backend)
+            given = given_log_alpha(log_alpha, self.sizes, self.freeze, self.backend)
+            state = with_log_alpha(state, given, self.backend)
         return state
 
     def noise(self, state: State, rng: Any) -> tuple[dict[str, Array], Any]:

@@ -13,11 +13,12 @@ import numpy as np
 
 from l0gate._backend import Array, Parameters
 from l0gate._certificate import Certificate, certify
+from l0gate._checks import check_groups, check_kept, check_log_alpha
 from l0gate._errors import check, warn
 from l0gate._gating import Gating
 from l0gate._method import get_method
-from l0gate._selection import best_neuron, check_groups, check_kept, choose, pad, warn_of_stall
-from l0gate._state import State, check_log_alpha, to_device, to_host
+from l0gate._selection import best_neuron, choose, pad, warn_of_stall
+from l0gate._state import State, to_device, to_host
 from l0gate.layout.fold import group_norms, keep
 
 _REOPENED = 0.5  # the gate of a neuron that the selection keeps although its gate was closed

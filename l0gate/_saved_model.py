@@ -11,9 +11,9 @@ import numpy as np
 
 from l0gate._certificate import Certificate
 from l0gate._chain import Chain
+from l0gate._checks import check_kept
 from l0gate._errors import L0GateError, check
 from l0gate._registry import get_backend
-from l0gate._selection import check_kept
 from l0gate.files import check_path, write_atomically
 from l0gate.layout.layout import Layout
 from l0gate.npz import pack, unpack

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from l0gate._errors import L0GateError, check, warn
+from l0gate._errors import warn
 from l0gate._hard_concrete import HardConcrete
 from l0gate.layout.cost import Cost
 
@@ -103,38 +103,6 @@ def best_neuron(log_alpha: np.ndarray) -> int:
     return int(np.argmax(log_alpha))
 
 
-def check_groups(
-    option: str,
-    groups: Sequence[Sequence[str]],
-    axes: Sequence[str],
-    sizes: Mapping[str, int] | None = None,
-    frozen: Sequence[str] | None = None,
-) -> tuple[tuple[str, ...], ...]:
-    """Disjoint groups of known axes, of one size each and frozen together, or an error."""
-    check(
-        isinstance(groups, (list, tuple)) and all(isinstance(g, (list, tuple)) for g in groups),
-        f"`{option}` is {groups!r}; it must be lists of axes, of which there are {tuple(axes)}",
-    )
-    for axis in (axis for group in groups for axis in group):
-        check(axis in axes, f"`{option}` names the axis {axis!r}; allowed: {tuple(axes)}")
-        check(
-            sum(axis == other for group in groups for other in group) == 1,
-            f"`{option}` is {groups!r}, in which the axis {axis!r} stands twice",
-        )
-    for group in groups:
-        if sizes is not None:
-            check(
-                len({sizes[axis] for axis in group}) == 1,
-                f"`{option}` groups {group}, whose sizes differ: {[sizes[a] for a in group]}",
-            )
-        if frozen is not None:
-            check(
-                len({axis in frozen for axis in group}) == 1,
-                f"`{option}` groups {group}, of which only some are frozen",
-            )
-    return tuple(tuple(group) for group in groups)
-
-
 def warn_of_stall(
     gates: HardConcrete, log_alpha: np.ndarray, expected: float, wanted: float
 ) -> None:
@@ -157,45 +125,3 @@ def warn_of_stall(
                 f"the gates are saturated: {stuck:.0%} of them sit at log_alpha = {bound:g}"
                 f" ({word}), so their order says little about which neurons matter"
             )
-
-
-def check_kept(kept: Mapping[str, np.ndarray], open_now: Mapping[str, np.ndarray]) -> None:
-    """Refuse indices that are not sorted neurons of their axis, or leave out an open one."""
-    check(
-        isinstance(kept, Mapping) and set(kept) == set(open_now),
-        f"`kept` must give the indices of the axes {', '.join(open_now)}",
-    )
-    for axis, is_open in open_now.items():
-        index = np.asarray(kept[axis])
-        check(
-            index.ndim == 1
-            and index.dtype.kind in "iu"
-            and index.size > 0
-            and bool((np.diff(index) > 0).all())
-            and index[0] >= 0
-            and index[-1] < len(is_open),
-            f"`kept[{axis!r}]` must be sorted indices of the axis's {len(is_open)} neurons",
-        )
-        left_out = np.array(is_open, dtype=bool)  # not setdiff1d, which imports numpy.ma
-        left_out[index] = False
-        missing = np.flatnonzero(left_out)
-        check(
-            len(missing) == 0,
-            f"`kept[{axis!r}]` leaves out neurons whose gates are open: {missing.tolist()}",
-        )
-
-
-def check_scores(
-    method: str, scores: Mapping[str, np.ndarray], sizes: Mapping[str, int]
-) -> dict[str, np.ndarray]:
-    """The scores of every axis as host arrays; others than one finite number per neuron raise."""
-    found = {}
-    for axis, size in sizes.items():
-        given = np.asarray(scores[axis], dtype=float) if axis in scores else None
-        if given is None or given.shape != (size,) or not np.isfinite(given).all():
-            raise L0GateError(
-                f"`method` {method} scored axis {axis!r} with {given!r}; it must give"
-                f" {size} finite numbers"
-            )
-        found[axis] = given
-    return found

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 
 from l0gate._backend import Array, Backend, zeros
-from l0gate._errors import L0GateError, check
 from l0gate._hard_concrete import JITTER, HardConcrete
 
 #: "log_alpha" and "mask" by axis, "multipliers", "progress", "forced": see `Pruner`.
@@ -46,40 +45,12 @@ def fresh_state(
     }
 
 
-def with_log_alpha(
-    state: State, given: Mapping[str, Any], frozen: Container[str], backend: Backend
-) -> State:
-    """The state with the log_alpha that a user gave for some axes, checked."""
-    check(isinstance(given, Mapping), f"`log_alpha` is {given!r}; it must map axes to arrays")
+def with_log_alpha(state: State, given: Mapping[str, np.ndarray], backend: Backend) -> State:
+    """The state with another log_alpha (n,) for some axes."""
     log_alpha = dict(state["log_alpha"])
-    free = [axis for axis in log_alpha if axis not in frozen]
     for axis, values in given.items():
-        check(axis in free, f"`log_alpha` names the axis {axis!r}; gates are on {', '.join(free)}")
-        host = backend.to_numpy(values) if backend.owns(values) else values
-        try:
-            array = np.array(host, dtype=float)
-        except (TypeError, ValueError):
-            raise L0GateError(
-                f"`log_alpha[{axis!r}]` is {values!r}; it must be an array of numbers"
-            ) from None
-        (size,) = log_alpha[axis].shape
-        check(
-            array.shape == (size,),
-            f"`log_alpha[{axis!r}]` has shape {array.shape}; the axis has {size} neurons",
-        )
-        check_log_alpha(axis, array)
-        log_alpha[axis] = to_device(backend, array, log_alpha[axis])
+        log_alpha[axis] = to_device(backend, values, log_alpha[axis])
     return {**state, "log_alpha": log_alpha}
-
-
-def check_log_alpha(axis: str, values: np.ndarray) -> None:
-    """Refuse a log_alpha that is not finite, naming its axis and first bad neuron."""
-    bad = np.flatnonzero(~np.isfinite(values))
-    if len(bad):
-        raise L0GateError(
-            f"`log_alpha[{axis!r}]` is {values[bad[0]]} at neuron {bad[0]}"
-            f" ({len(bad)} of {len(values)} are not finite); it must be finite"
-        )
 
 
 def to_device(backend: Backend, values: np.ndarray, like: Array) -> Array:

@@ -153,18 +153,15 @@ class Layout:
     def __repr__(self) -> str:
         width = max(len(repr(name)) for name in self.patterns) + 1
         lines = [f"    {f'{name!r}:':<{width}} {text!r}," for name, text in self.to_dict().items()]
-        options = "".join(
-            f", {label}={value!r}"
-            for label, value in (("sizes", self.given_sizes), ("uses", self.given_uses))
-            if value
-        )
-        return "Layout({\n" + "\n".join(lines) + "\n}" + options + ")"
+        sizes = f", sizes={self.given_sizes!r}" if self.given_sizes else ""
+        uses = f", uses={self.given_uses!r}" if self.given_uses else ""
+        return "Layout({\n" + "\n".join(lines) + "\n}" + sizes + uses + ")"
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Layout) and self._content() == other._content()
-
-    def _content(self) -> tuple[object, ...]:
-        return self.patterns, self.given_sizes, self.given_uses
+        names = ("patterns", "given_sizes", "given_uses")
+        return isinstance(other, Layout) and all(
+            getattr(self, n) == getattr(other, n) for n in names
+        )
 
     __hash__ = None  # type: ignore[assignment]
 

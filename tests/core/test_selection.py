@@ -1,19 +1,16 @@
-"""The cut that meets a budget exactly, and indices that are refused."""
+"""The cut that meets a budget exactly."""
 
 from __future__ import annotations
 
 import itertools
-from typing import Any
 
 import numpy as np
-import pytest
 from budget_cases import COST, LAYOUT, SIZES
 from cases import CASES, arrays_for
 from hypothesis import given
 from hypothesis import strategies as st
 
-from l0gate import L0GateError
-from l0gate._selection import check_kept, choose
+from l0gate._selection import choose
 from l0gate.layout.cost import Cost
 
 ALL = {axis: np.ones(n, bool) for axis, n in SIZES.items()}
@@ -108,44 +105,3 @@ def test_the_prefix_is_the_longest_that_fits() -> None:
     ):
         counts[axis] += 1
     assert all(len(kept[axis]) >= count for axis, count in counts.items())
-
-
-OPEN = {"x": np.array([True, False]), "h": np.array([False, True, False, True])}
-
-
-@pytest.mark.parametrize(
-    ("kept", "message"),
-    [
-        (None, "`kept` must give the indices of the axes x, h"),
-        ({"h": [1, 3]}, "`kept` must give the indices of the axes x, h"),
-        ({"x": [0], "h": [1, 3], "z": [0]}, "`kept` must give the indices of the axes x, h"),
-        *(
-            ({"x": [0], "h": wrong}, "`kept['h']` must be sorted indices of the axis's 4 neurons")
-            for wrong in (
-                [[1, 3]],
-                [1.0, 3.0],
-                np.zeros(0, int),
-                [3, 1],
-                [1, 1, 3],
-                [-1, 1, 3],
-                [1, 3, 4],
-            )
-        ),
-        (
-            {"x": [0], "h": [0, 2]},
-            "`kept['h']` leaves out neurons whose gates are open: [1, 3]",
-        ),
-        ({"x": [1], "h": [1, 3]}, "`kept['x']` leaves out neurons whose gates are open: [0]"),
-    ],
-)
-def test_indices_that_cannot_be_kept(kept: Any, message: str) -> None:
-    if kept is not None:
-        kept = {axis: np.array(index) for axis, index in kept.items()}
-    with pytest.raises(L0GateError) as error:
-        check_kept(kept, OPEN)
-    assert str(error.value) == message
-
-
-def test_indices_that_can_be_kept() -> None:
-    check_kept({"x": np.array([0]), "h": np.array([1, 3], np.uint8)}, OPEN)
-    check_kept({"x": np.arange(2), "h": np.arange(4)}, OPEN)
