@@ -141,8 +141,6 @@ class Layout:
         )
         return cls(patterns, uses=uses)
 
-    # Text -------------------------------------------------------------------------------------
-
     def to_dict(self) -> dict[str, str | list[str]]:
         """The patterns in their one spelling; `Layout(layout.to_dict())` is the same layout."""
         return {
