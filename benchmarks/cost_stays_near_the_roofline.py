@@ -26,8 +26,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import _measure
-from _measure import Limit, Report, Results, Table, mean
+import _plots
+import _scripts
+import _timing
+from _scripts import Report, Results
+from _tables import Limit, Table
+from _timing import mean
 
 # name: what changes, and (input, hidden, batch, length) at each point
 SWEEPS: dict[str, list[tuple[int, int, int, int]]] = {
@@ -110,7 +114,7 @@ class Machine:
         self.peak: Callable[[], Any] = lambda: self.multiply_adds(self.TIMES)
         half = np.float32(0.5)
         a, b, c = (np.ones(20_000_000, np.float32) for _ in range(3))
-        times = _measure.in_turns({"triad": lambda: triad(a, b, c, half)}, seconds=0.5)["triad"]
+        times = _timing.in_turns({"triad": lambda: triad(a, b, c, half)}, seconds=0.5)["triad"]
         self.triad = 3 * a.nbytes / statistics.median(times)  # bytes per second
 
     def peak_flops(self, seconds: float) -> float:
@@ -127,7 +131,10 @@ class Machine:
 
 
 def measure(results: Results, threads: int, options: argparse.Namespace) -> None:
-    from _rivals import BLOCKS, L0gate, Spec
+    from _nets import Spec
+    from _runtimes import L0gate
+
+    from l0gate.layout.stacked import BLOCKS
 
     if threads != 1:
         raise SystemExit("peak and bandwidth are measured on one thread: --threads 1")
@@ -143,7 +150,7 @@ def measure(results: Results, threads: int, options: argparse.Namespace) -> None
                 recurrent = 4 * BLOCKS[cell] * hidden * hidden
                 read, bytes_read = machine.reading(recurrent)
                 call = L0gate(spec, spec.parameters()).sequence(spec.x(length, batch))
-                times = _measure.in_turns(
+                times = _timing.in_turns(
                     {"net": call, "peak": machine.peak, "read": read}, seconds=options.seconds
                 )
                 flops = 2 * spec.multiply_adds * batch * length
@@ -153,13 +160,11 @@ def measure(results: Results, threads: int, options: argparse.Namespace) -> None
                     for peak, reading in zip(times["peak"], times["read"], strict=True)
                 ]
                 row = key | figures(times, bounds, flops)
-                row["peak_gflops"] = _measure.digits(
+                row["peak_gflops"] = _timing.digits(
                     machine.peak_flops(statistics.median(times["peak"])) / 1e9
                 )
-                row["read_gb"] = _measure.digits(
-                    bytes_read / statistics.median(times["read"]) / 1e9
-                )
-                row["triad_gb"] = _measure.digits(machine.triad / 1e9)
+                row["read_gb"] = _timing.digits(bytes_read / statistics.median(times["read"]) / 1e9)
+                row["triad_gb"] = _timing.digits(machine.triad / 1e9)
                 results.add(row)
                 print(
                     f"{cell:4} {inputs:4} -> {hidden:4}, {batch:2} x {length:4}: {row['us']:10.1f}"
@@ -178,10 +183,10 @@ def figures(
     arithmetic, memory = (statistics.median(values) for values in zip(*bounds, strict=True))
     ratios = [least / own for least, own in zip(roof, times["net"], strict=True)]
     return {
-        "us": _measure.digits(1e6 * net),
-        "roof_us": _measure.digits(1e6 * statistics.median(roof)),
-        "gflops": _measure.digits(flops / net / 1e9),
-        "part": _measure.digits(statistics.median(ratios)),
+        "us": _timing.digits(1e6 * net),
+        "roof_us": _timing.digits(1e6 * statistics.median(roof)),
+        "gflops": _timing.digits(flops / net / 1e9),
+        "part": _timing.digits(statistics.median(ratios)),
         "bound": "arithmetic" if arithmetic > memory else "memory",
     }
 
@@ -249,7 +254,7 @@ def fixed(sweep: str) -> str:
 
 def plot(path: Path, report: Report) -> None:
     """Time beside the roofline, a panel per sweep."""
-    made, axes = _measure.figure(len(SWEEPS), width=4.0)
+    made, axes = _plots.figure(len(SWEEPS), width=4.0)
     for panel, (sweep, points) in zip(axes, SWEEPS.items(), strict=True):
         name = axis(sweep)
         for number, cell in enumerate(CELLS):
@@ -259,17 +264,15 @@ def plot(path: Path, report: Report) -> None:
             roof = [row["roof_us"] for row in rows]
             panel.plot(at, roof, "--", color=f"C{number}", label=f"{cell.upper()}, roofline")
         ticks = [point[POINT.index(name)] for point in points]
-        _measure.log_axes(
-            panel, x=ticks[:: 1 + (len(ticks) > 8)], y=[10.0**n for n in range(-1, 7)]
-        )
+        _plots.log_axes(panel, x=ticks[:: 1 + (len(ticks) > 8)], y=[10.0**n for n in range(-1, 7)])
         panel.set(title=fixed(sweep), xlabel=name)
     axes[0].set(ylabel="microseconds")
     axes[0].legend(frameon=False)
-    _measure.save(made, path)
+    _plots.save(made, path)
 
 
 def main() -> None:
-    _measure.run(sys.modules[__name__], _measure.parser(__doc__).parse_args())
+    _scripts.run(sys.modules[__name__], _scripts.parser(__doc__).parse_args())
 
 
 if __name__ == "__main__":

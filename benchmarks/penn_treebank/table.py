@@ -18,8 +18,8 @@ from typing import Any
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
-import _measure  # noqa: E402
-from _measure import Table  # noqa: E402
+import _plots  # noqa: E402
+from _tables import Table  # noqa: E402
 
 PAGE = HERE.parents[1] / "docs" / "penn_treebank.md"
 BLOCK = re.compile(r"(<!-- results -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -159,7 +159,7 @@ def plot(path: Path, rows: list[dict[str, Any]], speeds: list[dict[str, Any]]) -
     panels = {"recurrent weights, thousands": lambda row: row["recurrent_weights"] / 1000}
     if speeds:
         panels["us for 35 steps, batch 1, l0gate"] = lambda row: _microseconds(row, speeds)
-    made, axes = _measure.figure(len(panels), width=7.0 if len(panels) == 1 else 5.0)
+    made, axes = _plots.figure(len(panels), width=7.0 if len(panels) == 1 else 5.0)
     for axis, (label, place) in zip(axes, panels.items(), strict=True):
         kinds = dict.fromkeys((r["options"]["model"], r["options"]["method"]) for r in rows)
         colours = list(dict.fromkeys(method for _, method in kinds))
@@ -176,11 +176,11 @@ def plot(path: Path, rows: list[dict[str, Any]], speeds: list[dict[str, Any]]) -
                 marker="osD^"[list(MODELS).index(model)],
                 label=f"{MODELS[model]}, {method}",
             )
-        _measure.log_axes(axis, x=TICKS)
+        _plots.log_axes(axis, x=TICKS)
         axis.set_xlabel(label)
         axis.set_ylabel("test perplexity")
     made.legend(*axes[0].get_legend_handles_labels(), loc="outside right center")
-    _measure.save(made, path)
+    _plots.save(made, path)
 
 
 def _microseconds(row: dict[str, Any], speeds: list[dict[str, Any]]) -> float:

@@ -54,8 +54,8 @@ from torch import Tensor, nn
 
 import l0gate
 from l0gate import L0GateError
-from l0gate._saved_model import read
 from l0gate.files import write_atomically
+from l0gate.npz import unpack
 
 LETTERS = 12  # characters of a word that are read
 LONGEST = 15  # words of an answer, at most
@@ -296,8 +296,15 @@ def report(options: argparse.Namespace) -> dict[str, Any]:
 
 def load(path: Path) -> tuple[nn.Module, Vocabulary]:
     """A saved reader with its vocabulary."""
-    given = read(path).metadata
     try:
+        with path.open("rb") as file:
+            _, manifest = unpack(file)
+    except OSError as error:
+        raise L0GateError(f"`--model` '{path}' cannot be read: {error.strerror}") from None
+    except L0GateError as error:
+        raise L0GateError(f"`--model` '{path}' {error}") from None
+    try:
+        given = manifest["metadata"]
         reader = Sizes(**given["reader"])
         words, characters = (
             {name: i + 2 for i, name in enumerate(given[kind])} for kind in ("words", "characters")
