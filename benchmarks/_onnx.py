@@ -16,10 +16,10 @@ ONNX_ORDER = {"lstm": [0, 3, 1, 2], "gru": [1, 0, 2]}  # of the blocks: i o f g,
 
 
 class OnnxRuntime:
-    """A session with all optimisations: `run`, from arrays to arrays; or `bound` to buffers.
+    """A session with all optimisations: called with arrays, or with `bound` buffers.
 
     With bound buffers a call allocates nothing: a stream copies its new input into a buffer, and
-    two sets of states take turns as input and output; a sequence finds its input in place.
+    two sets of states take turns as input and output; a sequence is bound to its input itself.
     """
 
     def __init__(
@@ -102,7 +102,7 @@ class OnnxRuntime:
     def _binding(self, session: Any, inputs: dict[str, Array], outputs: dict[str, Array]) -> Any:
         from onnxruntime import OrtValue
 
-        self.held += [*inputs.values(), *outputs.values()]  # their memory is used, not kept alive
+        self.held += [*inputs.values(), *outputs.values()]  # ONNX Runtime keeps no reference
         binding = session.io_binding()
         for name, array in inputs.items():
             binding.bind_ortvalue_input(name, OrtValue.ortvalue_from_numpy(array))
@@ -112,7 +112,7 @@ class OnnxRuntime:
 
 
 def onnx_model(spec: Spec, parameters: dict[str, Array], with_state: bool) -> bytes:
-    """The net as an ONNX model, time first; y has a direction axis behind the first."""
+    """The net as an ONNX model of x (T, B, input); its y is (T, 1, B, hidden)."""
     from onnx import TensorProto, helper, numpy_helper
 
     gru = {"linear_before_reset": 1} if spec.cell == "gru" else {}

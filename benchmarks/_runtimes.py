@@ -29,7 +29,7 @@ class Runtime(Protocol):
 
 
 class L0gate:
-    """`Net.bind` with compiled kernels; a stream keeps its state, or is `handed_on` one."""
+    """`Net.bind` with compiled kernels; with `handed_on`, the caller keeps the state."""
 
     def __init__(self, spec: Spec, parameters: dict[str, Array], handed_on: bool = False) -> None:
         self.bound, self.handed_on = spec.net().bind(parameters, engine="numba"), handed_on
@@ -114,7 +114,7 @@ def runtimes(spec: Spec, threads: int) -> dict[str, Runtime]:
 
 
 def agreeing(calls: dict[str, Callable[[], Any]], steps: int = 1) -> dict[str, Callable[[], Any]]:
-    """The calls, once all of them have given the same, `steps` times; else an error."""
+    """Return the calls after checking, `steps` times, that all of them give the same to 1e-4."""
     for step in range(steps):
         outputs = {name: np.asarray(call()) for name, call in calls.items()}
         expected = next(iter(outputs.values())).ravel()

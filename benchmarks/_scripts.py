@@ -20,7 +20,12 @@ Row = dict[str, Any]
 Report = dict[str, Any]
 
 RESULTS = Path(__file__).resolve().parent / "results"
-THREADS = ("OMP", "OPENBLAS", "MKL", "NUMBA")  # with _NUM_THREADS: read when each is loaded
+THREADS = (
+    "OMP",
+    "OPENBLAS",
+    "MKL",
+    "NUMBA",
+)  # variables *_NUM_THREADS, read when a library is loaded
 
 
 def parser(documentation: str | None, threads: Sequence[int] = (1,)) -> argparse.ArgumentParser:
@@ -37,7 +42,7 @@ def parser(documentation: str | None, threads: Sequence[int] = (1,)) -> argparse
 
 
 class Script(Protocol):
-    """What a script holds: `run` calls it, and `pages.py` makes its tables a page."""
+    """What a script must define for `run`, and for `pages.py`."""
 
     KEYS: tuple[str, ...]  # of its rows
 
@@ -51,10 +56,10 @@ class Script(Protocol):
 
 
 class Results:
-    """Rows on their way to a JSON file, which is whole after each; rows found there are kept.
+    """Rows of results in a JSON file, which is written after each; rows that it holds are kept.
 
-    Rows are told apart by `keys`. Another machine, other versions or other kernels begin the file
-    anew.
+    Two rows with the same values of `keys` are the same. On another machine, and with other
+    versions, settings or kernels, the file is begun anew.
     """
 
     def __init__(self, path: Path | None, keys: Sequence[str], **settings: Any) -> None:
@@ -99,7 +104,7 @@ def read(path: Path) -> Report:
 
 
 def write(path: Path, report: Report) -> None:
-    """One line a row, so that versions can be compared; the file is never half written."""
+    """Write one row a line, so that versions can be compared, and never half a file."""
     from l0gate.files import write_atomically
 
     head = {name: value for name, value in report.items() if name != "rows"}
@@ -110,9 +115,9 @@ def write(path: Path, report: Report) -> None:
 
 
 def run(script: Script, options: argparse.Namespace) -> None:
-    """Measure in a process of its own for each number of threads, then print, draw and keep.
+    """Measure in a child process for each number of threads, then print tables and draw a picture.
 
-    Libraries settle how many threads they use when they are loaded.
+    Libraries read their number of threads when they are loaded.
     """
     with tempfile.TemporaryDirectory() as folder:
         path = options.json or Path(folder) / "rows.json"

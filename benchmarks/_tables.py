@@ -10,7 +10,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Limit:
-    """A figure beside what was claimed of it. NaN, which nothing was measured for, is not met."""
+    """A measured figure and the bound that was claimed for it; NaN, not measured, is not met."""
 
     what: str
     value: float
@@ -61,27 +61,27 @@ class Table:
         left = self._left()
         lines = (
             "  ".join(
-                cell.ljust(width) if stays else cell.rjust(width)
-                for cell, width, stays in zip(line, widths, left, strict=True)
+                cell.ljust(width) if to_left else cell.rjust(width)
+                for cell, width, to_left in zip(line, widths, left, strict=True)
             )
             for line in cells
         )
         return "\n".join([self.title, *(line.rstrip() for line in lines)])
 
     def markdown(self) -> str:
-        rule = ["---" if stays else "---:" for stays in self._left()]
+        rule = ["---" if to_left else "---:" for to_left in self._left()]
         lines = [self.columns, rule, *([shown(value) for value in row] for row in self.rows)]
         return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
     def _left(self) -> list[bool]:
-        """Columns of words stand to the left."""
+        """Whether each column is aligned to the left, as columns of words are."""
         return [
             any(isinstance(row[at], str) for row in self.rows) for at in range(len(self.columns))
         ]
 
 
 def shown(value: Any) -> str:
-    """A figure with three digits, as far as they can be trusted.
+    """A float with three significant digits; words and whole numbers as they are.
 
     >>> [shown(value) for value in (0.123456, 1.5, 12.345, 1234.5, 7, "lstm", float("nan"))]
     ['0.123', '1.50', '12.3', '1,234', '7', 'lstm', '-']

@@ -45,7 +45,7 @@ def machine() -> dict[str, Any]:
 
 
 def _isa(flags: Sequence[str]) -> str:
-    """The widest vectors, which decide what a kernel can reach."""
+    """The widest vector instructions that the processor has."""
     known = {"avx512f": "AVX-512", "avx2": "AVX2", "avx": "AVX", "asimd": "NEON"}
     return next((name for flag, name in known.items() if flag in flags), platform.machine())
 
@@ -68,9 +68,9 @@ def in_turns(
     """Seconds per call, one value a round, by name; the calls take turns.
 
     A sample repeats its call for `sample` seconds at least. There are as many rounds as `seconds`
-    allow, within `rounds`; every other one runs backwards, so that nobody always follows the same
-    neighbour. Before a sample its call runs once more, to find its data in the caches again;
-    before that comes the pause, in which threads of the neighbour stop to spin for work.
+    allow, within `rounds`. Every other round runs backwards, so that a call does not always follow
+    the same one. Before a sample comes a pause, in which threads of the previous call stop waiting
+    for work; then the call runs once, so that the caches hold its data again.
     """
     counts = {name: _count(call, sample) for name, call in calls.items()}
     took = sum(count * least for count, least in counts.values())
@@ -113,7 +113,7 @@ def _timed(call: Callable[[], object], count: int) -> float:
 
 
 def times_faster(times: Mapping[str, Sequence[float]], ours: str, theirs: str) -> float:
-    """The median over rounds of their time by ours.
+    """How many times faster ours is: the median over rounds of their time divided by ours.
 
     >>> times_faster({"a": [1.0, 1.0, 2.0], "b": [2.0, 3.0, 8.0]}, "a", "b")
     3.0
@@ -123,7 +123,7 @@ def times_faster(times: Mapping[str, Sequence[float]], ours: str, theirs: str) -
 
 
 def summary(times: Mapping[str, Sequence[float]], ours: str) -> dict[str, Any]:
-    """Median microseconds by name, and how many times faster we are than each of the others."""
+    """Median microseconds by name, and how many times faster `ours` is than each of the others."""
     return {
         "us": {name: digits(1e6 * statistics.median(values)) for name, values in times.items()},
         "faster": {name: times_faster(times, ours, name) for name in times if name != ours},
@@ -131,7 +131,7 @@ def summary(times: Mapping[str, Sequence[float]], ours: str) -> dict[str, Any]:
 
 
 def digits(value: float) -> float:
-    """Four of them, more than a measurement has.
+    """Round to four significant digits, more than can be measured.
 
     >>> digits(0.0123456)
     0.01235
@@ -140,6 +140,6 @@ def digits(value: float) -> float:
 
 
 def mean(values: Iterable[float]) -> float:
-    """The geometric mean; NaN of nothing."""
+    """The geometric mean; NaN where there are no values."""
     values = list(values)
     return statistics.geometric_mean(values) if values else math.nan

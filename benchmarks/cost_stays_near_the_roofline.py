@@ -5,7 +5,7 @@ sequence can take: its arithmetic at the peak of fused multiply-adds, or reading
 matrix once a time step and the input matrix once, whichever is longer. Peak and bandwidth are
 measured in turns with the net, by loops compiled with numba: multiply-adds in registers, and a sum
 over as many bytes as the recurrent matrix has, so that the same cache holds them. Activations are
-not counted, which favours nobody but the roofline. The triad a = b + s c over 240 MB is the usual
+not counted, so no net can reach the roofline. The triad a = b + s c over 240 MB is the usual
 figure for the memory behind the caches.
 
 The part of the roofline that is reached is a median over rounds; the claim is its geometric mean
@@ -43,11 +43,11 @@ SWEEPS: dict[str, list[tuple[int, int, int, int]]] = {
 POINT = ("input", "hidden", "batch", "length")
 CELLS = ("lstm", "gru")
 KEYS = ("sweep", "cell", "input", "hidden", "batch", "length", "threads")
-CHAINS = 8  # of multiply-adds that do not wait for each other: two units take 4 cycles for one
+CHAINS = 8  # independent chains of multiply-adds: each takes 4 cycles, on two units
 
 
 def loops() -> tuple[Any, Any, Any]:
-    """multiply-adds in registers, reading, and the triad."""
+    """Compiled loops: multiply-adds in registers, reading, and the triad."""
     from llvmlite import ir
     from numba import njit, types
     from numba.core import cgutils
@@ -57,11 +57,11 @@ def loops() -> tuple[Any, Any, Any]:
 
     @intrinsic  # type: ignore[untyped-decorator]
     def chains(typingctx: Any, times: Any) -> Any:
-        """In whole registers: left to itself, the compiler takes half of one on AVX-512."""
+        """On whole vector registers: on AVX-512 the compiler alone would use half of each."""
 
         def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
             vector = ir.VectorType(ir.FloatType(), BYTES // 4)
-            # From different numbers, or the compiler would make one chain of all.
+            # Different start values, as the compiler would merge equal chains into one.
             starts = [ir.Constant(vector, [float(n)] * vector.count) for n in range(CHAINS)]
             sums = [cgutils.alloca_once_value(builder, start) for start in starts]
             with cgutils.for_range(builder, arguments[0]):
@@ -89,7 +89,9 @@ def loops() -> tuple[Any, Any, Any]:
                 b += x[k + quarter]
                 c += x[k + 2 * quarter]
                 d += x[k + 3 * quarter]
-            x[0] = (a + b + c + d) * scale  # so that every pass is needed by the next
+            x[0] = (
+                a + b + c + d
+            ) * scale  # each pass depends on the one before, so that none is left out
 
     @njit(fastmath=True)  # type: ignore[untyped-decorator]
     def triad(a: Any, b: Any, c: Any, s: Any) -> None:
@@ -100,7 +102,7 @@ def loops() -> tuple[Any, Any, Any]:
 
 
 class Machine:
-    """Calls that measure what this processor can do."""
+    """Calls that measure the peak of arithmetic and of reading on this processor."""
 
     TIMES = 20_000
 
@@ -121,7 +123,7 @@ class Machine:
         return self.flops / seconds
 
     def reading(self, size: int) -> tuple[Callable[[], Any], int]:
-        """A call that reads so many bytes again and again, and how many it reads in all."""
+        """A call that reads an array of `size` bytes many times, and how many bytes that is in all."""
         import numpy as np
 
         x = np.ones(max(size // 4, 64), np.float32)
@@ -177,7 +179,7 @@ def measure(results: Results, threads: int, options: argparse.Namespace) -> None
 def figures(
     times: dict[str, list[float]], bounds: list[tuple[float, float]], flops: float
 ) -> dict[str, Any]:
-    """What a row says of the net, from the seconds that arithmetic and memory take at least."""
+    """The figures of a row; `bounds` has the least (arithmetic, memory) seconds of each round."""
     net = statistics.median(times["net"])
     roof = [max(pair) for pair in bounds]
     arithmetic, memory = (statistics.median(values) for values in zip(*bounds, strict=True))

@@ -7,10 +7,9 @@ nowhere below 0.7 times ONNX Runtime. On two threads it is at least 1.0 times th
 ONNX Runtime is called from arrays to arrays (`run`); what it reaches with input and outputs bound
 to buffers beforehand is listed beside that ("bound").
 
-Left out are the nets that nobody could measure in reasonable time: those with more than 10^10
-multiply-adds a call. The rule counts arithmetic alone, so that it favours nobody. Outputs must
-agree to 1e-4 before anything is timed. The sides take turns; a figure is the median over rounds of
-their time by ours.
+Nets with more than 10^10 multiply-adds a call are left out, as they would take too long; the rule
+counts arithmetic alone, so it favours no runtime. Outputs must agree to 1e-4 before anything is
+timed. The runtimes take turns; a figure is the median over rounds of their time divided by ours.
 
     python benchmarks/faster_than_onnxruntime_and_torch.py [--quick] [--threads 1 2] [--seconds 1]
         [--only hidden=8,20 batch=1] [--json FILE] [--plot FILE]
@@ -114,7 +113,7 @@ def tables(report: Report) -> list[Table]:
 
 
 def _by_size(rows: list[Row], threads: int) -> Table:
-    """Neurons by batch: where we are ahead and where not."""
+    """Times faster by the number of neurons and the batch size."""
     batches = GRID["batch"]
     body = []
     for hidden in GRID["hidden"]:

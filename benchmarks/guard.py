@@ -1,4 +1,4 @@
-"""No ratio of speeds has become worse by half: a quick guard, for every change.
+"""A quick guard for every change: no ratio of speeds has become worse by half.
 
 A few nets beside ONNX Runtime and torch on one thread, in turns, against the ratios in
 `results/guard.json`, which were measured on a processor with the same vectors; where there are
@@ -41,7 +41,7 @@ SECONDS = 0.8
 
 
 def ratios() -> dict[str, Callable[[], float]]:
-    """What is guarded: how many times faster we are than another, by name."""
+    """The guarded ratios by name: functions that measure how many times faster l0gate is."""
     made: dict[str, Callable[[], float]] = {}
     for cell, inputs, hidden, batch, length in SEQUENCES:
         name = f"{cell} {inputs} -> {hidden}, {batch} x {length}, beside ONNX Runtime"

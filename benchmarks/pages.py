@@ -28,7 +28,7 @@ SHORT = 15  # rows; longer tables are folded away
 
 
 def filled(page: str, results: Path) -> str:
-    """The page with its blocks as the results have them."""
+    """The page with its blocks filled from the results."""
     names = [name for _, name, _ in BLOCK.findall(page) if name != "claims"]
     reports = {
         name: _scripts.read(path) for name in names if (path := results / f"{name}.json").exists()

@@ -3,9 +3,9 @@ and 20 times where the 1500 inputs are pruned to 600 as well.
 
 Each dense net and its small one run 35 time steps in l0gate's compiled kernels, in ONNX Runtime
 and in torch (eager, inference mode): the practical speedup in each engine, beside the factor that
-the multiply-adds lose. The limits are on l0gate's engine, for LSTM at batch 1 on one thread.
+by which multiply-adds shrink. The limits are on l0gate's engine, for LSTM at batch 1 on one thread.
 Weights are random, as they do not matter to the time. All six take turns; a speedup is the median
-over rounds of the dense time by the small one in the same round.
+over rounds of the dense time divided by the small one in the same round.
 
     python benchmarks/pruned_nets_are_faster_in_every_engine.py [--quick] [--threads 1]
         [--seconds 1] [--json FILE] [--plot FILE]
@@ -83,7 +83,7 @@ def measure(results: Results, threads: int, options: argparse.Namespace) -> None
 
 
 def _summary(times: dict[str, list[float]]) -> Row:
-    """Times of all, the speedup in each engine, and that of changing the engine as well."""
+    """All times, the speedup in each engine, and that from dense in torch to small in l0gate."""
 
     def speedup(before: str, after: str) -> float:
         return _timing.times_faster(times, f"{after} small", f"{before} dense")

@@ -62,7 +62,7 @@ def compiled(folder: str) -> ctypes.CDLL:
 
 
 class CLoop:
-    """The net in C; `calls` gives one call that runs the steps of x (T, I) in C."""
+    """The net in C; `run` makes a call that runs the steps of x (T, I) in C."""
 
     def __init__(self, library: ctypes.CDLL, spec: Any, parameters: dict[str, Any]) -> None:
         import numpy as np
@@ -135,9 +135,9 @@ def measure(results: Results, threads: int, options: argparse.Namespace) -> None
 
 
 def _single(spec: Any, sides: dict[str, Any], loop: CLoop, options: Any) -> Row:
-    """Single steps; C's are repeated inside C.
+    """Single steps; those of C are repeated inside C.
 
-    A stream goes on for long: so do samples, or those of C alone would find all in the caches.
+    Samples are long, as streams are: in short ones C alone would find its data in the caches.
     """
     import numpy as np
     from _runtimes import agreeing
@@ -155,7 +155,7 @@ def _single(spec: Any, sides: dict[str, Any], loop: CLoop, options: Any) -> Row:
 
 
 def _chunks(spec: Any, sides: dict[str, Any], loop: CLoop, options: Any) -> Row:
-    """Whole sequences; C goes on from its last state, which saves it a reset."""
+    """Sequences of `CHUNK` steps; C continues from its last state, which saves it a reset."""
     import numpy as np
     from _runtimes import agreeing
 

@@ -91,12 +91,12 @@ def test_nothing_stands_on_both_sides(reading: dict[str, Any], tmp_path: Path) -
         (
             '{"data": [{"paragraphs": [{"context": "a b", "qas": [{"id": "q", "question": "?",'
             ' "answers": [{"answer_start": 1, "text": "b"}]}]}]}]}',
-            "the answer 'b' is not what stands at `answer_start` 1",
+            "the answer 'b' is not the text at `answer_start` 1",
         ),
         (
             '{"data": [{"paragraphs": [{"context": "a b", "qas": [{"question": "?", "answers":'
             ' [{"answer_start": 0, "text": "a"}, {"answer_start": 0, "text": "b"}]}]}]}]}',
-            "paragraph 0: question 0: the answer 'b' is not what stands at `answer_start` 0",
+            "paragraph 0: question 0: the answer 'b' is not the text at `answer_start` 0",
         ),
         (
             '{"data": [{"paragraphs": [{"context": "ab", "qas": [{"id": 7, "question": "?",'
@@ -105,10 +105,10 @@ def test_nothing_stands_on_both_sides(reading: dict[str, Any], tmp_path: Path) -
         ),
         (
             '{"data": [{"paragraphs": [{"context": "a", "qas": [1]}]}]}',
-            "question 0: 1 stands where",
+            "question 0: 1 was found where",
         ),
         ('{"data": [{"paragraphs": 5}]}', "article 0: `paragraphs` is 5; it must be a list"),
-        ('{"data": [5]}', "article 0: 5 stands where an object with `paragraphs` must"),
+        ('{"data": [5]}', "article 0: 5 was found where an object with `paragraphs` must be"),
         ('{"data": null}', "its top level: `data` is None; it must be a list"),
         ('{"data": [{"title": [1], "paragraphs": []}]}', "`title` is [1]; it must be a text"),
     ],
