@@ -20,12 +20,8 @@ Row = dict[str, Any]
 Report = dict[str, Any]
 
 RESULTS = Path(__file__).resolve().parent / "results"
-THREADS = (
-    "OMP",
-    "OPENBLAS",
-    "MKL",
-    "NUMBA",
-)  # variables *_NUM_THREADS, read when a library is loaded
+# Names of environment variables without _NUM_THREADS; a library reads its own when it is loaded.
+THREADS = ("OMP", "OPENBLAS", "MKL", "NUMBA")
 
 
 def parser(documentation: str | None, threads: Sequence[int] = (1,)) -> argparse.ArgumentParser:

@@ -89,9 +89,7 @@ def loops() -> tuple[Any, Any, Any]:
                 b += x[k + quarter]
                 c += x[k + 2 * quarter]
                 d += x[k + 3 * quarter]
-            x[0] = (
-                a + b + c + d
-            ) * scale  # each pass depends on the one before, so that none is left out
+            x[0] = (a + b + c + d) * scale  # so that no pass is optimised away
 
     @njit(fastmath=True)  # type: ignore[untyped-decorator]
     def triad(a: Any, b: Any, c: Any, s: Any) -> None:
@@ -123,7 +121,7 @@ class Machine:
         return self.flops / seconds
 
     def reading(self, size: int) -> tuple[Callable[[], Any], int]:
-        """A call that reads an array of `size` bytes many times, and how many bytes that is in all."""
+        """A call that reads `size` bytes many times, and how many bytes that is in all."""
         import numpy as np
 
         x = np.ones(max(size // 4, 64), np.float32)

@@ -156,7 +156,7 @@ class Reading:
         return drawn
 
     def scores(self, model: nn.Module, vocabulary: Vocabulary, device: str) -> dict[str, float]:
-        """Exact match and F1 on the held-out questions, in percent; one without words counts as wrong."""
+        """Exact match and F1 on the held-out questions, in percent; without words, one is wrong."""
         total = {"exact": 0.0, "f1": 0.0}
         asked = [q for q in self.test if words_of(q.question) and words_of(q.passage)]
         for begin in range(0, len(asked), self.batch):

@@ -1,4 +1,4 @@
-"""Passages, questions and answers: SQuAD's files, words and their positions, the official scores."""
+"""Passages, questions and answers: SQuAD's files, positions of words, the official scores."""
 
 from __future__ import annotations
 
