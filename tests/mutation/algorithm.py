@@ -136,9 +136,11 @@ def _trim(lab: Path, chosen: set[tuple[str, str]]) -> None:
         lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
         dropped = set()
         for node in ast.walk(ast.parse("".join(lines))):
-            name = getattr(node, "name", "")
-            if re.search(r"__mutmut_\d+$", name) and (module, name) not in chosen:
-                dropped.add(name)
+            if not isinstance(node, ast.FunctionDef):
+                continue
+            mutant = re.search(r"__mutmut_\d+$", node.name)
+            if mutant and (module, node.name) not in chosen:
+                dropped.add(node.name)
                 begin = min([node.lineno, *(d.lineno for d in node.decorator_list)])
                 lines[begin - 1 : node.end_lineno] = [""] * (node.end_lineno - begin + 1)
         if dropped:
