@@ -5,7 +5,7 @@ sequence can take: its arithmetic at the peak of fused multiply-adds, or reading
 matrix once a time step and the input matrix once, whichever is longer. Peak and bandwidth are
 measured in turns with the net, by loops compiled with numba: multiply-adds in registers, and a sum
 over as many bytes as the recurrent matrix has, so that the same cache holds them. Activations are
-not counted, which favours nobody but the roofline. The triad a = b + s c over 240 MB is the usual
+not counted, so no net can reach the roofline. The triad a = b + s c over 240 MB is the usual
 figure for the memory behind the caches.
 
 The part of the roofline that is reached is a median over rounds; the claim is its geometric mean
@@ -26,8 +26,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import _measure
-from _measure import Limit, Report, Results, Table, mean
+import _plots
+import _scripts
+import _timing
+from _scripts import Report, Results
+from _tables import Limit, Table
+from _timing import mean
 
 # name: what changes, and (input, hidden, batch, length) at each point
 SWEEPS: dict[str, list[tuple[int, int, int, int]]] = {
@@ -39,11 +43,11 @@ SWEEPS: dict[str, list[tuple[int, int, int, int]]] = {
 POINT = ("input", "hidden", "batch", "length")
 CELLS = ("lstm", "gru")
 KEYS = ("sweep", "cell", "input", "hidden", "batch", "length", "threads")
-CHAINS = 8  # of multiply-adds that do not wait for each other: two units take 4 cycles for one
+CHAINS = 8  # independent chains of multiply-adds: each takes 4 cycles, on two units
 
 
 def loops() -> tuple[Any, Any, Any]:
-    """multiply-adds in registers, reading, and the triad."""
+    """Compiled loops: multiply-adds in registers, reading, and the triad."""
     from llvmlite import ir
     from numba import njit, types
     from numba.core import cgutils
@@ -53,11 +57,11 @@ def loops() -> tuple[Any, Any, Any]:
 
     @intrinsic  # type: ignore[untyped-decorator]
     def chains(typingctx: Any, times: Any) -> Any:
-        """In whole registers: left to itself, the compiler takes half of one on AVX-512."""
+        """On whole vector registers: on AVX-512 the compiler alone would use half of each."""
 
         def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
             vector = ir.VectorType(ir.FloatType(), BYTES // 4)
-            # From different numbers, or the compiler would make one chain of all.
+            # Different start values, as the compiler would merge equal chains into one.
             starts = [ir.Constant(vector, [float(n)] * vector.count) for n in range(CHAINS)]
             sums = [cgutils.alloca_once_value(builder, start) for start in starts]
             with cgutils.for_range(builder, arguments[0]):
@@ -85,7 +89,7 @@ def loops() -> tuple[Any, Any, Any]:
                 b += x[k + quarter]
                 c += x[k + 2 * quarter]
                 d += x[k + 3 * quarter]
-            x[0] = (a + b + c + d) * scale  # so that every pass is needed by the next
+            x[0] = (a + b + c + d) * scale  # so that no pass is optimised away
 
     @njit(fastmath=True)  # type: ignore[untyped-decorator]
     def triad(a: Any, b: Any, c: Any, s: Any) -> None:
@@ -96,7 +100,7 @@ def loops() -> tuple[Any, Any, Any]:
 
 
 class Machine:
-    """Calls that measure what this processor can do."""
+    """Calls that measure the peak of arithmetic and of reading on this processor."""
 
     TIMES = 20_000
 
@@ -110,14 +114,14 @@ class Machine:
         self.peak: Callable[[], Any] = lambda: self.multiply_adds(self.TIMES)
         half = np.float32(0.5)
         a, b, c = (np.ones(20_000_000, np.float32) for _ in range(3))
-        times = _measure.in_turns({"triad": lambda: triad(a, b, c, half)}, seconds=0.5)["triad"]
+        times = _timing.in_turns({"triad": lambda: triad(a, b, c, half)}, seconds=0.5)["triad"]
         self.triad = 3 * a.nbytes / statistics.median(times)  # bytes per second
 
     def peak_flops(self, seconds: float) -> float:
         return self.flops / seconds
 
     def reading(self, size: int) -> tuple[Callable[[], Any], int]:
-        """A call that reads so many bytes again and again, and how many it reads in all."""
+        """A call that reads `size` bytes many times, and how many bytes that is in all."""
         import numpy as np
 
         x = np.ones(max(size // 4, 64), np.float32)
@@ -127,7 +131,10 @@ class Machine:
 
 
 def measure(results: Results, threads: int, options: argparse.Namespace) -> None:
-    from _rivals import BLOCKS, L0gate, Spec
+    from _nets import Spec
+    from _runtimes import L0gate
+
+    from l0gate.layout.stacked import BLOCKS
 
     if threads != 1:
         raise SystemExit("peak and bandwidth are measured on one thread: --threads 1")
@@ -143,7 +150,7 @@ def measure(results: Results, threads: int, options: argparse.Namespace) -> None
                 recurrent = 4 * BLOCKS[cell] * hidden * hidden
                 read, bytes_read = machine.reading(recurrent)
                 call = L0gate(spec, spec.parameters()).sequence(spec.x(length, batch))
-                times = _measure.in_turns(
+                times = _timing.in_turns(
                     {"net": call, "peak": machine.peak, "read": read}, seconds=options.seconds
                 )
                 flops = 2 * spec.multiply_adds * batch * length
@@ -153,13 +160,11 @@ def measure(results: Results, threads: int, options: argparse.Namespace) -> None
                     for peak, reading in zip(times["peak"], times["read"], strict=True)
                 ]
                 row = key | figures(times, bounds, flops)
-                row["peak_gflops"] = _measure.digits(
+                row["peak_gflops"] = _timing.digits(
                     machine.peak_flops(statistics.median(times["peak"])) / 1e9
                 )
-                row["read_gb"] = _measure.digits(
-                    bytes_read / statistics.median(times["read"]) / 1e9
-                )
-                row["triad_gb"] = _measure.digits(machine.triad / 1e9)
+                row["read_gb"] = _timing.digits(bytes_read / statistics.median(times["read"]) / 1e9)
+                row["triad_gb"] = _timing.digits(machine.triad / 1e9)
                 results.add(row)
                 print(
                     f"{cell:4} {inputs:4} -> {hidden:4}, {batch:2} x {length:4}: {row['us']:10.1f}"
@@ -172,16 +177,16 @@ def measure(results: Results, threads: int, options: argparse.Namespace) -> None
 def figures(
     times: dict[str, list[float]], bounds: list[tuple[float, float]], flops: float
 ) -> dict[str, Any]:
-    """What a row says of the net, from the seconds that arithmetic and memory take at least."""
+    """The figures of a row; `bounds` has the least (arithmetic, memory) seconds of each round."""
     net = statistics.median(times["net"])
     roof = [max(pair) for pair in bounds]
     arithmetic, memory = (statistics.median(values) for values in zip(*bounds, strict=True))
     ratios = [least / own for least, own in zip(roof, times["net"], strict=True)]
     return {
-        "us": _measure.digits(1e6 * net),
-        "roof_us": _measure.digits(1e6 * statistics.median(roof)),
-        "gflops": _measure.digits(flops / net / 1e9),
-        "part": _measure.digits(statistics.median(ratios)),
+        "us": _timing.digits(1e6 * net),
+        "roof_us": _timing.digits(1e6 * statistics.median(roof)),
+        "gflops": _timing.digits(flops / net / 1e9),
+        "part": _timing.digits(statistics.median(ratios)),
         "bound": "arithmetic" if arithmetic > memory else "memory",
     }
 
@@ -249,7 +254,7 @@ def fixed(sweep: str) -> str:
 
 def plot(path: Path, report: Report) -> None:
     """Time beside the roofline, a panel per sweep."""
-    made, axes = _measure.figure(len(SWEEPS), width=4.0)
+    made, axes = _plots.figure(len(SWEEPS), width=4.0)
     for panel, (sweep, points) in zip(axes, SWEEPS.items(), strict=True):
         name = axis(sweep)
         for number, cell in enumerate(CELLS):
@@ -259,17 +264,15 @@ def plot(path: Path, report: Report) -> None:
             roof = [row["roof_us"] for row in rows]
             panel.plot(at, roof, "--", color=f"C{number}", label=f"{cell.upper()}, roofline")
         ticks = [point[POINT.index(name)] for point in points]
-        _measure.log_axes(
-            panel, x=ticks[:: 1 + (len(ticks) > 8)], y=[10.0**n for n in range(-1, 7)]
-        )
+        _plots.log_axes(panel, x=ticks[:: 1 + (len(ticks) > 8)], y=[10.0**n for n in range(-1, 7)])
         panel.set(title=fixed(sweep), xlabel=name)
     axes[0].set(ylabel="microseconds")
     axes[0].legend(frameon=False)
-    _measure.save(made, path)
+    _plots.save(made, path)
 
 
 def main() -> None:
-    _measure.run(sys.modules[__name__], _measure.parser(__doc__).parse_args())
+    _scripts.run(sys.modules[__name__], _scripts.parser(__doc__).parse_args())
 
 
 if __name__ == "__main__":

@@ -21,7 +21,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -29,6 +28,7 @@ import tempfile
 from importlib.util import find_spec
 from pathlib import Path
 
+import _timing
 import numpy as np
 
 import l0gate
@@ -147,12 +147,7 @@ def main() -> None:
     print(
         f"Before that, Python itself: {start['start_ms']:.0f} ms, {start['start_kb'] / 1e3:.1f} MB"
     )
-    machine = {
-        "python": platform.python_version(),
-        "numpy": np.__version__,
-        "machine": platform.processor() or platform.machine(),
-        "cores": os.cpu_count(),
-    }
+    machine = _timing.machine()
     print(", ".join(f"{name} {value}" for name, value in machine.items()))
     if options.json:
         report = {**machine, "rounds": options.rounds, **start, "rows": rows}

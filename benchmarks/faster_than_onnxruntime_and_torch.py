@@ -7,10 +7,9 @@ nowhere below 0.7 times ONNX Runtime. On two threads it is at least 1.0 times th
 ONNX Runtime is called from arrays to arrays (`run`); what it reaches with input and outputs bound
 to buffers beforehand is listed beside that ("bound").
 
-Left out are the nets that nobody could measure in reasonable time: those with more than 10^10
-multiply-adds a call. The rule counts arithmetic alone, so that it favours nobody. Outputs must
-agree to 1e-4 before anything is timed. The sides take turns; a figure is the median over rounds of
-their time by ours.
+Nets with more than 10^10 multiply-adds a call are left out, as they would take too long; the rule
+counts arithmetic alone, so it favours no runtime. Outputs must agree to 1e-4 before anything is
+timed. The runtimes take turns; a figure is the median over rounds of their time divided by ours.
 
     python benchmarks/faster_than_onnxruntime_and_torch.py [--quick] [--threads 1 2] [--seconds 1]
         [--only hidden=8,20 batch=1] [--json FILE] [--plot FILE]
@@ -28,8 +27,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import _measure
-from _measure import Limit, Report, Results, Row, Table, mean
+import _plots
+import _scripts
+import _timing
+from _scripts import Report, Results, Row
+from _tables import Limit, Table
+from _timing import mean
 
 GRID: dict[str, tuple[Any, ...]] = {
     "cell": ("lstm", "gru"),
@@ -47,7 +50,7 @@ KEYS = (*GRID, "threads")
 
 def shapes(quick: bool, only: dict[str, tuple[str, ...]]) -> Iterator[dict[str, Any]]:
     """The points of the grid, those of one net after each other."""
-    from _rivals import Spec
+    from _nets import Spec
 
     grid = GRID | (QUICK if quick else {})
     for values in itertools.product(*grid.values()):
@@ -60,7 +63,8 @@ def shapes(quick: bool, only: dict[str, tuple[str, ...]]) -> Iterator[dict[str, 
 
 
 def measure(results: Results, threads: int, options: argparse.Namespace) -> None:
-    from _rivals import Spec, agreeing, inference, runtimes
+    from _nets import Spec
+    from _runtimes import agreeing, inference, runtimes
 
     points = list(shapes(options.quick, dict(options.only)))
     net = None
@@ -73,10 +77,10 @@ def measure(results: Results, threads: int, options: argparse.Namespace) -> None
         x = spec.x(point["length"], point["batch"])
         with inference():
             calls = agreeing({name: side.sequence(x) for name, side in sides.items()})
-            times = _measure.in_turns(calls, seconds=options.seconds, pause=0.02 * (threads > 1))
-        row = point | {"threads": threads} | _measure.summary(times, "l0gate")
+            times = _timing.in_turns(calls, seconds=options.seconds, pause=0.02 * (threads > 1))
+        row = point | {"threads": threads} | _timing.summary(times, "l0gate")
         best = [min(pair) for pair in zip(times["onnxruntime"], times["torch"], strict=True)]
-        row["faster"]["best"] = _measure.times_faster({**times, "best": best}, "l0gate", "best")
+        row["faster"]["best"] = _timing.times_faster({**times, "best": best}, "l0gate", "best")
         results.add(row)
         print(
             f"{number + 1:4}/{len(points)}  {threads} threads  {point['cell']:4}"
@@ -109,7 +113,7 @@ def tables(report: Report) -> list[Table]:
 
 
 def _by_size(rows: list[Row], threads: int) -> Table:
-    """Neurons by batch: where we are ahead and where not."""
+    """Times faster by the number of neurons and the batch size."""
     batches = GRID["batch"]
     body = []
     for hidden in GRID["hidden"]:
@@ -168,7 +172,7 @@ def limits(report: Report) -> list[Limit]:
 
 def plot(path: Path, report: Report) -> None:
     """Times faster over hidden size, a line per batch: the mean, and in the shade the range."""
-    made, axes = _measure.figure(2)
+    made, axes = _plots.figure(2)
     rows = [row for row in report["rows"] if row["threads"] == 1] or report["rows"]
     sides = (("onnxruntime", "ONNX Runtime"), ("torch", "torch"))
     for axis, (side, title) in zip(axes, sides, strict=True):
@@ -182,10 +186,10 @@ def plot(path: Path, report: Report) -> None:
             low, high = list(map(min, ratios)), list(map(max, ratios))
             axis.fill_between(sizes, low, high, color=line.get_color(), alpha=0.12, lw=0)
         axis.axhline(1, color="black", lw=1)
-        _measure.log_axes(axis, x=GRID["hidden"], y=(0.5, 1, 2, 4, 8, 16, 32, 64))
+        _plots.log_axes(axis, x=GRID["hidden"], y=(0.5, 1, 2, 4, 8, 16, 32, 64))
         axis.set(title=f"beside {title}", xlabel="hidden size", ylabel="times faster")
     axes[0].legend(frameon=False)
-    _measure.save(made, path)
+    _plots.save(made, path)
 
 
 def _only(text: str) -> tuple[str, tuple[str, ...]]:
@@ -196,9 +200,9 @@ def _only(text: str) -> tuple[str, tuple[str, ...]]:
 
 
 def main() -> None:
-    parser = _measure.parser(__doc__, threads=(1, 2))
+    parser = _scripts.parser(__doc__, threads=(1, 2))
     parser.add_argument("--only", type=_only, nargs="+", default=[], help="part of the grid")
-    _measure.run(sys.modules[__name__], parser.parse_args())
+    _scripts.run(sys.modules[__name__], parser.parse_args())
 
 
 if __name__ == "__main__":

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
 import statistics
 import subprocess
 import sys
@@ -26,6 +25,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import _timing
 import torch
 from torch import Tensor, nn
 
@@ -171,19 +171,11 @@ def _resident_peak() -> float:
 
 def machine(options: argparse.Namespace) -> dict[str, Any]:
     """What the figures were measured on."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        lines = []
-    names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
     return {
         "device": torch.cuda.get_device_name() if options.device == "cuda" else "cpu",
-        "processor": (names or [platform.processor() or platform.machine()])[0],
         "threads": options.threads,
         "rounds": options.rounds,
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "l0gate": l0gate.__version__,
+        **_timing.machine(),
     }
 
 

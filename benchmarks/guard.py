@@ -1,4 +1,4 @@
-"""No ratio of speeds has become worse by half: a quick guard, for every change.
+"""A quick guard for every change: no ratio of speeds has become worse by half.
 
 A few nets beside ONNX Runtime and torch on one thread, in turns, against the ratios in
 `results/guard.json`, which were measured on a processor with the same vectors; where there are
@@ -21,10 +21,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import _measure
-from _measure import Table
+import _scripts
+import _timing
+from _tables import Table
 
-PATH = _measure.RESULTS / "guard.json"
+PATH = _scripts.RESULTS / "guard.json"
 WORSE = 1.5
 RETRIES = 3
 SEQUENCES = (  # cell, input, hidden, batch, length
@@ -40,7 +41,7 @@ SECONDS = 0.8
 
 
 def ratios() -> dict[str, Callable[[], float]]:
-    """What is guarded: how many times faster we are than another, by name."""
+    """The guarded ratios by name: functions that measure how many times faster l0gate is."""
     made: dict[str, Callable[[], float]] = {}
     for cell, inputs, hidden, batch, length in SEQUENCES:
         name = f"{cell} {inputs} -> {hidden}, {batch} x {length}, beside ONNX Runtime"
@@ -56,7 +57,8 @@ def ratios() -> dict[str, Callable[[], float]]:
 
 
 def _sequence(cell: str, inputs: int, hidden: int, batch: int, length: int) -> float:
-    from _rivals import Spec, agreeing, inference, runtimes
+    from _nets import Spec
+    from _runtimes import agreeing, inference, runtimes
 
     spec = Spec(cell, inputs, (hidden,))
     sides, x = runtimes(spec, threads=1), spec.x(length, batch)
@@ -66,7 +68,8 @@ def _sequence(cell: str, inputs: int, hidden: int, batch: int, length: int) -> f
 
 
 def _step(cell: str, inputs: int, hidden: int) -> float:
-    from _rivals import Spec, agreeing, inference, runtimes
+    from _nets import Spec
+    from _runtimes import agreeing, inference, runtimes
 
     spec = Spec(cell, inputs, (hidden,))
     sides, x = runtimes(spec, threads=1), spec.x(1, 1)[0, 0]
@@ -83,8 +86,8 @@ def _training(cell: str, hidden: int, batch: int) -> float:
 
 
 def _faster(calls: dict[str, Callable[[], Any]], than: str) -> float:
-    times = _measure.in_turns(calls, seconds=SECONDS)
-    return _measure.times_faster(times, "l0gate", than)
+    times = _timing.in_turns(calls, seconds=SECONDS)
+    return _timing.times_faster(times, "l0gate", than)
 
 
 def expected(known: dict[str, Any], isa: str) -> dict[str, float]:
@@ -132,10 +135,10 @@ def guard(
 
 def write(known: dict[str, Any], measures: dict[str, Callable[[], float]]) -> None:
     """The median of three measurements of each, for this kind of processor."""
-    machine = _measure.machine()
+    machine = _timing.machine()
     found = {}
     for name, measure in measures.items():
-        found[name] = _measure.digits(statistics.median(measure() for _ in range(3)))
+        found[name] = _timing.digits(statistics.median(measure() for _ in range(3)))
         print(f"{name}: {found[name]:.2f}", flush=True)
     known[machine["isa"]] = {"machine": machine, "ratios": found}
     PATH.parent.mkdir(exist_ok=True)
@@ -147,7 +150,7 @@ def main() -> None:
     parser.add_argument("--write", action="store_true", help="commit to the ratios of this machine")
     options = parser.parse_args()
     # One thread in every library, settled before NumPy is imported.
-    os.environ.update({f"{library}_NUM_THREADS": "1" for library in _measure.THREADS})
+    os.environ.update({f"{library}_NUM_THREADS": "1" for library in _scripts.THREADS})
     known: dict[str, Any] = json.loads(PATH.read_text()) if PATH.exists() else {}
     measures = ratios()
     if options.write:
@@ -155,7 +158,7 @@ def main() -> None:
         return
     if not known:
         raise SystemExit(f"there is no {Path(PATH).name} yet; measure it with --write")
-    table, failed = guard(measures, expected(known, _measure.machine()["isa"]))
+    table, failed = guard(measures, expected(known, _timing.machine()["isa"]))
     print(f"\n{table.text()}")
     if failed:
         sys.exit(f"worse by half, {RETRIES + 1} times over: " + "; ".join(failed))

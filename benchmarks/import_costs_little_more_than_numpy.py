@@ -25,8 +25,11 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-import _measure
-from _measure import Limit, Report, Results, Table
+import _plots
+import _scripts
+import _timing
+from _scripts import Report, Results
+from _tables import Limit, Table
 
 NETS = {"64: 40 + 40": (64, (40, 40)), "600: 373 + 315": (600, (373, 315))}
 KINDS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
@@ -94,7 +97,8 @@ def programs(folder: Path, nets: dict[str, Any]) -> dict[tuple[str, str], str]:
 def write_net(folder: Path, inputs: int, hidden: tuple[int, ...]) -> dict[str, str]:
     """One net in the file of each runtime."""
     import torch
-    from _rivals import Spec, onnx_model
+    from _nets import Spec
+    from _onnx import onnx_model
 
     import l0gate
 
@@ -139,10 +143,10 @@ def measure(results: Results, threads: int, options: argparse.Namespace) -> None
         imported, first, resident = (list(column) for column in zip(*values, strict=True))
         ratios = [own / theirs for own, theirs in zip(imported, numpy, strict=True)]
         row = {"what": what, "net": net, "threads": threads}
-        row["import_ms"] = _measure.digits(statistics.median(imported))
-        row["import_ratio"] = _measure.digits(statistics.median(ratios))  # beside NumPy
-        row["first_step_ms"] = _measure.digits(statistics.median(first)) if net else None
-        row["resident_mb"] = _measure.digits(statistics.median(resident))
+        row["import_ms"] = _timing.digits(statistics.median(imported))
+        row["import_ratio"] = _timing.digits(statistics.median(ratios))  # beside NumPy
+        row["first_step_ms"] = _timing.digits(statistics.median(first)) if net else None
+        row["resident_mb"] = _timing.digits(statistics.median(resident))
         results.add(row)
 
 
@@ -201,7 +205,7 @@ def plot(path: Path, report: Report) -> None:
     rows = [row for row in report["rows"] if row["net"] == net] or [
         row for row in report["rows"] if row["net"]
     ]
-    made, axes = _measure.figure(2)
+    made, axes = _plots.figure(2)
     names = [row["what"].replace(", ", "\n") for row in rows]
     imports = [row["import_ms"] for row in rows]
     axes[0].bar(names, imports, label="import")
@@ -212,13 +216,13 @@ def plot(path: Path, report: Report) -> None:
     axes[1].set(title="resident memory", ylabel="MB")
     for axis in axes:
         axis.grid(visible=False, axis="x")
-    _measure.save(made, path)
+    _plots.save(made, path)
 
 
 def main() -> None:
-    parser = _measure.parser(__doc__)
+    parser = _scripts.parser(__doc__)
     parser.add_argument("--rounds", type=int, default=15)
-    _measure.run(sys.modules[__name__], parser.parse_args())
+    _scripts.run(sys.modules[__name__], parser.parse_args())
 
 
 if __name__ == "__main__":

@@ -17,8 +17,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import _measure
-from _measure import RESULTS, Report, Table, limits_table, shown
+import _scripts
+from _scripts import RESULTS, Report
+from _tables import Table, limits_table, shown
 
 DOCS = RESULTS.parents[1] / "docs"
 PAGE = DOCS / "speed.md"
@@ -27,10 +28,10 @@ SHORT = 15  # rows; longer tables are folded away
 
 
 def filled(page: str, results: Path) -> str:
-    """The page with its blocks as the results have them."""
+    """The page with its blocks filled from the results."""
     names = [name for _, name, _ in BLOCK.findall(page) if name != "claims"]
     reports = {
-        name: _measure.read(path) for name in names if (path := results / f"{name}.json").exists()
+        name: _scripts.read(path) for name in names if (path := results / f"{name}.json").exists()
     }
 
     def block(match: re.Match[str]) -> str:
@@ -121,7 +122,7 @@ def main() -> None:
         path = RESULTS / f"{name}.json"
         if path.exists():
             picture(name).parent.mkdir(exist_ok=True)
-            script(name).plot(picture(name), _measure.read(path))
+            script(name).plot(picture(name), _scripts.read(path))
 
 
 if __name__ == "__main__":

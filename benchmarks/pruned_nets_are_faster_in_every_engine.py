@@ -3,9 +3,9 @@ and 20 times where the 1500 inputs are pruned to 600 as well.
 
 Each dense net and its small one run 35 time steps in l0gate's compiled kernels, in ONNX Runtime
 and in torch (eager, inference mode): the practical speedup in each engine, beside the factor that
-the multiply-adds lose. The limits are on l0gate's engine, for LSTM at batch 1 on one thread.
+by which multiply-adds shrink. The limits are on l0gate's engine, for LSTM at batch 1 on one thread.
 Weights are random, as they do not matter to the time. All six take turns; a speedup is the median
-over rounds of the dense time by the small one in the same round.
+over rounds of the dense time divided by the small one in the same round.
 
     python benchmarks/pruned_nets_are_faster_in_every_engine.py [--quick] [--threads 1]
         [--seconds 1] [--json FILE] [--plot FILE]
@@ -21,8 +21,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import _measure
-from _measure import Limit, Report, Results, Row, Table
+import _plots
+import _scripts
+import _timing
+from _scripts import Report, Results, Row
+from _tables import Limit, Table
 
 # input and hidden sizes, dense and small
 PAIRS = (
@@ -46,7 +49,8 @@ def sizes(net: tuple[int, tuple[int, ...]]) -> str:
 
 
 def measure(results: Results, threads: int, options: argparse.Namespace) -> None:
-    from _rivals import Spec, agreeing, inference, runtimes
+    from _nets import Spec
+    from _runtimes import agreeing, inference, runtimes
 
     for cell in CELLS:
         for dense, small in PAIRS[-1:] if options.quick else PAIRS:
@@ -67,8 +71,8 @@ def measure(results: Results, threads: int, options: argparse.Namespace) -> None
                         own = agreeing(own)
                         calls |= {f"{engine} {name}": call for engine, call in own.items()}
                     pause = 0.02 * (threads > 1)
-                    times = _measure.in_turns(calls, seconds=options.seconds, pause=pause)
-                row = key | {"batch": batch, "less": _measure.digits(less), **_summary(times)}
+                    times = _timing.in_turns(calls, seconds=options.seconds, pause=pause)
+                row = key | {"batch": batch, "less": _timing.digits(less), **_summary(times)}
                 results.add(row)
                 figures = ", ".join(f"{name} {ratio:.1f}" for name, ratio in row["speedup"].items())
                 print(
@@ -79,13 +83,13 @@ def measure(results: Results, threads: int, options: argparse.Namespace) -> None
 
 
 def _summary(times: dict[str, list[float]]) -> Row:
-    """Times of all, the speedup in each engine, and that of changing the engine as well."""
+    """All times, the speedup in each engine, and that from dense in torch to small in l0gate."""
 
     def speedup(before: str, after: str) -> float:
-        return _measure.times_faster(times, f"{after} small", f"{before} dense")
+        return _timing.times_faster(times, f"{after} small", f"{before} dense")
 
     return {
-        "us": _measure.summary(times, "l0gate small")["us"],
+        "us": _timing.summary(times, "l0gate small")["us"],
         "speedup": {engine: speedup(engine, engine) for engine in ENGINES},
         "from_torch": speedup("torch", "l0gate"),
     }
@@ -131,7 +135,7 @@ def plot(path: Path, report: Report) -> None:
     """Bars of the LSTM's speedup, in groups by pair, a panel per batch."""
     rows = [row for row in report["rows"] if row["cell"] == "lstm"]
     rows = [row for row in rows if row["threads"] == rows[0]["threads"]]
-    made, axes = _measure.figure(len(BATCHES))
+    made, axes = _plots.figure(len(BATCHES))
     for axis, batch in zip(axes, BATCHES, strict=True):
         part = [row for row in rows if row["batch"] == batch]
         for number, (engine, name) in enumerate(ENGINES.items()):
@@ -147,11 +151,11 @@ def plot(path: Path, report: Report) -> None:
         axis.set(title=f"batch {batch}", ylabel="times faster, times less" if batch == 1 else "")
         axis.grid(visible=False, axis="x")
     axes[0].legend(frameon=False)
-    _measure.save(made, path)
+    _plots.save(made, path)
 
 
 def main() -> None:
-    _measure.run(sys.modules[__name__], _measure.parser(__doc__).parse_args())
+    _scripts.run(sys.modules[__name__], _scripts.parser(__doc__).parse_args())
 
 
 if __name__ == "__main__":

@@ -30,8 +30,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import _measure
-from _measure import Limit, Report, Results, Row, Table
+import _plots
+import _scripts
+import _timing
+from _scripts import Report, Results, Row
+from _tables import Limit, Table
 
 SIZES = ((8, 8), (20, 20), (64, 64), (128, 128), (300, 260), (512, 512))  # input, hidden
 QUICK = SIZES[1:4:2]
@@ -59,7 +62,7 @@ def compiled(folder: str) -> ctypes.CDLL:
 
 
 class CLoop:
-    """The net in C; `calls` gives one call that runs the steps of x (T, I) in C."""
+    """The net in C; `run` makes a call that runs the steps of x (T, I) in C."""
 
     def __init__(self, library: ctypes.CDLL, spec: Any, parameters: dict[str, Any]) -> None:
         import numpy as np
@@ -98,7 +101,8 @@ class CLoop:
 
 
 def measure(results: Results, threads: int, options: argparse.Namespace) -> None:
-    from _rivals import L0gate, Spec, Torch, inference, runtimes
+    from _nets import Spec
+    from _runtimes import L0gate, Torch, inference, runtimes
 
     if threads != 1:
         raise SystemExit("a stream of single steps is measured on one thread: --threads 1")
@@ -131,12 +135,12 @@ def measure(results: Results, threads: int, options: argparse.Namespace) -> None
 
 
 def _single(spec: Any, sides: dict[str, Any], loop: CLoop, options: Any) -> Row:
-    """Single steps; C's are repeated inside C.
+    """Single steps; those of C are repeated inside C.
 
-    A stream goes on for long: so do samples, or those of C alone would find all in the caches.
+    Samples are long, as streams are: in short ones C alone would find its data in the caches.
     """
     import numpy as np
-    from _rivals import agreeing
+    from _runtimes import agreeing
 
     x = spec.x(1, 1)[0]
     y = np.zeros((1, loop.hidden), np.float32)
@@ -145,15 +149,15 @@ def _single(spec: Any, sides: dict[str, Any], loop: CLoop, options: Any) -> Row:
     agreeing({**calls, "c": loop.run(1, x, y)}, steps=3)
     repeats = 1000 * 64 // max(64, loop.hidden)
     calls["c"] = loop.run(repeats, x, y)
-    times = _measure.in_turns(calls, seconds=options.seconds, sample=0.01)
+    times = _timing.in_turns(calls, seconds=options.seconds, sample=0.01)
     times["c"] = [seconds / repeats for seconds in times["c"]]
     return _summary(times)
 
 
 def _chunks(spec: Any, sides: dict[str, Any], loop: CLoop, options: Any) -> Row:
-    """Whole sequences; C goes on from its last state, which saves it a reset."""
+    """Sequences of `CHUNK` steps; C continues from its last state, which saves it a reset."""
     import numpy as np
-    from _rivals import agreeing
+    from _runtimes import agreeing
 
     x = spec.x(CHUNK, 1)
     y = np.zeros((CHUNK, loop.hidden), np.float32)
@@ -161,13 +165,13 @@ def _chunks(spec: Any, sides: dict[str, Any], loop: CLoop, options: Any) -> Row:
     calls["c"] = loop.run(CHUNK, x[:, 0], y)
     loop.reset()
     agreeing(calls)
-    return _summary(_measure.in_turns(calls, seconds=options.seconds))
+    return _summary(_timing.in_turns(calls, seconds=options.seconds))
 
 
 def _summary(times: dict[str, list[float]]) -> Row:
-    row = _measure.summary(times, "l0gate")
+    row = _timing.summary(times, "l0gate")
     best = [min(pair) for pair in zip(times["onnxruntime"], times["c"], strict=True)]
-    row["faster"]["best"] = _measure.times_faster({**times, "best": best}, "l0gate", "best")
+    row["faster"]["best"] = _timing.times_faster({**times, "best": best}, "l0gate", "best")
     return row
 
 
@@ -213,7 +217,7 @@ def limits(report: Report) -> list[Limit]:
 
 def plot(path: Path, report: Report) -> None:
     """Microseconds a step over hidden size, single and in chunks."""
-    made, axes = _measure.figure(4, width=3.6)
+    made, axes = _plots.figure(4, width=3.6)
     panels = [(cell, steps) for cell in ("lstm", "gru") for steps in (1, CHUNK)]
     for axis, (cell, steps) in zip(axes, panels, strict=True):
         rows = [row for row in report["rows"] if (row["cell"], row["steps"]) == (cell, steps)]
@@ -221,16 +225,16 @@ def plot(path: Path, report: Report) -> None:
             style = "k--" if side == "c" else "o-"
             us = [row["us"][side] / steps for row in rows]
             axis.plot([row["hidden"] for row in rows], us, style, label=name)
-        _measure.log_axes(axis, x=[size for _, size in SIZES], y=(0.1, 0.3, 1, 3, 10, 30, 100, 300))
+        _plots.log_axes(axis, x=[size for _, size in SIZES], y=(0.1, 0.3, 1, 3, 10, 30, 100, 300))
         title = "one step a call" if steps == 1 else f"chunks of {steps}"
         axis.set(title=f"{cell.upper()}, {title}", xlabel="hidden size")
     axes[0].set(ylabel="microseconds a step")
     axes[0].legend(frameon=False)
-    _measure.save(made, path)
+    _plots.save(made, path)
 
 
 def main() -> None:
-    _measure.run(sys.modules[__name__], _measure.parser(__doc__).parse_args())
+    _scripts.run(sys.modules[__name__], _scripts.parser(__doc__).parse_args())
 
 
 if __name__ == "__main__":

@@ -24,8 +24,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import _measure
-from _measure import Limit, Report, Results, Table, mean
+import _plots
+import _scripts
+import _timing
+from _scripts import Report, Results
+from _tables import Limit, Table
+from _timing import mean
 
 CELLS, HIDDEN, BATCHES, LENGTH = ("lstm", "gru"), (64, 128, 256, 512), (16, 32, 64), 64
 SIDES = ("l0gate", "numpy", "torch")
@@ -36,7 +40,8 @@ def steps(cell: str, hidden: int, batch: int, threads: int) -> dict[str, Callabl
     """The calls that take turns. Those of an engine return the loss and the gradients by name."""
     import numpy as np
     import torch
-    from _rivals import Spec, Torch
+    from _nets import Spec
+    from _runtimes import Torch
 
     import l0gate
 
@@ -105,10 +110,10 @@ def measure(results: Results, threads: int, options: argparse.Namespace) -> None
                 calls = steps(cell, hidden, batch, threads)
                 check(calls)
                 pause = 0.02 * (threads > 1)
-                times = _measure.in_turns(calls, seconds=options.seconds, pause=pause)
-                row = key | _measure.summary(times, "l0gate")
+                times = _timing.in_turns(calls, seconds=options.seconds, pause=pause)
+                row = key | _timing.summary(times, "l0gate")
                 del row["faster"]["gates"]
-                row["gates"] = _measure.times_faster(times, "l0gate", "gates")  # of a step
+                row["gates"] = _timing.times_faster(times, "l0gate", "gates")  # of a step
                 results.add(row)
                 print(
                     f"{cell:4} {hidden:3} x {batch:2}, {threads} threads: "
@@ -147,7 +152,7 @@ def limits(report: Report) -> list[Limit]:
 
 def plot(path: Path, report: Report) -> None:
     """Times torch's speed over hidden size, and the gates' share."""
-    made, axes = _measure.figure(3)
+    made, axes = _plots.figure(3)
     for cell, axis in zip(CELLS, axes[:2], strict=True):
         for batch in BATCHES:
             for threads, style in ((1, "o-"), (2, "s--")):
@@ -172,14 +177,14 @@ def plot(path: Path, report: Report) -> None:
     axes[2].set(title="gates, % of a step on one thread", ylim=(0, None))
     for axis in axes:
         axis.set(xlabel="hidden size")
-        _measure.log_axes(axis, x=HIDDEN)
+        _plots.log_axes(axis, x=HIDDEN)
     for axis in axes[::2]:
         axis.legend(frameon=False, fontsize=8)
-    _measure.save(made, path)
+    _plots.save(made, path)
 
 
 def main() -> None:
-    _measure.run(sys.modules[__name__], _measure.parser(__doc__, threads=(1, 2)).parse_args())
+    _scripts.run(sys.modules[__name__], _scripts.parser(__doc__, threads=(1, 2)).parse_args())
 
 
 if __name__ == "__main__":

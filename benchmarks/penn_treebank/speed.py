@@ -20,7 +20,8 @@ from typing import Any
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
-import _measure  # noqa: E402
+import _scripts  # noqa: E402
+import _timing  # noqa: E402
 
 BATCHES, LENGTH = (1, 10, 20), 35
 ENGINES = ("l0gate", "onnxruntime", "torch")
@@ -43,7 +44,8 @@ def pairs(rows: list[dict[str, Any]]) -> list[tuple[tuple[int, ...], tuple[int, 
 
 def measured(dense: tuple[int, ...], small: tuple[int, ...], seconds: float) -> dict[str, Any]:
     """Times faster by batch and engine, and milliseconds."""
-    from _rivals import Spec, agreeing, inference, runtimes
+    from _nets import Spec
+    from _runtimes import agreeing, inference, runtimes
 
     specs = {
         name: Spec("lstm", sizes[0], tuple(sizes[1:]))
@@ -58,13 +60,13 @@ def measured(dense: tuple[int, ...], small: tuple[int, ...], seconds: float) -> 
                 x = specs[name].x(LENGTH, batch)
                 own = agreeing({engine: engines[engine].sequence(x) for engine in ENGINES})
                 calls |= {f"{engine} {name}": call for engine, call in own.items()}
-            times = _measure.in_turns(calls, seconds=seconds)
+            times = _timing.in_turns(calls, seconds=seconds)
         result[f"batch {batch}"] = {
             "faster": {
-                engine: _measure.times_faster(times, f"{engine} small", f"{engine} dense")
+                engine: _timing.times_faster(times, f"{engine} small", f"{engine} dense")
                 for engine in ENGINES
             },
-            "us": _measure.summary(times, "l0gate small")["us"],
+            "us": _timing.summary(times, "l0gate small")["us"],
         }
     return result
 
@@ -74,7 +76,7 @@ def main() -> int:
     parser.add_argument("--results", type=Path, default=HERE / "results")
     parser.add_argument("--seconds", type=float, default=1.0)
     given = parser.parse_args()
-    for library in _measure.THREADS:  # before any of them is loaded
+    for library in _scripts.THREADS:  # before any of them is loaded
         os.environ[f"{library}_NUM_THREADS"] = "1"
     from l0gate.files import write_atomically
 
@@ -85,7 +87,7 @@ def main() -> int:
         print(f"{dense} -> {small}: {found[-1]['batch 1']['faster']}", flush=True)
     report = {
         "command": shlex.join(["python", "benchmarks/penn_treebank/speed.py", *sys.argv[1:]]),
-        "machine": _measure.machine(),
+        "machine": _timing.machine(),
         "rows": found,
     }
     content = json.dumps(report, indent=2) + "\n"

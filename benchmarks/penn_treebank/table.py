@@ -18,8 +18,8 @@ from typing import Any
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
-import _measure  # noqa: E402
-from _measure import Table  # noqa: E402
+import _plots  # noqa: E402
+from _tables import Table  # noqa: E402
 
 PAGE = HERE.parents[1] / "docs" / "penn_treebank.md"
 BLOCK = re.compile(r"(<!-- results -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -53,7 +53,7 @@ def rows_of(folder: Path) -> list[dict[str, Any]]:
 
 
 def table(rows: list[dict[str, Any]], speeds: list[dict[str, Any]]) -> Table:
-    """A line a run, and one for every run that is planned and not there."""
+    """One line for each run, and one for each planned run that has no result yet."""
     lines: list[tuple[Any, ...]] = []
     for (model, method), seeds in PLANNED.items():
         found = [
@@ -97,10 +97,10 @@ def _line(row: dict[str, Any], speeds: list[dict[str, Any]]) -> tuple[Any, ...]:
 
 
 def compared(rows: list[dict[str, Any]]) -> list[str]:
-    """Ours beside every rival with as many recurrent weights or more, in sentences.
+    """Sentences that compare our gates with each other method of as many recurrent weights or more.
 
-    Runs that differ in their seed alone count as one, by the mean. Neurons are whole, so nets of
-    one budget differ by up to `NEAR` of their weights.
+    Runs that differ in their seed alone count as one, by the mean. Sizes are whole numbers, so nets
+    of one budget differ by up to `NEAR` of their weights.
     """
     groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for row in rows:
@@ -137,7 +137,7 @@ def _reached(runs: list[dict[str, Any]]) -> str:
 
 
 def filled(page: str, folder: Path) -> str:
-    """The page with its block as the results have it."""
+    """The page with its block filled from the results."""
     rows, path = rows_of(folder), folder / "speed.json"
     speeds = json.loads(path.read_text())["rows"] if path.exists() else []
     parts = [table(rows, speeds).markdown()]
@@ -159,8 +159,8 @@ def plot(path: Path, rows: list[dict[str, Any]], speeds: list[dict[str, Any]]) -
     panels = {"recurrent weights, thousands": lambda row: row["recurrent_weights"] / 1000}
     if speeds:
         panels["us for 35 steps, batch 1, l0gate"] = lambda row: _microseconds(row, speeds)
-    made, axes = _measure.figure(len(panels), width=7.0 if len(panels) == 1 else 5.0)
-    for axis, (label, place) in zip(axes, panels.items(), strict=True):
+    made, axes = _plots.figure(len(panels), width=7.0 if len(panels) == 1 else 5.0)
+    for axis, (label, value) in zip(axes, panels.items(), strict=True):
         kinds = dict.fromkeys((r["options"]["model"], r["options"]["method"]) for r in rows)
         colours = list(dict.fromkeys(method for _, method in kinds))
         for model, method in kinds:
@@ -170,17 +170,17 @@ def plot(path: Path, rows: list[dict[str, Any]], speeds: list[dict[str, Any]]) -
                 if (r["options"]["model"], r["options"]["method"]) == (model, method)
             ]
             axis.scatter(
-                [place(row) for row in own],
+                [value(row) for row in own],
                 [row["test"] for row in own],
                 color=f"C{colours.index(method)}",
                 marker="osD^"[list(MODELS).index(model)],
                 label=f"{MODELS[model]}, {method}",
             )
-        _measure.log_axes(axis, x=TICKS)
+        _plots.log_axes(axis, x=TICKS)
         axis.set_xlabel(label)
         axis.set_ylabel("test perplexity")
     made.legend(*axes[0].get_legend_handles_labels(), loc="outside right center")
-    _measure.save(made, path)
+    _plots.save(made, path)
 
 
 def _microseconds(row: dict[str, Any], speeds: list[dict[str, Any]]) -> float:

@@ -57,12 +57,12 @@ static int stream(l0gate_net *net, FILE *signal, char *error)
     int inputs = l0gate_inputs(net), outputs = l0gate_outputs(net), failed = 0;
     float *in = calloc((size_t)inputs, sizeof *in), *out = calloc((size_t)outputs, sizeof *out);
     char *line = NULL, reason[L0GATE_ERROR_SIZE];
-    size_t room = 0;
+    size_t capacity = 0;
     if (in == NULL || out == NULL) {
         snprintf(error, L0GATE_ERROR_SIZE, "no memory");
         failed = -1;
     }
-    for (long number = 1; !failed && getline(&line, &room, signal) >= 0; number++) {
+    for (long number = 1; !failed && getline(&line, &capacity, signal) >= 0; number++) {
         failed = parse(line, number, in, inputs, error);
         if (!failed && (failed = l0gate_step(net, in, out, reason)) != 0)
             snprintf(error, L0GATE_ERROR_SIZE, "line %ld: %.900s", number, reason);

@@ -52,7 +52,7 @@ class Amplifier(nn.Module):
 
 
 def read_model(path: Path) -> Amplifier:
-    """An amplifier from its JSON file; one of another build raises."""
+    """An amplifier from its JSON file; another architecture raises."""
     stored = json.loads(path.read_text())
     facts = stored["model_data"]
     expected = {"input_size": 1, "output_size": 1, "num_layers": 1, "skip": 1}
@@ -93,7 +93,7 @@ def loss(y: Tensor, target: Tensor) -> Tensor:
 
 
 def half_of(model: Amplifier) -> l0gate.Budget:
-    """Half of the hidden neurons at most, decided early, as what stays must learn anew."""
+    """Half of the hidden neurons at most, selected early, so that those that stay can adapt."""
     blocks = model.rec.weight_hh_l0.shape[0] // model.rec.hidden_size
     hidden = model.rec.hidden_size // 2
     weights = blocks * hidden * (1 + hidden)
@@ -126,7 +126,7 @@ def distil(teacher: Amplifier, x: Tensor, *, steps: int, rate: float = 1e-2, see
 
 
 def schedule(progress: float) -> float:
-    """The learning rate over its peak: level until the gates are decided, then half a cosine."""
+    """The learning rate relative to its peak: constant until the selection, then half a cosine."""
     return 0.5 * (1 + math.cos(math.pi * max(0.0, (progress - 0.25) / 0.75)))
 
 
@@ -342,7 +342,7 @@ def main() -> None:
     if options.data is None or not options.data.is_dir():
         parser.error(f"--data is {options.data}; it must be a folder of amplifier models")
     names = options.model or sorted(path.stem for path in options.data.glob("*.json"))
-    torch.set_num_threads(1)  # the layers are too small to share
+    torch.set_num_threads(1)  # more threads do not help layers of this size
     rows = []
     for name in names:
         rows.append(report(options.data / f"{name}.json", options))

@@ -63,7 +63,7 @@ def stories(path: Path) -> list[Story]:
     except (OSError, UnicodeDecodeError) as error:
         raise L0GateError(f"`--data`: '{path}' cannot be read: {error}") from None
     found: list[Story] = []
-    place: dict[str, int] = {}  # from the number of a line to that of a sentence
+    position: dict[str, int] = {}  # of a sentence in the story, by the number of its line
     sentences: list[list[str]] = []
     last = 0
     for count, line in enumerate(lines, 1):
@@ -74,23 +74,23 @@ def stories(path: Path) -> list[Story]:
         number, (text, *rest) = match.group(1), match.group(2).split("\t")
         last = int(number)
         if last == 1:
-            place, sentences = {}, []
+            position, sentences = {}, []
         words = _WORD.findall(text.lower())
         if not words:
             raise L0GateError(f"{where} holds no word: {line!r}")
         if not rest:
-            place[number] = len(sentences)
+            position[number] = len(sentences)
             sentences.append(words)
             continue
         answer, facts = rest[0].strip().lower(), " ".join(rest[1:]).split()
         if not answer:
             raise L0GateError(f"{where} has no answer: {line!r}")
-        if not facts or any(fact not in place for fact in facts):
+        if not facts or any(fact not in position for fact in facts):
             raise L0GateError(
                 f"{where}: its facts are {' '.join(facts)!r}; they must be numbers of sentences"
                 " before the question"
             )
-        found.append(Story(list(sentences), words, answer, [place[fact] for fact in facts]))
+        found.append(Story(list(sentences), words, answer, [position[fact] for fact in facts]))
     if not found:
         raise L0GateError(f"`--data`: '{path}' holds no question")
     return found
@@ -122,9 +122,9 @@ class Task:
         self.known, self.test = known, test
 
     def batch(self, chosen: Sequence[Story]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Stories, questions, answers, facts; an answer never met is -1.
+        """Stories, questions, answers, facts; an answer that training does not hold is -1.
 
-        A question with fewer facts than others looks at its last one again.
+        A question with fewer facts than others repeats its last one.
         """
         longest = max(len(story.sentences) for story in chosen)
         sentences = [self._ids(row) for story in chosen for row in _filled(story, longest)]
@@ -167,7 +167,7 @@ def _loss(model: nn.Module, batch: Sequence[Tensor]) -> Tensor:
 
 
 def report(number: int, seed: int, options: argparse.Namespace) -> dict[str, Any]:
-    """One row: trained dense, and from there once more as it is, and pruned."""
+    """One row: the dense reader, the dense one trained on, and the pruned one."""
     task = Task(*read(options.data, number))
     torch.manual_seed(seed)
     dense = Reader(len(task.words) + 2, len(task.answers), task.hops, options.hidden)
@@ -212,13 +212,13 @@ def arguments() -> argparse.ArgumentParser:
         default=None if data is None else Path(data) / "babi",
         help="folder with qa1_..._train.txt and so on; default: babi in L0GATE_DATA",
     )
-    whole, tasks = number(int, 1, 10_000), number(int, 1, 20)
+    count, tasks = number(int, 1, 10_000), number(int, 1, 20)
     parser.add_argument("--tasks", type=tasks, nargs="+", default=[1, 6, 15])
-    parser.add_argument("--hidden", type=whole, default=64)
+    parser.add_argument("--hidden", type=count, default=64)
     parser.add_argument(
         "--part", type=number(float, 0, 1), default=0.25, help="of the recurrent weights"
     )
-    parser.add_argument("--epochs", type=whole, default=20, help="of each of the trainings")
+    parser.add_argument("--epochs", type=count, default=20, help="of each of the trainings")
     parser.add_argument("--seeds", type=number(int, 0, 10**9), nargs="+", default=[0, 1])
     parser.add_argument("--json", type=target, help="write the rows here")
     parser.add_argument(

@@ -28,7 +28,7 @@ class BiDAF(nn.Module):
         self.highway = nn.ModuleList(Highway(width) for _ in range(2))
         both = {"batch_first": True, "bidirectional": True}
         self.encoder = nn.LSTM(width, hidden, **both)
-        # alpha(h, u) = w [h; u; h * u], as three readers, so that nothing is written out twice
+        # The similarity w [h; u; h * u] as three linear layers, without the large concatenation.
         self.of_passage = nn.Linear(2 * hidden, 1)
         self.of_question = nn.Linear(2 * hidden, 1, bias=False)
         self.of_product = nn.Linear(2 * hidden, 1, bias=False)

@@ -1,4 +1,4 @@
-"""One training loop for all readers, dense, gated or small: it can be stopped, and goes on."""
+"""The training loop of all readers, which goes on from a checkpoint after a stop."""
 
 from __future__ import annotations
 
@@ -45,10 +45,10 @@ def compare(
     steps_per_epoch: int,
     label: str = "",
 ) -> tuple[dict[str, nn.Module], dict[str, float]]:
-    """Train `dense`; from there prune it to `part` of its recurrent weights, and train it on.
+    """Train `dense`, prune it to `part` of its recurrent weights, and train a dense copy as long.
 
-    Returns the dense model, the same after as many epochs more, the small one, and the seconds that
-    each training took. Checkpoints are written to `out`; `job` is as in `train`.
+    Returns the dense model, the copy that was trained on, and the small model by name, and the
+    seconds that each training took. Checkpoints are written to `out`; `job` is as in `train`.
     """
 
     def gate() -> Any:
@@ -63,7 +63,7 @@ def compare(
         except L0GateError as error:
             raise L0GateError(f"`--part` is {part}: {error}") from None
 
-    gate()  # a budget that cannot be met is known before training
+    gate()  # raises before any training if the budget cannot be met
     seconds: dict[str, float] = {}
 
     def trained(model: Any, groups: list[dict[str, Any]], what: str, end: str, job: Any) -> None:
@@ -108,11 +108,11 @@ def train(
     job: Mapping[str, Any],
     penalty: Callable[[float], Tensor] | None = None,
 ) -> float:
-    """Adam with a rate that falls to 0 like half a cosine; returns the seconds it took in all.
+    """Train with Adam, whose rate falls to 0 in half a cosine; returns the seconds of all epochs.
 
-    `penalty(progress)` joins the loss of a gated model. After every epoch all that training needs
-    is written to `checkpoint`, from which another call goes on with the same numbers. `job` is what
-    decides these numbers, beside what the model starts from: the checkpoint of another job raises.
+    `penalty(progress)` is added to the loss of a gated model. After every epoch `checkpoint` is
+    written, from which another call goes on with the same numbers. `job` holds what decides these
+    numbers besides the model's first weights: a checkpoint of another job raises.
     """
     optimizer = torch.optim.Adam(groups)
     peaks = [group["lr"] for group in optimizer.param_groups]
@@ -223,7 +223,7 @@ def _bytes_of(model: nn.Module) -> Iterator[bytes]:
 
 
 def digest(parts: Iterable[bytes]) -> str:
-    """A short name for a content."""
+    """A short hash of bytes."""
     found = hashlib.sha256()
     for part in parts:
         found.update(part)
@@ -287,7 +287,7 @@ def folder(text: str) -> Path:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise argparse.ArgumentTypeError(f"'{path}' cannot be made: {error.strerror}") from None
-    try:  # to know it before hours of training
+    try:  # now, and not after hours of training
         with tempfile.TemporaryFile(dir=path):
             return path
     except OSError as error:
@@ -306,7 +306,7 @@ def target(text: str) -> Path:
 
 
 def say_warnings() -> None:
-    """Warnings in a line, without the code they come from."""
+    """Print each warning in one line, without the line of code that it points at."""
 
     def show(message: Any, *_: Any, **__: Any) -> None:
         print(f"warning: {message}", file=sys.stderr)
@@ -315,13 +315,13 @@ def say_warnings() -> None:
 
 
 def padded(rows: Sequence[Sequence[int]], at_least: int = 1) -> Tensor:
-    """(rows, longest) ids, filled up with 0."""
+    """Ids (rows, length of the longest row), padded with 0."""
     width = max(at_least, *map(len, rows))
     return torch.tensor([[*row, *[0] * (width - len(row))] for row in rows])
 
 
 def batches_of(count: int, size: int, lengths: Sequence[int]) -> Callable[..., Iterator[list[int]]]:
-    """Indices in random order, a batch having rows of like lengths: its time is the longest's."""
+    """Random batches of indices; each has rows of similar lengths, as the longest sets its time."""
 
     def drawn(generator: torch.Generator) -> Iterator[list[int]]:
         near = torch.tensor(lengths) * (1 + 0.2 * torch.rand(count, generator=generator))
@@ -333,7 +333,7 @@ def batches_of(count: int, size: int, lengths: Sequence[int]) -> Callable[..., I
 
 
 def fractions(row: Mapping[str, Any]) -> str:
-    """What is left, in words."""
+    """How many recurrent weights are left, as text."""
     dense, small = row["sizes"]
     return (
         f"{small['recurrent']:,} of {dense['recurrent']:,} recurrent weights"

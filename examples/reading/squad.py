@@ -54,8 +54,8 @@ from torch import Tensor, nn
 
 import l0gate
 from l0gate import L0GateError
-from l0gate._saved_model import read
 from l0gate.files import write_atomically
+from l0gate.npz import unpack
 
 LETTERS = 12  # characters of a word that are read
 LONGEST = 15  # words of an answer, at most
@@ -103,9 +103,9 @@ def spans(start: Tensor, end: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     start, end = start.log_softmax(1), end.log_softmax(1)
     lengths = range(min(LONGEST, start.shape[1]))  # of an answer, less one
     ends = [nn.functional.pad(end[:, n:], (0, n), value=-torch.inf) for n in lengths]
-    best, place = (start[:, :, None] + torch.stack(ends, dim=2)).flatten(1).max(1)
-    first = place // len(lengths)
-    return first, first + place % len(lengths), best.exp()
+    best, flat = (start[:, :, None] + torch.stack(ends, dim=2)).flatten(1).max(1)
+    first = flat // len(lengths)
+    return first, first + flat % len(lengths), best.exp()
 
 
 @torch.no_grad()
@@ -156,7 +156,7 @@ class Reading:
         return drawn
 
     def scores(self, model: nn.Module, vocabulary: Vocabulary, device: str) -> dict[str, float]:
-        """Exact match and F1 on the held-out questions, in percent; one without a word is wrong."""
+        """Exact match and F1 on the held-out questions, in percent; without words, one is wrong."""
         total = {"exact": 0.0, "f1": 0.0}
         asked = [q for q in self.test if words_of(q.question) and words_of(q.passage)]
         for begin in range(0, len(asked), self.batch):
@@ -227,7 +227,7 @@ def latency(models: Sequence[nn.Module], batches: Sequence[Any]) -> list[float]:
 
 
 def report(options: argparse.Namespace) -> dict[str, Any]:
-    """Trained dense, and from there pruned, and as it is once more; the small one is saved."""
+    """Train, prune and compare; the small reader is saved. Returns the row of results."""
     questions = read_squad(options.data)
     reading = Reading(questions, options.held_out, options.batch)
     vectors = read_glove(options.glove, options.width) if options.glove else {}
@@ -296,8 +296,15 @@ def report(options: argparse.Namespace) -> dict[str, Any]:
 
 def load(path: Path) -> tuple[nn.Module, Vocabulary]:
     """A saved reader with its vocabulary."""
-    given = read(path).metadata
     try:
+        with path.open("rb") as file:
+            _, manifest = unpack(file)
+    except OSError as error:
+        raise L0GateError(f"`--model` '{path}' cannot be read: {error.strerror}") from None
+    except L0GateError as error:
+        raise L0GateError(f"`--model` '{path}' {error}") from None
+    try:
+        given = manifest["metadata"]
         reader = Sizes(**given["reader"])
         words, characters = (
             {name: i + 2 for i, name in enumerate(given[kind])} for kind in ("words", "characters")
@@ -333,7 +340,7 @@ def _lines(first: str, others: str) -> Iterator[str]:
 def _line(prompt: str) -> str:
     try:
         return input(prompt).strip()
-    except (EOFError, RuntimeError):  # RuntimeError: there is no input at all
+    except (EOFError, RuntimeError):  # RuntimeError: the program has no input
         print()
         return ""
     except UnicodeDecodeError as error:
@@ -356,15 +363,15 @@ def arguments() -> argparse.ArgumentParser:
         default=Path(data) / "squad" / "train-v1.1.first12articles.json" if data else None,
         help="a file in SQuAD's format",
     )
-    whole, part = number(int, 1, 10_000), number(float, 0, 1)
-    made.add_argument("--held-out", type=whole, default=2, help="articles, the last ones")
+    count, part = number(int, 1, 10_000), number(float, 0, 1)
+    made.add_argument("--held-out", type=count, default=2, help="articles, the last ones")
     made.add_argument("--glove", type=Path, help="word vectors, a text file")
-    made.add_argument("--hidden", type=whole, default=50)
-    made.add_argument("--width", type=whole, default=50, help="of word vectors")
+    made.add_argument("--hidden", type=count, default=50)
+    made.add_argument("--width", type=count, default=50, help="of word vectors")
     made.add_argument("--dropout", type=number(float, 0, 0.99), default=0.2)
     made.add_argument("--part", type=part, default=0.4, help="of the recurrent weights")
-    made.add_argument("--epochs", type=whole, default=12, help="of each of the trainings")
-    made.add_argument("--batch", type=whole, default=20)
+    made.add_argument("--epochs", type=count, default=12, help="of each of the trainings")
+    made.add_argument("--batch", type=count, default=20)
     made.add_argument("--rate", type=number(float, 1e-9, 1), default=2e-3)
     made.add_argument("--seed", type=number(int, 0, 10**9), default=0)
     made.add_argument("--threads", type=number(int, 1, 256), default=1)
@@ -384,7 +391,7 @@ def main() -> int:
     parser = arguments()
     options = parser.parse_args()
     say_warnings()
-    if isinstance(sys.stdout, io.TextIOWrapper):  # a screen that has not all letters
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a terminal that cannot show all letters
         sys.stdout.reconfigure(errors="replace")
     try:
         if options.do == "ask":
@@ -413,7 +420,7 @@ def main() -> int:
     except KeyboardInterrupt:
         print()
         return 130
-    except BrokenPipeError:  # nobody reads on
+    except BrokenPipeError:  # whoever read the output has stopped
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     return 0

@@ -1,4 +1,4 @@
-"""Passages, questions and answers: SQuAD's files, words and their places, the official scores."""
+"""Passages, questions and answers: SQuAD's files, positions of words, the official scores."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ _KINDS = {str: "a text", list: "a list", int: "a whole number"}
 def _at(entry: Any, key: str, kind: type) -> Any:
     """The value of a key of a JSON object, of that type."""
     if not isinstance(entry, dict):
-        raise L0GateError(f"{_short(entry)} stands where an object with `{key}` must")
+        raise L0GateError(f"{_short(entry)} was found where an object with `{key}` must be")
     if key not in entry:
         raise L0GateError(f"`{key}` is missing; it must be {_KINDS[kind]}")
     value = entry[key]
@@ -119,7 +119,7 @@ def _span(words: Sequence[Word], passage: str, answer: Any) -> tuple[int, int] |
     text, start = _at(answer, "text", str), _at(answer, "answer_start", int)
     end = start + len(text)
     if passage[start:end] != text or start < 0:
-        raise L0GateError(f"the answer {text!r} is not what stands at `answer_start` {start}")
+        raise L0GateError(f"the answer {text!r} is not the text at `answer_start` {start}")
     inside = [i for i, word in enumerate(words) if word.end > start and word.start < end]
     return (inside[0], inside[-1]) if inside else None
 
@@ -146,7 +146,7 @@ def split_by_article(
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """Ids of words and of characters; 0 pads, 1 is whatever training did not meet."""
+    """Ids of words and of characters; 0 pads, 1 stands for all that training does not hold."""
 
     words: dict[str, int]
     characters: dict[str, int]

@@ -65,7 +65,7 @@ def read(folder: Path) -> tuple[Clips, Clips]:
 
 
 class Digits(nn.Module):
-    """Scores of the ten digits for every frame; `pooled` makes one answer of them.
+    """Scores of the ten digits for every frame; `pooled` averages them over the clip.
 
     x is a `PackedSequence`, as in training, or (time, batch, bands); the scores come in the same
     form. As pooling comes last and is a mean, the net can stream: keep a running mean.
@@ -92,7 +92,7 @@ def pooled(scores: PackedSequence) -> Tensor:
 def batches(
     clips: Clips, generator: torch.Generator, augment: bool
 ) -> Iterator[tuple[PackedSequence, Tensor]]:
-    """One pass over the clips in random order, packed; a batch has clips of like lengths.
+    """One pass over the clips in random order, packed; a batch has clips of similar lengths.
 
     The time of a step is that of its longest clip.
     """
@@ -119,7 +119,7 @@ def _varied(clip: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def accuracy(model: nn.Module, clips: Clips) -> float:
-    """The fraction of clips that are understood."""
+    """The fraction of clips that are classified rightly."""
     with torch.no_grad():
         packed = pack_sequence(list(clips.features), enforce_sorted=False)
         return float((pooled(model(packed)).argmax(1) == clips.labels).float().mean())
@@ -128,7 +128,7 @@ def accuracy(model: nn.Module, clips: Clips) -> float:
 def train(
     model: nn.Module, groups: Any, clips: Clips, *, epochs: int, seed: int, penalty: Any = None
 ) -> None:
-    """Train any model, gated or not; `penalty(progress)` joins the loss of a gated one."""
+    """Train any model; `penalty(progress)` is added to the loss of a gated one."""
     generator = torch.Generator().manual_seed(seed)
     optimizer = torch.optim.Adam(groups)
     peak = optimizer.param_groups[0]["lr"]
@@ -150,7 +150,7 @@ def train(
 
 
 def prune(dense: nn.Module, clips: Clips, *, part: float, epochs: int, seed: int) -> nn.Module:
-    """The small model with `part` of the dense one's recurrent weights, trained on from it."""
+    """Prune the dense model to `part` of its recurrent weights; returns the small one."""
     gated = l0gate.gate(
         copy.deepcopy(dense),
         example_inputs=(clips.features[0][:, None],),
@@ -344,7 +344,7 @@ def main() -> None:
     options = parser.parse_args()
     if options.data is None or not (options.data / FILE).is_file():
         parser.error(f"--data is {options.data}; it must be a folder with {FILE}")
-    torch.set_num_threads(1)  # a net of this size gains nothing from sharing
+    torch.set_num_threads(1)  # more threads do not help a net of this size
     rows = []
     for seed in options.seeds:
         rows.append(report(seed, options))

@@ -45,11 +45,11 @@ def streams(tokens: np.ndarray, batch: int) -> np.ndarray:
 # Training --------------------------------------------------------------------------------------
 
 
-def adam(values: Any, slopes: Any, moments: Any, count: Any, rate: Any) -> tuple[Any, Any]:
+def adam(values: Any, gradients: Any, moments: Any, count: Any, rate: Any) -> tuple[Any, Any]:
     """One step of Adam over a tree of arrays; `count` starts at 1. Returns values and moments."""
     first, second = moments
-    first = jax.tree.map(lambda m, g: 0.9 * m + 0.1 * g, first, slopes)
-    second = jax.tree.map(lambda v, g: 0.999 * v + 0.001 * g * g, second, slopes)
+    first = jax.tree.map(lambda m, g: 0.9 * m + 0.1 * g, first, gradients)
+    second = jax.tree.map(lambda v, g: 0.999 * v + 0.001 * g * g, second, gradients)
     rate = rate * jnp.sqrt(1 - 0.999**count) / (1 - 0.9**count)
     values = jax.tree.map(
         lambda x, m, v: x - rate * m / (jnp.sqrt(v) + 1e-8), values, first, second
@@ -63,14 +63,14 @@ class Training:
     """All that changes from step to step; a tree of arrays."""
 
     parameters: lstm.Parameters
-    gates: dict[str, Any]  # the pruner's state; empty for the dense twin
+    gates: dict[str, Any]  # the pruner's state; empty for the dense model
     moments: tuple[Any, ...]  # Adam's, of the parameters and of the gates
     carried: lstm.State
     key: jax.Array
 
 
 def start(pruner: l0gate.Pruner | None, parameters: lstm.Parameters, key: jax.Array) -> Training:
-    """Before the first step."""
+    """The training before its first step."""
     key, own = jax.random.split(key)
     gates = {"log_alpha": {}} if pruner is None else pruner.init(parameters, own)
     nothing = [jax.tree.map(jnp.zeros_like, tree) for tree in (parameters, gates["log_alpha"])]
@@ -79,7 +79,7 @@ def start(pruner: l0gate.Pruner | None, parameters: lstm.Parameters, key: jax.Ar
 
 
 def make_step(pruner: l0gate.Pruner | None) -> Callable[..., tuple[Training, jax.Array]]:
-    """One step of training, compiled; without a pruner, that of the dense twin."""
+    """One step of training, compiled; without a pruner, that of the dense model."""
 
     def objective(trained: Any, now: Training, noise: Any, x: Any, y: Any, progress: Any) -> Any:
         parameters, log_alpha = trained
@@ -95,13 +95,15 @@ def make_step(pruner: l0gate.Pruner | None) -> Callable[..., tuple[Training, jax
     def step(now: Training, x: Any, y: Any, count: Any, progress: Any) -> Any:
         noise, key = (None, now.key) if pruner is None else pruner.noise(now.gates, now.key)
         trained = (now.parameters, now.gates["log_alpha"])
-        slopes, (task, carried) = jax.grad(objective, has_aux=True)(
+        gradients, (task, carried) = jax.grad(objective, has_aux=True)(
             trained, now, noise, x, y, progress
         )
         fade = jnp.clip(4.0 * (1.0 - progress), 0.02, 1.0)  # over the last quarter
         of_parameters, of_gates = now.moments
-        parameters, of_parameters = adam(trained[0], slopes[0], of_parameters, count, RATE * fade)
-        log_alpha, of_gates = adam(trained[1], slopes[1], of_gates, count, GATE_RATE)
+        parameters, of_parameters = adam(
+            trained[0], gradients[0], of_parameters, count, RATE * fade
+        )
+        log_alpha, of_gates = adam(trained[1], gradients[1], of_gates, count, GATE_RATE)
         gates = {**now.gates, "log_alpha": log_alpha}
         if pruner is not None:
             gates = pruner.update(gates, progress)
@@ -127,7 +129,7 @@ def train(
         at, progress = (count - 1) % chunks * LENGTH, count / steps
         x, y = stream[at : at + LENGTH], stream[at + 1 : at + 1 + LENGTH]
         now, task = step(now, x, y, float(count), progress)
-        # Here every neuron is decided, and the rest of training belongs to those that stay.
+        # The neurons that stay are selected here, and trained for the rest of the steps.
         if budget and pruner and progress >= budget.settle and not pruner.selected(now.gates):
             now = replace(now, gates=pruner.select(now.gates, now.parameters))
         if count % max(1, steps // 8) == 0:
@@ -183,14 +185,14 @@ def certify(
 
 
 def count(parameters: lstm.Parameters, names: Sequence[str] | None = None) -> str:
-    """How many numbers the parameters hold."""
+    """How many values the parameters hold."""
     return f"{sum(parameters[name].size for name in names or parameters):,}"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Train both twins, shrink the gated one, certify it, and print what came of it."""
+    """Train a dense and a gated model, shrink and certify the gated one, and print the results."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--steps", type=int, default=1000, help="for each twin")
+    parser.add_argument("--steps", type=int, default=1000, help="for each of the two models")
     parser.add_argument("--hidden", type=int, default=160)
     parser.add_argument("--budget", type=float, default=0.2, help="share of recurrent parameters")
     parser.add_argument("--seed", type=int, default=0)

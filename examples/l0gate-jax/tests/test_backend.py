@@ -213,7 +213,7 @@ def test_numpy_and_jax_agree(name: str, dtype: str) -> None:
             "gates": [pruner.gates(state), pruner.gates(state, noise)],
             "folded": [pruner.gate(parameters, state), pruner.gate(parameters, state, noise)],
             "penalty": pruner.penalty(state, 0.3),
-            "slopes": pruner.penalty_gradient(state, 0.3),
+            "penalty gradient": pruner.penalty_gradient(state, 0.3),
             "pullback": pruner.pullback(parameters, state, noise, parameters),
             "updated": pruner.update(state, 0.3),
             "selected": selected,
@@ -287,11 +287,11 @@ def test_vmap_over_noise_and_states(dtype: str) -> None:
 
 def test_value_and_grad_passes_arguments_on() -> None:
     given = {"a": {"b": jnp.array([1.0, 2.0])}, "c": jnp.array([3.0])}
-    value, slope = JAX.value_and_grad(lambda p, k, power: (k * p["a"]["b"] ** power).sum())(
+    value, gradient = JAX.value_and_grad(lambda p, k, power: (k * p["a"]["b"] ** power).sum())(
         given, 2.0, power=3
     )
     assert float(value) == 18.0
-    assert jax.tree.map(lambda x: x.tolist(), slope) == {"a": {"b": [6.0, 24.0]}, "c": [0.0]}
+    assert jax.tree.map(lambda x: x.tolist(), gradient) == {"a": {"b": [6.0, 24.0]}, "c": [0.0]}
 
 
 @pytest.mark.parametrize("host_inputs", [False, True])

@@ -49,9 +49,9 @@ def test_adam_is_the_published_one() -> None:
     m = v = np.zeros(2)
     wanted = np.array([1.0, -2.0])
     for count in (1, 2, 3):
-        slopes = 2.0 * wanted
-        values, moments = example.adam(values, jnp.asarray(slopes), moments, float(count), 0.1)
-        m, v = 0.9 * m + 0.1 * slopes, 0.999 * v + 0.001 * slopes**2
+        gradients = 2.0 * wanted
+        values, moments = example.adam(values, jnp.asarray(gradients), moments, float(count), 0.1)
+        m, v = 0.9 * m + 0.1 * gradients, 0.999 * v + 0.001 * gradients**2
         step = (m / (1 - 0.9**count)) / (np.sqrt(v / (1 - 0.999**count)) + 1e-8)
         wanted = wanted - 0.1 * step
         np.testing.assert_allclose(values, wanted, rtol=1e-5)

@@ -17,10 +17,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scripts import ROOT
 
 import l0gate
 
-EMBED = Path(__file__).resolve().parents[1] / "examples" / "embed"
+EMBED = ROOT / "examples" / "embed"
 
 LSTM = [{"type": "lstm", "name": "rnn", "num_layers": 2}, {"type": "linear", "name": "out"}]
 GRU = [

@@ -6,11 +6,11 @@ import os
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
+from scripts import ROOT
 
-FOLDER = Path(__file__).resolve().parents[1] / "examples" / "frameworks"
+FOLDER = ROOT / "examples" / "frameworks"
 
 
 @pytest.mark.parametrize(
