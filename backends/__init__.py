@@ -2,7 +2,7 @@
 
 In reading order:
 
-- `_plugin`: the descriptors through which both register, as any plugin does
+- `_builtin`: the descriptors through which both register, as any plugin does
 - `_numpy`: the NumPy backend
 - `_torch`: the PyTorch backend, a package
 

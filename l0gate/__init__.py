@@ -10,7 +10,8 @@ The modules, in reading order:
 - `_state`, `_checks`: the gate state, a dict of arrays; checks of what a pruner is given
 - `_selection`: the cut that meets a budget exactly
 - `_certificate`: the small and the gated model, compared
-- `_binding`, `_gating`, `_pruner`: `Pruner`, in three parts: its model, training, shrinking
+- `_pruner_model`, `_pruner_training`, `_pruner`: `Pruner` in three parts: what it knows of the
+  model, what a training step calls, and selection, shrinking and the certificate
 - `_gate`: `gate`, from a model of any framework to its gated model
 - `_chain`: nets that are described by a list of layers
 - `_saved_model`, `npz`, `files`: saving and loading, without pickle

@@ -109,7 +109,7 @@ class Backend:
         )
         seed, drawn = rng
         bits = np.random.Generator(np.random.Philox(key=seed, counter=drawn))
-        # 23 bits and a half: the largest step that float32 can hold strictly below 1.
+        # (k + 1/2) / 2^23 is the finest such grid whose largest value float32 does not round to 1.
         u = (bits.integers(0, 2**23, size=shape, dtype=np.uint32) + 0.5) * 2.0**-23
         count = int(np.prod(shape, dtype=np.int64))
         return self.cast(self.asarray(u, like), self.dtype(like)), (seed, drawn + count + 1)

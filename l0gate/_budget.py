@@ -79,7 +79,7 @@ class Budget:
             isinstance(self.rate, (list, tuple))
             and len(self.rate) == 2
             and all(isinstance(r, Real) and 0 <= r < math.inf for r in self.rate),
-            f"`rate` is {self.rate}; it must be two numbers of at least 0",
+            f"`rate` is {self.rate}; it must be two finite numbers of at least 0",
         )
 
     def __repr__(self) -> str:

@@ -25,7 +25,7 @@ def check_options(layout: object, budget: object, strength: object, gates: objec
     check(budget is None or strength is None, "give `budget` or `strength`, not both")
     check(
         strength is None or (isinstance(strength, (int, float)) and 0 <= strength < float("inf")),
-        f"`strength` is {strength!r}; it must be a number of at least 0",
+        f"`strength` is {strength!r}; it must be a finite number of at least 0",
     )
     check(
         gates is None or isinstance(gates, HardConcrete),
@@ -66,7 +66,7 @@ def check_groups(
         check(axis in axes, f"`{option}` names the axis {axis!r}; allowed: {tuple(axes)}")
         check(
             sum(axis == other for group in groups for other in group) == 1,
-            f"`{option}` is {groups!r}, in which the axis {axis!r} stands twice",
+            f"`{option}` is {groups!r}, which names the axis {axis!r} twice",
         )
     for group in groups:
         if sizes is not None:

@@ -14,8 +14,8 @@ from l0gate._errors import L0GateError
 from l0gate._state import State
 
 
-class Controller:
-    """No penalty: for methods that do not train gates."""
+class NoPenalty:
+    """The expected size is not penalized: for methods that do not train gates."""
 
     def penalty(self, expected: Array, state: State, progress: Any) -> Array:
         """What to add to the task loss for the expected size: a scalar."""
@@ -30,7 +30,7 @@ class Controller:
         return {}
 
 
-class Unset(Controller):
+class Unset(NoPenalty):
     """Neither a budget nor a strength was given, so nothing says how much to close."""
 
     def penalty(self, expected: Array, state: State, progress: Any) -> Array:
@@ -42,7 +42,7 @@ class Unset(Controller):
         return self.penalty(expected, state, progress)
 
 
-class FixedStrength(Controller):
+class FixedStrength(NoPenalty):
     """The published objective: `strength` times the expected number of parameters (Wen et al.,
     arXiv 1906.06847)."""
 
@@ -56,7 +56,7 @@ class FixedStrength(Controller):
         return self.strength
 
 
-class Lagrangian(Controller):
+class Lagrangian(NoPenalty):
     """Two multipliers, raised by gradient ascent, hold the expected size at the target.
 
     The penalty is l1 (s - t) + l2 (s - t)^2, s the expected size and t the target, both as
@@ -98,10 +98,10 @@ class Lagrangian(Controller):
         xp = self.backend.xp
         excess = expected / self.dense - target(self.budget, self.final, progress, xp)
         # Once every neuron is decided there is nothing to steer.
-        free = sum(
+        undecided = sum(
             xp.sum(xp.where(m < 0.0, xp.ones_like(m), 0.0 * m)) for m in state["mask"].values()
         )
-        excess = xp.where(free > 0.5, excess, 0.0 * excess)
+        excess = xp.where(undecided > 0.5, excess, 0.0 * excess)
         multipliers = self.backend.stop_gradient(state["multipliers"])
         return excess, (multipliers[0], multipliers[1])
 

@@ -1,7 +1,7 @@
 """`Pruner`: the algorithm, as pure functions over parameters and gate state.
 
-Its options and the price of its model are in `_binding`, what a training step calls in `_gating`;
-here are selection, shrinking and the certificate.
+`Pruner` is written in three parts. `_pruner_model` has its options and what it knows of the model,
+`_pruner_training` what a training step calls; here are selection, shrinking and the certificate.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from l0gate._backend import Array, Parameters
 from l0gate._certificate import Certificate, certify
 from l0gate._checks import check_groups, check_kept, check_log_alpha
 from l0gate._errors import check, warn
-from l0gate._gating import Gating
 from l0gate._method import get_method
+from l0gate._pruner_training import PrunerTraining
 from l0gate._selection import best_neuron, choose, pad, warn_of_stall
 from l0gate._state import State, to_device, to_host
 from l0gate.layout.fold import group_norms, keep
@@ -24,7 +24,7 @@ from l0gate.layout.fold import group_norms, keep
 _REOPENED = 0.5  # the gate of a neuron that the selection keeps although its gate was closed
 
 
-class Pruner(Gating):
+class Pruner(PrunerTraining):
     """Gates, prices, selects and shrinks the neurons of any model that a `Layout` describes.
 
     Give a `Budget` (what the small model may cost) or a `strength`: the published objective, in
@@ -108,8 +108,8 @@ class Pruner(Gating):
         if not reopen:
             _warn_of_closed(gates, log_alpha)
         # An axis that costs nothing in this measure was never asked to close.
-        free = {a for a, power in self.cost.powers.items() if power > 0} if reopen else set()
-        may_stay = {a: (mask[a] != 0) & ((g > 0) | (a in free)) for a, g in gates.items()}
+        costs = {a for a, power in self.cost.powers.items() if power > 0} if reopen else set()
+        may_stay = {a: (mask[a] != 0) & ((g > 0) | (a in costs)) for a, g in gates.items()}
         norms = None
         if parameters is not None:
             norms = group_norms(self.layout, parameters, self.backend)

@@ -34,7 +34,7 @@ GROUP = "l0gate"  # of entry points
 # pluggy is imported where it is used: `import l0gate` is to cost little more than NumPy.
 L0 = "l0"  # the name of hard-concrete gates among the methods
 _BUILT_IN = "l0gate"
-_BUILT_INS = ("l0gate.backends._plugin", "l0gate.methods")
+_BUILT_INS = ("l0gate.backends._builtin", "l0gate.methods")
 
 
 @dataclass(frozen=True)
@@ -320,7 +320,8 @@ class Registry:
         return []
 
     def _warn(self, problems: list[str]) -> None:
-        # All are noted before the first warning: a filter may turn it into an error.
+        # Record every problem before the first warning: a warning filter may raise, and so skip
+        # the rest.
         new = [problem for problem in problems if problem not in self.problems]
         self.problems += new
         for problem in new:

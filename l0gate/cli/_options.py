@@ -59,7 +59,7 @@ class Options:
         )
         check(
             self.strength is None or 0 <= self.strength < math.inf,
-            f"`--strength` is {self.strength}; it must be a number of at least 0",
+            f"`--strength` is {self.strength}; it must be a finite number of at least 0",
         )
         if self.budget is not None:
             parse_budget(self.budget)

@@ -20,7 +20,7 @@ def fold(
     backend: Backend,
     skip: Container[str] = (),
 ) -> dict[str, Array]:
-    """Multiply every in-side dimension by the gates of its axes: the gated model's parameters.
+    """The gated model's parameters: every dimension that reads neurons, times their gates.
 
     Parameters in `skip` stay as they are.
     """

@@ -83,7 +83,7 @@ class Layout:
             check(name in self.patterns, f"`uses` names {name!r}, which the layout does not hold")
             check(
                 isinstance(count, (int, float)) and 0 <= count < float("inf"),
-                f"`uses[{name!r}]` is {count!r}; it must be a number of at least 0",
+                f"`uses[{name!r}]` is {count!r}; it must be a finite number of at least 0",
             )
         for axis in self.axes:
             check(

@@ -31,7 +31,7 @@ class GroupLasso(Magnitude):
         super().__init__()
         check(
             isinstance(strength, (int, float)) and 0 <= strength < math.inf,
-            f"`strength` is {strength!r}; it must be a number of at least 0",
+            f"`strength` is {strength!r}; it must be a finite number of at least 0",
         )
         self.strength = strength
 

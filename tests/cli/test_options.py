@@ -40,11 +40,11 @@ CORPUS = Corpus("a text", "character", ("a", "b", "c"), {"train": np.arange(3, d
         ({"strength": 0.1}, "give `--budget` or `--strength`, not both"),
         (
             {"budget": None, "strength": -1.0},
-            "`--strength` is -1.0; it must be a number of at least 0",
+            "`--strength` is -1.0; it must be a finite number of at least 0",
         ),
         (
             {"budget": None, "strength": math.inf},
-            "`--strength` is inf; it must be a number of at least 0",
+            "`--strength` is inf; it must be a finite number of at least 0",
         ),
         (
             {"budget": "much"},

@@ -212,7 +212,7 @@ def test_equal_counts_by_selection_and_by_padding() -> None:
     for bad, message in (
         ("h0", "it must be lists of axes"),
         (("h0", "h1"), "it must be lists of axes"),
-        ([("h0", "h1"), ("h1", "x")], "the axis 'h1' stands twice"),
+        ([("h0", "h1"), ("h1", "x")], "names the axis 'h1' twice"),
     ):
         with pytest.raises(L0GateError, match=message):
             fresh(equal=bad)

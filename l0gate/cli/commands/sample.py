@@ -37,7 +37,7 @@ def draw_text(
     check(length >= 1, f"`--length` is {length}; it must be at least 1")
     check(
         0 <= temperature < float("inf"),
-        f"`--temperature` is {temperature}; it must be a number of at least 0",
+        f"`--temperature` is {temperature}; it must be a finite number of at least 0",
     )
     check(seed >= 0, f"`--seed` is {seed}; it must be at least 0")
     vocabulary, words = _vocabulary(net)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from l0gate._registry import get_backend
-from l0gate.backends import _plugin
+from l0gate.backends import _builtin
 
 
 def test_every_descriptor_makes_its_backend() -> None:
-    descriptors = _plugin.l0gate_backends()
+    descriptors = _builtin.l0gate_backends()
     assert [d["name"] for d in descriptors] == ["numpy", "torch"]
     for descriptor in descriptors:
         module, _, name = descriptor["factory"].partition(":")

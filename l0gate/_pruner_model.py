@@ -20,7 +20,7 @@ _UNBOUND = (
 )
 
 
-class Binding:
+class PrunerModel:
     """Options of a `Pruner`, checked; and the sizes and the cost of its model, once it is bound."""
 
     def __init__(
@@ -107,6 +107,6 @@ class Binding:
         return self.method.trains_gates
 
     @property
-    def _free(self) -> list[str]:
+    def _prunable(self) -> list[str]:
         """The axes that may lose neurons."""
         return [axis for axis in self.layout.axes if axis not in self.freeze]

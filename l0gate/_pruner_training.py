@@ -9,16 +9,16 @@ from typing import Any
 import numpy as np
 
 from l0gate._backend import Array, Parameters, zeros
-from l0gate._binding import Binding
 from l0gate._checks import check_progress, check_scores, given_log_alpha
 from l0gate._controller import (
-    Controller,
     FixedStrength,
     Lagrangian,
+    NoPenalty,
     Unset,
     target,
 )
 from l0gate._errors import L0GateError
+from l0gate._pruner_model import PrunerModel
 from l0gate._selection import choose
 from l0gate._state import State, fresh_state, to_device, to_host, with_log_alpha
 from l0gate.layout.fold import fold, gate_gradients
@@ -27,7 +27,7 @@ _CUTS = 100  # how often, at most, a method closes neurons on the way to its bud
 _LEAST_PART = 1e-9  # of training
 
 
-class Gating(Binding):
+class PrunerTraining(PrunerModel):
     """The part of a `Pruner` that a training step calls."""
 
     # State ------------------------------------------------------------------------------------
@@ -139,9 +139,9 @@ class Gating(Binding):
         return target(self.budget, self._limit / self.cost.total, progress, self.backend.xp)
 
     @property
-    def _controller(self) -> Controller:
+    def _controller(self) -> NoPenalty:
         if not self.trains_gates:
-            return Controller()
+            return NoPenalty()
         if self.strength is not None:
             return FixedStrength(self.strength)
         if self.budget is None or self._limit is None:
@@ -158,7 +158,7 @@ class Gating(Binding):
         if self.trains_gates or self.selected(state):
             return penalty
         given = self._given(parameters)
-        of_weights = self.method.penalty(self.layout, given, self.backend, self._free)
+        of_weights = self.method.penalty(self.layout, given, self.backend, self._prunable)
         return penalty if of_weights is None else penalty + of_weights
 
     def penalty_gradient(self, state: State, progress: Any) -> dict[str, Array]:
@@ -177,7 +177,7 @@ class Gating(Binding):
         """d penalty / d parameters, in closed form: what a `method` adds, by name."""
         if self.trains_gates or self.selected(state):
             return {}
-        return self.method.penalty_gradient(self.layout, parameters, self.backend, self._free)
+        return self.method.penalty_gradient(self.layout, parameters, self.backend, self._prunable)
 
     def _given(self, parameters: Parameters | None) -> Parameters:
         if parameters is None:
