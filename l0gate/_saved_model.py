@@ -135,7 +135,7 @@ def load(path: str | os.PathLike[str], *, into: Any = None, engine: str = "numpy
 def read(path: str | os.PathLike[str]) -> SavedModel:
     """The content of a file, checked."""
     try:
-        file = check_path(path).open("rb")
+        file = open(check_path(path), "rb")  # noqa: SIM115 - closed below
     except OSError as error:
         raise L0GateError(f"`path` {os.fspath(path)!r} cannot be read: {error.strerror}") from None
     try:
