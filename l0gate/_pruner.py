@@ -17,6 +17,7 @@ from l0gate._checks import check_groups, check_kept, check_log_alpha
 from l0gate._errors import check, warn
 from l0gate._method import get_method
 from l0gate._pruner_training import PrunerTraining
+from l0gate._reconstruction import check_moments, mix, mixing_matrix
 from l0gate._selection import best_neuron, choose, pad, warn_of_stall
 from l0gate._state import State, to_device, to_host
 from l0gate.layout.fold import group_norms, keep
@@ -160,6 +161,32 @@ class Pruner(PrunerTraining):
                 )
             )
         return keep(self.layout, self.gate(parameters, state), kept, self.backend), kept
+
+    def reconstruct(
+        self,
+        parameters: Parameters,
+        kept: Mapping[str, np.ndarray],
+        moments: Mapping[str, Any],
+        *,
+        ridge: float = 1e-6,
+    ) -> dict[str, Array]:
+        """The parameters whose readers of kept neurons take over what the dropped ones contributed.
+
+        `moments` maps an axis to its second moments (n, n): the mean of h h^T over calibration
+        data, h (n,) being what the readers of the axis see. Axes without moments are only cut. The
+        readers' columns of dropped neurons become 0, so that shrinking the result to `kept` is
+        exact: pass it to `shrink` and `certify` in place of `parameters`. See `_reconstruction`.
+        """
+        self.bind(parameters)
+        gates = {axis: np.zeros(size, dtype=bool) for axis, size in self.sizes.items()}
+        check_kept(kept, gates)
+        check(0 <= ridge < float("inf"), f"`ridge` is {ridge!r}; it must be a finite number >= 0")
+        given = check_moments(moments, self.sizes)
+        mixing = {
+            axis: mixing_matrix(values, np.asarray(kept[axis]), ridge)
+            for axis, values in given.items()
+        }
+        return mix(self.layout, parameters, mixing, self.backend)
 
     def settle(self, state: State, parameters: Parameters | None = None) -> State:
         """The state that `shrink` and `certify` use: selected by closing alone, if it was not."""
