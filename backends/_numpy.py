@@ -1,4 +1,4 @@
-"""`NumpyBackend`: NumPy behind the abstract tensor interface, with nets of `l0gate.reference`."""
+"""`NumpyBackend`: the backend interface (`l0gate._backend`) for NumPy and `l0gate.reference`."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ from l0gate.backends._torch.gating.module import GatedModule
 from l0gate.backends._torch.gating.study import study
 from l0gate.backends._torch.gating.trial import find_unshrinkable, try_random_gates
 from l0gate.backends._torch.pytree import named_tensors
-from l0gate.backends._torch.shrinking.recurrent_axes import equal_groups
+from l0gate.backends._torch.recurrent_axes import equal_groups
 from l0gate.backends._torch.tracing.frozen import describe_frozen, warn_about_frozen
 from l0gate.layout.layout import Layout
 
@@ -73,7 +73,7 @@ def gate_model(
     )
     teacher = Teacher(model, logits=distill == "kl") if distill else None
     found = study(model, example_inputs, layout, freeze, strict)
-    groups = equal_groups(model, found.axes, every=equal)
+    groups = equal_groups(model, found.state_axes, every=equal)
     tensors = named_tensors(model)
 
     def pruner_of(frozen: Mapping[str, str]) -> Pruner:

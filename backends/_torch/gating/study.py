@@ -14,7 +14,7 @@ from l0gate._errors import L0GateError, check
 from l0gate.backends._torch.chain import find_chain, layers_of
 from l0gate.backends._torch.examples import Examples, Observed, conventional_inputs, observe
 from l0gate.backends._torch.pytree import Inputs, copied_inputs, named_tensors, tensors
-from l0gate.backends._torch.shrinking.recurrent_axes import StateAxes, recurrent_axes
+from l0gate.backends._torch.recurrent_axes import StateAxes, recurrent_axes
 from l0gate.backends._torch.tracing.derive import Derived, derive
 from l0gate.backends._torch.tracing.frozen import REQUESTED, check_some_prunable
 from l0gate.layout.layout import Layout
@@ -30,7 +30,7 @@ class Study:
     """
 
     derived: Derived
-    axes: Mapping[str, StateAxes]
+    state_axes: Mapping[str, StateAxes]
     examples: Examples | None = None
     stateful: frozenset[str] | None = None
     chain: Chain | None = None
@@ -50,15 +50,15 @@ def study(
 ) -> Study:
     """Study a model; `layout` is given, or else derived by running the model on the inputs."""
     derived, inputs, observed = _layout_and_run(model, example_inputs, layout, freeze, strict)
-    axes = recurrent_axes(model, derived.layout)
+    state_axes = recurrent_axes(model, derived.layout)
     if inputs is None or observed is None:
-        return Study(derived, axes)
-    chain = find_chain(model, derived.layers, derived.layout, axes, inputs, observed)
+        return Study(derived, state_axes)
+    chain = find_chain(model, derived.layers, derived.layout, state_axes, inputs, observed)
     # Only of a chain of one input is it known that time and batch may have any size.
-    free = chain is not None and len(list(tensors(inputs))) == 1
+    any_size = chain is not None and len(list(tensors(inputs))) == 1
     device = named_tensors(model)[next(iter(derived.layout.patterns))].device
-    examples = Examples(inputs, observed.tokens, device, free)
-    return Study(derived, axes, examples, observed.stateful, chain)
+    examples = Examples(inputs, observed.tokens, device, any_size)
+    return Study(derived, state_axes, examples, observed.stateful, chain)
 
 
 def _layout_and_run(
@@ -72,7 +72,7 @@ def _layout_and_run(
     inputs = None if example_inputs is None else copied_inputs(example_inputs)
     if layout is not None:
         _check_names(model, layout)
-        given = Derived(layout, tuple(freeze), layers_of(model), dict.fromkeys(freeze, REQUESTED))
+        given = Derived(layout, layers_of(model), dict.fromkeys(freeze, REQUESTED))
         if inputs is not None:
             return given, inputs, observe(model, inputs)
         likely = conventional_inputs(model)

@@ -22,16 +22,16 @@ from l0gate.backends._torch.pytree import (
     storage_of,
 )
 from l0gate.backends._torch.shrinking.ragged import RaggedRNN
-from l0gate.backends._torch.shrinking.recurrent_axes import StateAxes
+from l0gate.backends._torch.recurrent_axes import StateAxes
 
 
-def certify(
+def certify_module(
     model: nn.Module,
     small: nn.Module,
     pruner: Pruner,
     state: Mapping[str, Any],
     kept: Mapping[str, np.ndarray],
-    axes: Mapping[str, StateAxes],
+    state_axes: Mapping[str, StateAxes],
     inputs: Sequence[Inputs],
 ) -> Certificate:
     """The certificate of `small`, from running it and the gated `model` on `inputs`.
@@ -39,7 +39,7 @@ def certify(
     `state` is the gate state, `kept` the neurons kept by axis, and `axes` the axes of each
     recurrent module's states.
     """
-    run, run_small = Runner(model, axes), Runner(small, axes, _hint(kept))
+    run, run_small = Runner(model, state_axes), Runner(small, state_axes, _hint(kept))
     backend = pruner.backend
 
     def apply_small(given: Mapping[str, Tensor], i: int, dtype: str) -> Any:
@@ -65,9 +65,9 @@ class Runner:
     added to the message where the model fails.
     """
 
-    def __init__(self, model: nn.Module, axes: Mapping[str, StateAxes], hint: str = "") -> None:
-        self.model = copied(model, share=True).eval()
-        self.axes = axes
+    def __init__(self, model: nn.Module, state_axes: Mapping[str, StateAxes], hint: str = "") -> None:
+        self.model = copied(model, share_parameters=True).eval()
+        self.state_axes = state_axes
         self.hint = hint
 
     def __call__(self, given: Mapping[str, Tensor], inputs: Inputs) -> tuple[list[Tensor], Any]:
@@ -75,9 +75,9 @@ class Runner:
         states: dict[str, list[Tensor]] = {}
         dtype = next(t.dtype for t in given.values() if t.is_floating_point())
         # A copy for every run: what one leaves in buffers or attributes must not reach the next.
-        model = copied(self.model, share=True)
+        model = copied(self.model, share_parameters=True)
         # The hooks do not refer to `self`: such a cycle would keep the model until it is collected.
-        for path, own in self.axes.items():
+        for path, own in self.state_axes.items():
             model.get_submodule(path).register_forward_hook(_collect(states, own))
         buffers = dict(model.named_buffers())
         given = {name: t.clone() if name in buffers else t for name, t in given.items()}

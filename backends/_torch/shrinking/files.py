@@ -15,7 +15,7 @@ from l0gate._saved_model import SavedModel
 from l0gate.backends._torch.isolation import copied
 from l0gate.backends._torch.pytree import named_tensors
 from l0gate.backends._torch.shrinking.ragged import RaggedRNN
-from l0gate.backends._torch.shrinking.recurrent_axes import recurrent_axes
+from l0gate.backends._torch.recurrent_axes import recurrent_axes
 from l0gate.backends._torch.shrinking.resize import (
     Origin,
     attach_certificate,

@@ -128,7 +128,7 @@ class RaggedRNN(nn.Module):
         for cell in self.cells:
             cell.flatten_parameters()  # type: ignore[operator]
 
-    def lose(self, kept: KeptPerLayer, kept_cells: KeptPerLayer) -> None:
+    def note_shrunk_cells(self, kept: KeptPerLayer, kept_cells: KeptPerLayer) -> None:
         """Adapt to cells that were made smaller: `kept` is about h, `kept_cells` about c."""
         cells: list[Any] = list(self.cells)
         self.input_size = cells[0].input_size

@@ -18,7 +18,7 @@ from l0gate.backends._torch.shrinking.dense_adapters import (
     ReduceStates,
 )
 from l0gate.backends._torch.shrinking.ragged import CELLS, RaggedRNN
-from l0gate.backends._torch.shrinking.recurrent_axes import StateAxes, gate_count
+from l0gate.backends._torch.recurrent_axes import StateAxes, cell_blocks
 from l0gate.layout.fold import positions
 from l0gate.layout.layout import Layout
 from l0gate.layout.notation import Pattern
@@ -56,7 +56,7 @@ def resize(
     model: nn.Module,
     arrays: Mapping[str, Tensor],
     origin: Origin,
-    axes: Mapping[str, StateAxes],
+    state_axes: Mapping[str, StateAxes],
     *,
     accepts_states: Callable[[str], bool] = lambda path: True,
 ) -> nn.Module:
@@ -76,7 +76,7 @@ def resize(
             continue
         kept = [
             [(origin.kept[axis], origin.dense_sizes[axis]) for axis in own]
-            for own in axes.get(path, ())
+            for own in state_axes.get(path, ())
         ]
         small = module
         if any(len({len(index) for index, _ in own}) > 1 for own in kept):
@@ -91,20 +91,20 @@ def resize(
         _reduce_input(path, small, origin)
     for path, stack in stacks.items():
         if changed.intersection(stack.cells):
-            stack.lose(*_kept_of_cells(path, stack, axes, origin))
+            stack.note_shrunk_cells(*_kept_of_cells(path, stack, state_axes, origin))
     model.zero_grad()  # the copy came with the gradients of the dense model
     setattr(model, _ORIGIN, replace(origin, ragged=tuple(ragged)))
     return model
 
 
 def _kept_of_cells(
-    path: str, stack: RaggedRNN, axes: Mapping[str, StateAxes], origin: Origin
+    path: str, stack: RaggedRNN, state_axes: Mapping[str, StateAxes], origin: Origin
 ) -> tuple[KeptPerLayer, KeptPerLayer]:
     """The neurons kept of h and of c, in every cell of a module that was a `RaggedRNN` before."""
     prefix = f"{path}." if path else ""
     kept: tuple[list[tuple[np.ndarray, int]], list[tuple[np.ndarray, int]]] = ([], [])
     for i, sizes in enumerate(zip(stack.output_sizes, stack.hidden_sizes, strict=True)):
-        own = axes.get(f"{prefix}cells.{i}")
+        own = state_axes.get(f"{prefix}cells.{i}")
         for k, (found, size) in enumerate(zip(kept, sizes, strict=True)):
             if own is None:  # not gated
                 found.append((np.arange(size), size))
@@ -157,7 +157,7 @@ def _update_sizes(module: nn.Module) -> None:
         suffix = "_l0" if isinstance(module, nn.RNNBase) else ""
         module.input_size = module.get_parameter(f"weight_ih{suffix}").shape[1]
         weight = module.get_parameter(f"weight_hh{suffix}")
-        module.hidden_size = len(weight) // gate_count(module)
+        module.hidden_size = len(weight) // cell_blocks(module)
         if isinstance(module, nn.RNNBase) and module.proj_size:
             module.proj_size = weight.shape[1]
 

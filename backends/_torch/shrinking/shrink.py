@@ -11,8 +11,8 @@ from l0gate._chain import Chain
 from l0gate._pruner import Pruner
 from l0gate.backends._torch.isolation import copied
 from l0gate.backends._torch.pytree import Inputs, named_tensors
-from l0gate.backends._torch.shrinking.certify import certify
-from l0gate.backends._torch.shrinking.recurrent_axes import (
+from l0gate.backends._torch.shrinking.certify import certify_module
+from l0gate.backends._torch.recurrent_axes import (
     equal_groups,
     recurrent_axes,
     widen_projected,
@@ -37,19 +37,19 @@ def shrink_model(
     `chain` is the chain that the whole model is, if any. `stateful` are the paths of recurrent
     modules that are given initial states, which may have the dense size; None stands for all.
     """
-    axes = recurrent_axes(model, pruner.layout)
-    groups = equal_groups(model, axes, every=equal)
+    state_axes = recurrent_axes(model, pruner.layout)
+    groups = equal_groups(model, state_axes, every=equal)
     dense = {name: tensor.detach() for name, tensor in named_tensors(model).items()}
     arrays, open_now = pruner.shrink(dense, dict(state), equal=groups)
-    kept = widen_projected(axes, open_now, pruner.sizes, [*groups, *pruner.equal])
+    kept = widen_projected(state_axes, open_now, pruner.sizes, [*groups, *pruner.equal])
     if any(len(kept[axis]) > len(open_now[axis]) for axis in kept):
         arrays = keep(pruner.layout, pruner.gate(dense, dict(state)), kept, pruner.backend)
     small = resize(
         copied(model),
         {name: arrays[name] for name in pruner.layout.patterns},
         Origin(pruner.layout, kept, pruner.sizes, chain),
-        axes,
+        state_axes,
         accepts_states=lambda path: stateful is None or path in stateful,
     )
-    attach_certificate(small, certify(model, small, pruner, state, kept, axes, inputs))
+    attach_certificate(small, certify_module(model, small, pruner, state, kept, state_axes, inputs))
     return small

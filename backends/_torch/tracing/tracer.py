@@ -213,7 +213,7 @@ class Trace(TorchFunctionMode):
         """Freeze the axes of these labels, because the module that is running uses them so."""
         return self.freeze(labels, f"{self.where()} uses its neurons in {how}")
 
-    def unite(self, a: Parts, b: Parts, reason: str) -> Parts | None:
+    def unite_parts(self, a: Parts, b: Parts, reason: str) -> Parts | None:
         """Treat the neurons of two dimensions as the same ones, position by position.
 
         Axes at the same place become one. An axis beside positions without one is frozen for that
@@ -243,7 +243,7 @@ class Trace(TorchFunctionMode):
         parts: Parts | None = label.parts[0]
         for other in label.parts[1:]:
             if parts is not None:
-                parts = self.unite(parts, other, reason)
+                parts = self.unite_parts(parts, other, reason)
         return None if parts is None else Features(-1, parts)
 
     def where(self) -> str:
@@ -266,7 +266,7 @@ class Trace(TorchFunctionMode):
                 self.freeze([Features(-1, dimension)], reason)
             return
         pairs = zip(known.dimensions, use.dimensions, strict=True)
-        dimensions = tuple(self.unite(a, b, reason) or unpruned(width(a)) for a, b in pairs)
+        dimensions = tuple(self.unite_parts(a, b, reason) or unpruned(width(a)) for a, b in pairs)
         form = "{0} <- {1}" if tied else known.form
         self.uses[name] = Use(form, dimensions, known.blocks, known.lookup and use.lookup)
 

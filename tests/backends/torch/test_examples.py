@@ -40,8 +40,8 @@ def test_what_is_drawn() -> None:
         assert torch.equal(drawn[3], inputs[0][3])
         assert set(drawn[4].tolist()) <= {0.0, 1.0}
     assert not torch.equal(second[1], third[1])
-    free = Examples(((tokens(),), {}), {0: 3}, torch.device("cpu"), free=True)
-    shapes = [tuple(args[0].shape) for args, _ in free.draw(3, torch.device("cpu"))]
+    resized = Examples(((tokens(),), {}), {0: 3}, torch.device("cpu"), any_size=True)
+    shapes = [tuple(args[0].shape) for args, _ in resized.draw(3, torch.device("cpu"))]
     assert shapes == [(5, 3), (1, 1), (7, 5)]
 
 

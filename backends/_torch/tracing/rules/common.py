@@ -53,7 +53,7 @@ def dimensions(call: Call, position: int, name: str = "dims") -> tuple[Any, ...]
     return tuple(given) if isinstance(given, (tuple, list)) else (given,)
 
 
-def along(
+def along_other_dimension(
     position: int, name: str = "dim", *, several: bool = False, default: int | None = None
 ) -> Rule:
     """The rule of functions that work along one dimension and return the same dimensions.
@@ -95,5 +95,5 @@ def pieces(trace: Trace, label: Features, count: int) -> list[Parts] | None:
     reason = f"{trace.where()} uses its neurons in pieces, {CANNOT_UNITE}"
     united: Parts | None = groups[0]
     for group in groups[1:]:
-        united = united if united is None else trace.unite(united, group, reason)
+        united = united if united is None else trace.unite_parts(united, group, reason)
     return [united or ()] * len(groups)

@@ -53,7 +53,7 @@ def elementwise(trace: Trace, call: Call) -> str | None:
         else:
             how = f"{call.name}, {CANNOT_UNITE}"
             reason = f"{trace.where()} uses its neurons in {how}"
-            parts = trace.unite(united.parts, label.parts, reason)
+            parts = trace.unite_parts(united.parts, label.parts, reason)
             if parts is None:
                 return how
             united = Features(dim, parts)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from l0gate.backends._torch.tracing.labels import Features, Parts, StackedStates
-from l0gate.backends._torch.tracing.rules.common import along, on_features, pieces, tensors_of
+from l0gate.backends._torch.tracing.rules.common import along_other_dimension, on_features, pieces, tensors_of
 from l0gate.backends._torch.tracing.tracer import Call, Trace
 
 
@@ -91,7 +91,7 @@ def narrow(trace: Trace, call: Call) -> str | None:
     count = call.given[0].dim()
     numbers = all(isinstance(number, int) for number in (dim, start, length))
     if label is None or not numbers or dim % count - count != label.dim:
-        return along(1)(trace, call)
+        return along_other_dimension(1)(trace, call)
     parts = _slice(trace, label, slice(start, start + length))
     if parts is None:
         return "narrow along their own dimension"
@@ -104,7 +104,7 @@ def chunk(trace: Trace, call: Call) -> str | None:
     label = trace.features_from(call.labels[0]) if 0 in call.labels else None
     dim, count = call.argument(2, "dim", 0), call.given[0].dim()
     if label is None or dim % count - count != label.dim or not isinstance(call.out, tuple):
-        return along(2, default=0)(trace, call)
+        return along_other_dimension(2, default=0)(trace, call)
     found = pieces(trace, label, len(call.out))
     if found is None:
         return f"{call.name} along their own dimension"
@@ -120,7 +120,7 @@ def index_select(trace: Trace, call: Call) -> str | None:
     if isinstance(label, StackedStates) and inside and call.argument(1, "dim") == 1:
         trace.label(call.out, label)
         return None
-    return along(1)(trace, call)
+    return along_other_dimension(1)(trace, call)
 
 
 def select(trace: Trace, call: Call) -> str | None:

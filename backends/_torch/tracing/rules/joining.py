@@ -69,7 +69,7 @@ def _same_neurons(trace: Trace, call: Call, dim: int, dim_out: int) -> str | Non
             return f"{call.name}, together with a tensor that is not pruned along with them"
         how = f"{call.name}, {CANNOT_UNITE}"
         reason = f"{trace.where()} uses its neurons in {how}"
-        united = label.parts if united is None else trace.unite(united, label.parts, reason)
+        united = label.parts if united is None else trace.unite_parts(united, label.parts, reason)
         if united is None:
             return how
     assert united is not None

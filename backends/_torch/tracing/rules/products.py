@@ -83,7 +83,7 @@ def einsum(trace: Trace, call: Call) -> str | None:
         how = f"einsum, {CANNOT_UNITE}"
         reason = f"{trace.where()} uses its neurons in {how}"
         known = found.get(letter)
-        united = label.parts if known is None else trace.unite(known, label.parts, reason)
+        united = label.parts if known is None else trace.unite_parts(known, label.parts, reason)
         if united is None:
             return how
         found[letter] = united

@@ -165,7 +165,7 @@ def _initial_state(trace: Trace, given: Tensor, parts: list[Parts]) -> frozenset
     reason = f"{trace.where()} uses its neurons in {how}"
     frozen: frozenset[Axis] = frozenset()
     for before, own in zip(befores, parts, strict=True):
-        if trace.unite(before, own, reason) is None:
+        if trace.unite_parts(before, own, reason) is None:
             frozen |= trace.freeze([Features(-1, before)], reason)
     return frozen
 

@@ -49,14 +49,14 @@ def recurrent_axes(model: nn.Module, layout: Layout) -> dict[str, StateAxes]:
 
 
 def equal_groups(
-    model: nn.Module, axes: Mapping[str, StateAxes], *, every: bool = True
+    model: nn.Module, state_axes: Mapping[str, StateAxes], *, every: bool = True
 ) -> tuple[tuple[str, ...], ...]:
     """The axes that must keep one count so that every recurrent module keeps its class.
 
     Without `every`, only for subclasses of torch's modules, which cannot become a `RaggedRNN`.
     """
     groups: list[tuple[str, ...]] = []
-    for path, states in axes.items():
+    for path, states in state_axes.items():
         stock = type(model.get_submodule(path)) in CELLS.values()
         for own in states if every or not stock else ():
             shared = [group for group in groups if set(group) & set(own)]
@@ -65,7 +65,7 @@ def equal_groups(
     return tuple(groups)
 
 
-def gate_count(module: nn.Module) -> int:
+def cell_blocks(module: nn.Module) -> int:
     """How many blocks over the hidden neurons the weights of a recurrent module or cell have."""
     if isinstance(module, nn.RNNBase):
         return BLOCKS[module.mode.lower()]
@@ -77,7 +77,7 @@ def gate_count(module: nn.Module) -> int:
 def _axes_of_weight(layout: Layout, name: str, module: nn.Module) -> tuple[str, str]:
     """The axes of a `weight_hh`: the one that it reads (h), and the one that it writes (c)."""
     pattern = layout.patterns[name]
-    blocks = gate_count(module)
+    blocks = cell_blocks(module)
     projected = getattr(module, "proj_size", 0) > 0
     if isinstance(pattern, Pattern) and pattern.arrow == "<-":
         written, read = (dimension.blocks for dimension in pattern.dimensions)
@@ -100,7 +100,7 @@ def _axes_of_weight(layout: Layout, name: str, module: nn.Module) -> tuple[str, 
 
 
 def widen_projected(
-    axes: Mapping[str, StateAxes],
+    state_axes: Mapping[str, StateAxes],
     kept: Mapping[str, np.ndarray],
     sizes: Mapping[str, int],
     groups: Sequence[Sequence[str]],
@@ -113,7 +113,7 @@ def widen_projected(
     kept = dict(kept)
     pairs = [
         (h, c)
-        for states in axes.values()
+        for states in state_axes.values()
         for h, c in zip(states[0], states[-1], strict=True)
         if h != c
     ]
