@@ -16,8 +16,8 @@ from l0gate.backends._torch.examples import Observed
 from l0gate.backends._torch.isolation import undisturbed
 from l0gate.backends._torch.net import TorchNet
 from l0gate.backends._torch.pytree import Inputs, tensors
-from l0gate.backends._torch.shrinking.ragged import CELLS
 from l0gate.backends._torch.recurrent_axes import StateAxes
+from l0gate.backends._torch.shrinking.ragged import CELLS
 from l0gate.layout.layout import Layout
 
 #: The torch functions that the layers of a chain call, to compute or to query their inputs.

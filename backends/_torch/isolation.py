@@ -75,7 +75,9 @@ def undisturbed(dtype: torch.dtype | None = None) -> Iterator[None]:
 _gated = threading.local()  # `inside`: whether this thread runs a gated model
 _lock = threading.Lock()  # guards the two variables below
 _users = 0  # how many calls are inside `no_checkpoints`, in all threads
-_replaced: list[tuple[Any, str, Any, Any]] = []  # owner, attribute, old value (None: inherited), new
+_replaced: list[
+    tuple[Any, str, Any, Any]
+] = []  # owner, attribute, old value (None: inherited), new
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""`TorchNet`: a chain of layers that takes its parameters as an argument, run by torch's modules."""
+"""`TorchNet`: a chain of layers that torch's modules run with parameters given in every call."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Puts small arrays into a copy of the dense model, and makes its modules fit them."""
+"""Puts small arrays into a copy of the dense model, and sets the sizes of its modules."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from l0gate._certificate import Certificate
 from l0gate._chain import Chain
 from l0gate._errors import check
 from l0gate.backends._torch.pytree import named_tensors
+from l0gate.backends._torch.recurrent_axes import StateAxes, cell_blocks
 from l0gate.backends._torch.shrinking.dense_adapters import (
     KeptPerLayer,
     ReduceInput,
     ReduceStates,
 )
 from l0gate.backends._torch.shrinking.ragged import CELLS, RaggedRNN
-from l0gate.backends._torch.recurrent_axes import StateAxes, cell_blocks
 from l0gate.layout.fold import positions
 from l0gate.layout.layout import Layout
 from l0gate.layout.notation import Pattern
@@ -29,9 +29,10 @@ _ORIGIN = "l0gate_origin"  # attribute of a small model
 
 @dataclass(frozen=True)
 class Origin:
-    """What a small model remembers of the dense one.
+    """What a small model remembers of its pruning.
 
-    `ragged` are the paths of the recurrent modules that became a `RaggedRNN`.
+    `kept` maps each axis to the indices of the neurons kept, `dense_sizes` to its size in the dense
+    model. `ragged` holds the paths of the recurrent modules that became a `RaggedRNN`.
     """
 
     layout: Layout
@@ -42,7 +43,7 @@ class Origin:
 
 
 def origin_of(model: nn.Module) -> Origin | None:
-    """What `resize` noted in a small model; None for any other model."""
+    """The `Origin` that `resize` stored in a small model; None for any other model."""
     origin = getattr(model, _ORIGIN, None)
     return origin if isinstance(origin, Origin) else None
 
@@ -62,9 +63,9 @@ def resize(
 ) -> nn.Module:
     """Make `model`, a copy of the dense one, small. Returns it, or the module that replaces it.
 
-    `arrays` are the small arrays of the layout, and `axes` are those of `recurrent_axes`. Recurrent
-    modules of unequal sizes become a `RaggedRNN`. Others keep their class, and accept states of
-    the dense size where `accepts_states(path)`.
+    `arrays` are the small arrays of the layout, and `state_axes` are those of `recurrent_axes`.
+    Recurrent modules of unequal sizes become a `RaggedRNN`. Others keep their class. If
+    `accepts_states(path)` is true, they get a hook that accepts initial states of the dense size.
     """
     before = dict(model.named_modules())
     stacks = {path: part for path, part in before.items() if isinstance(part, RaggedRNN)}
@@ -100,7 +101,7 @@ def resize(
 def _kept_of_cells(
     path: str, stack: RaggedRNN, state_axes: Mapping[str, StateAxes], origin: Origin
 ) -> tuple[KeptPerLayer, KeptPerLayer]:
-    """The neurons kept of h and of c, in every cell of a module that was a `RaggedRNN` before."""
+    """The neurons kept of h and of c, for every cell of a `RaggedRNN` that is pruned again."""
     prefix = f"{path}." if path else ""
     kept: tuple[list[tuple[np.ndarray, int]], list[tuple[np.ndarray, int]]] = ([], [])
     for i, sizes in enumerate(zip(stack.output_sizes, stack.hidden_sizes, strict=True)):
@@ -144,7 +145,7 @@ def _replace_tensors(model: nn.Module, arrays: Mapping[str, Tensor]) -> set[nn.M
 
 
 def _update_sizes(module: nn.Module) -> None:
-    """Set the attributes that say how large the arrays are."""
+    """Set the attributes that hold sizes, such as `in_features`, to those of the parameters."""
     if isinstance(module, nn.Embedding):
         module.num_embeddings, module.embedding_dim = module.weight.shape
     elif isinstance(module, nn.Linear):
@@ -163,7 +164,7 @@ def _update_sizes(module: nn.Module) -> None:
 
 
 def _ragged(path: str, module: nn.Module, kept: Sequence[KeptPerLayer]) -> RaggedRNN:
-    """A `RaggedRNN` with the weights and hooks of the module."""
+    """A `RaggedRNN` with the parameters and hooks of the module."""
     assert isinstance(module, nn.RNNBase)
     check(
         type(module) in CELLS.values(),
@@ -219,7 +220,7 @@ def _put(model: nn.Module, old: nn.Module, new: nn.Module) -> nn.Module:
 
 
 def _reduce_input(path: str, module: nn.Module, origin: Origin) -> None:
-    """Let a module that reads the model's own inputs take them in the dense size.
+    """Let a module that reads pruned features of the model's own inputs take all of them.
 
     A hook selects the features that are still read.
     """

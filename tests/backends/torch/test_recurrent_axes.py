@@ -12,8 +12,8 @@ from torch_models import Language
 import l0gate
 from l0gate import L0GateError, Layout
 from l0gate.backends._torch.recurrent_axes import (
-    equal_groups,
     cell_blocks,
+    equal_groups,
     recurrent_axes,
     widen_projected,
 )

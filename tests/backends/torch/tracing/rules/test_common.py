@@ -55,7 +55,10 @@ def test_a_function_along_another_dimension_keeps_the_label(trace: Trace) -> Non
     assert along_other_dimension(1)(trace, call) is None
     assert trace.label_of(call.out) == label
     for dim in (1, -1):
-        assert along_other_dimension(1)(trace, call_of(label, x, dim)) == "some along their own dimension"
+        assert (
+            along_other_dimension(1)(trace, call_of(label, x, dim))
+            == "some along their own dimension"
+        )
     assert "over all dimensions" in str(along_other_dimension(1)(trace, call_of(label, x)))
 
 
