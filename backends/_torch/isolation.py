@@ -73,7 +73,7 @@ def undisturbed(dtype: torch.dtype | None = None) -> Iterator[None]:
 # Checkpoints ----------------------------------------------------------------------------------
 
 _gated = threading.local()  # `inside`: whether this thread runs a gated model
-_lock = threading.Lock()  # guards the two variables below
+_lock = threading.Lock()  # guards `_users` and `_replaced`
 _users = 0  # how many calls are inside `no_checkpoints`, in all threads
 _replaced: list[
     tuple[Any, str, Any, Any]
@@ -123,7 +123,7 @@ def _restore_checkpoints() -> None:
     while _replaced:
         owner, name, own, guard = _replaced.pop()
         if vars(owner).get(name) is not guard:
-            continue  # replaced by someone else meanwhile
+            continue  # other code has replaced it meanwhile
         if own is None:  # inherited
             delattr(owner, name)
         else:
@@ -173,5 +173,5 @@ def no_advice_to_flatten() -> Iterator[None]:
     try:
         yield
     finally:
-        with suppress(ValueError):  # someone emptied the list
+        with suppress(ValueError):  # other code has emptied the list
             filters.remove(_IGNORED)

@@ -1,7 +1,7 @@
 """Parts of a tensor: indices, slices, chunks and selections.
 
-Along other dimensions than the neurons', such as time, every part is followed. Along the neurons'
-own dimension, a part is followed only if it consists of whole axes, such as one direction.
+Parts along other dimensions than the neurons', such as time, are followed. Along the neurons' own
+dimension, a part is followed only if it consists of whole axes, such as one direction.
 """
 
 from __future__ import annotations
