@@ -75,9 +75,8 @@ def undisturbed(dtype: torch.dtype | None = None) -> Iterator[None]:
 _gated = threading.local()  # `inside`: whether this thread runs a gated model
 _lock = threading.Lock()  # guards `_users` and `_replaced`
 _users = 0  # how many calls are inside `no_checkpoints`, in all threads
-_replaced: list[
-    tuple[Any, str, Any, Any]
-] = []  # owner, attribute, old value (None: inherited), new
+# What was replaced: owner, attribute, old value (None if it was inherited), new value.
+_replaced: list[tuple[Any, str, Any, Any]] = []
 
 
 @contextmanager

@@ -35,7 +35,7 @@ def on_features(rule: Rule) -> Rule:
 
 
 def is_constant_along(tensor: Tensor, dim: int) -> bool:
-    """Whether the tensor has the same values at all positions of the dimension."""
+    """Whether the dimension has size 1 or was expanded (stride 0). Values are not compared."""
     strided = tensor.layout == torch.strided
     return tensor.shape[dim] == 1 or (strided and tensor.stride(dim) == 0)
 
