@@ -16,7 +16,7 @@ from l0gate.backends._torch.isolation import eager
 
 
 class TorchBackend(Backend):
-    """Drives torch tensors on any device, and gates `nn.Module`s.
+    """The backend for torch tensors on any device, which also gates any `nn.Module`.
 
     >>> import l0gate, torch
     >>> backend = l0gate.get_backend(torch.zeros(2))
