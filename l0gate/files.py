@@ -1,4 +1,4 @@
-"""Files: paths that are checked, and writing that leaves the old file or the whole new one."""
+"""Checked paths, and atomic writing: a crash leaves the old file or the complete new one."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["check_path", "write_atomically"]
 
 
 def check_path(path: str | os.PathLike[str]) -> Path:
-    """The path of a file, or an error that says what was given."""
+    """The path as a `Path`. Raises if it cannot be the path of a file."""
     try:
         text = os.fspath(path)
     except TypeError:
@@ -22,7 +22,7 @@ def check_path(path: str | os.PathLike[str]) -> Path:
 
 
 def write_atomically(path: str | os.PathLike[str], content: bytes) -> None:
-    """Write beside the target and rename, so that readers see the old file or the whole new one.
+    """Write a temporary file, then rename it: readers see the old file or the complete new one.
 
     >>> import os, tempfile
     >>> path = os.path.join(tempfile.mkdtemp(), "row.json")
@@ -33,17 +33,17 @@ def write_atomically(path: str | os.PathLike[str], content: bytes) -> None:
     import secrets
 
     target = Path(os.path.realpath(check_path(path)))  # a link stays a link
-    beside = target.with_name(f".{target.name[:100]}.{secrets.token_hex(4)}")
+    temporary = target.with_name(f".{target.name[:100]}.{secrets.token_hex(4)}")
     try:
-        with open(beside, "xb") as file:
+        with open(temporary, "xb") as file:
             if target.exists():
-                os.chmod(beside, target.stat().st_mode & 0o777)
+                os.chmod(temporary, target.stat().st_mode & 0o777)
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(beside, target)
-    except BaseException as error:  # an interrupt must not leave the file beside either
-        beside.unlink(missing_ok=True)
+        os.replace(temporary, target)
+    except BaseException as error:  # also an interrupt must not leave the temporary file
+        temporary.unlink(missing_ok=True)
         if isinstance(error, OSError):
             raise L0GateError(
                 f"`path` {str(target)!r} cannot be written: {error.strerror}"

@@ -48,8 +48,8 @@ CORPUS = Corpus("a text", "character", ("a", "b", "c"), {"train": np.arange(3, d
         ),
         (
             {"budget": "much"},
-            "`--budget` is 'much'; it must be a share such as 20% or 0.2 (above 0, at most 100%),"
-            " or a whole number of parameters",
+            "`--budget` is 'much'; it must be a fraction such as 20% or 0.2 (above 0, at most"
+            " 100%), or a whole number of parameters",
         ),
     ],
 )
