@@ -88,7 +88,7 @@ class Lagrangian(NoPenalty):
             "multipliers": xp.where(advanced, state["multipliers"] + step, state["multipliers"]),
             "progress": xp.where(advanced, now, state["progress"]),
         }
-        # A `progress` in double precision must not change the dtype of the state.
+        # A float64 `progress` must not change the dtype of the state.
         return {n: backend.cast(v, backend.dtype(state[n])) for n, v in moved.items()}
 
     def _excess(

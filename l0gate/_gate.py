@@ -1,4 +1,4 @@
-"""`gate`: from a model of any framework to its gated model."""
+"""`gate`: adds gates to a model of any framework."""
 
 from __future__ import annotations
 

@@ -69,7 +69,7 @@ class Pruner(PrunerTraining):
         given), or by the scores of `method`. As many as fit are kept, at least one per axis.
         `reopen=True` may keep neurons whose gate was closed; these need further training.
         `reopen=False` keeps only open ones. Without a budget, all open neurons are kept. Warns if
-        the gates are far from the budget.
+        the expected size is far above the budget.
         """
         log_alpha = self._log_alpha(state)
         gates = to_host(self.backend, self.gates(state))
@@ -162,7 +162,7 @@ class Pruner(PrunerTraining):
         return keep(self.layout, self.gate(parameters, state), kept, self.backend), kept
 
     def settle(self, state: State, parameters: Parameters | None = None) -> State:
-        """The state with every neuron decided; if it was not, by `select` with `reopen=False`."""
+        """The state itself if it is decided or has no budget, else `select` with `reopen=False`."""
         if self._limit is None or self.selected(state):
             return state
         settled = self.select(state, parameters, reopen=False)

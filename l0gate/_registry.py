@@ -95,7 +95,7 @@ def _called(factory: str | Callable[[], Any], what: str) -> Any:
             module, _, attribute = factory.partition(":")
             factory = getattr(importlib.import_module(module), attribute)
         return factory()  # type: ignore[operator]
-    except Exception as error:  # a plugin may fail in any way; say whose it is
+    except Exception as error:  # a plugin may fail in any way; the message names it
         raise L0GateError(f"{what} cannot be loaded: {type(error).__name__}: {error}") from error
 
 
@@ -320,8 +320,8 @@ class Registry:
         return []
 
     def _warn(self, problems: list[str]) -> None:
-        # Record every problem before the first warning: a warning filter may raise, and so skip
-        # the rest.
+        # Record all problems before the first warning: if warnings are turned into errors, the
+        # first one ends this function.
         new = [problem for problem in problems if problem not in self.problems]
         self.problems += new
         for problem in new:
@@ -348,7 +348,7 @@ def _taken(kind: str, entry: Entry | MethodEntry) -> str:
 
 
 def entry_points(group: str) -> Iterable[EntryPoint]:
-    """The entry points of a group; the import is here because it is slow."""
+    """The entry points of a group. `importlib.metadata` is imported here because it is slow."""
     from importlib import metadata
 
     return metadata.entry_points(group=group)

@@ -125,7 +125,7 @@ class Options:
         )
 
     def load_backend(self) -> Backend:
-        """The backend, which must be able to train nets."""
+        """The backend. Raises if it cannot train nets."""
         try:
             backend = get_backend(self.backend)
         except L0GateError as error:

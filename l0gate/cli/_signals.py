@@ -1,4 +1,4 @@
-"""Ctrl-C and kill: the training finishes its step, and the job can write a checkpoint."""
+"""Ctrl-C and kill: the training finishes its step, so that the job can write a checkpoint."""
 
 from __future__ import annotations
 

@@ -22,11 +22,11 @@ class Layout:
     dimension (as in ONNX, for the directions of a recurrent layer). In `out <- in` or `in -> out`,
     the parameter reads the neurons on the input side and writes those on the output side. Gates
     scale only the input side. Parameters without an arrow (biases, running statistics) lose
-    neurons, but are not scaled. `_` is a dimension that is not pruned.
+    neurons, but are not scaled. `_` is a dimension that is not pruned. Parameters without a pattern
+    are left as they are.
 
     `sizes` are needed for axes whose sizes do not follow from the shapes. `uses` says how often a
-    parameter is multiplied per time step. The default is 1 with an arrow and 0 without. For an
-    embedding give 0: it is looked up, not multiplied.
+    parameter is multiplied per time step. Default: 1 with an arrow, 0 without. An embedding needs 0.
 
     >>> layout = Layout({
     ...     "embedding.weight": "_ -> x",
@@ -197,8 +197,8 @@ class Layout:
     def recurrent(self) -> tuple[str, ...]:
         """Parameters that write a recurrent axis: one that some parameter both reads and writes.
 
-        In an LSTM or GRU these are `weight_ih` and `weight_hh` of every layer and direction. In a
-        projected LSTM, h and its projection p are both recurrent, so `weight_hr` counts as well.
+        In an LSTM or GRU these are `weight_ih` and `weight_hh` of every layer and direction. Axes
+        on a longer cycle count too: in a projected LSTM, h -> p -> h, hence also `weight_hr`.
 
         >>> Layout({"w": "(4 h) <- x", "u": "(4 h) <- p", "v": "p <- h", "out": "_ <- p"}).recurrent
         ('w', 'u', 'v')

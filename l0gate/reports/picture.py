@@ -93,9 +93,7 @@ def _draw_parts(axes: Axes, report: ReportData, measure: str) -> None:
     axes.set_yticks(rows, [_short(p.part) for p in report.parts])
     axes.set_ylim(len(report.parts) - 0.4, -0.6)
     largest = max(max(p.before[measure] or 0, p.after[measure] or 0) for p in report.parts)
-    axes.set_xlim(
-        0, 1.45 * largest if largest else 1
-    )  # room for the numbers beside the bars
+    axes.set_xlim(0, 1.45 * largest if largest else 1)  # room for the numbers beside the bars
     axes.xaxis.set_major_locator(MaxNLocator(4))
     axes.xaxis.set_major_formatter(EngFormatter(sep=""))
     before, after = report.total(measure)

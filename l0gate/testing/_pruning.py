@@ -41,7 +41,7 @@ _SHAPES = {
     "output": (3, 18),
     "counter": (2,),
 }
-# Open, closed and soft gates, none near a bound of the clip, where the derivative jumps.
+# Gates of 0, 1 and between, none near a bound of the clip, where the derivative jumps.
 _LOG_ALPHA = {axis: np.linspace(-4.0, 4.0, size) + 0.1 for axis, size in _SIZES.items()}
 _STRENGTH: Mapping[str, Any] = {"strength": 1e-3}
 _HALF: Mapping[str, Any] = {"budget": Budget(parameters=0.5)}
@@ -84,7 +84,7 @@ class _Case:
 def _each(
     backend: Backend, options: Mapping[str, Any] = _STRENGTH
 ) -> Iterator[tuple[str, _Case, _Case]]:
-    """Yield each dtype that gates may have, the case in it, and the same case in NumPy."""
+    """Yield each dtype of gates, the case in this dtype, and the same case with NumPy."""
     for dtype in gate_dtypes(backend):
         with backend.precision(dtype):
             cases = (_Case(b, dtype, options) for b in (backend, get_backend("numpy")))
