@@ -162,7 +162,7 @@ class Pruner(PrunerTraining):
         return keep(self.layout, self.gate(parameters, state), kept, self.backend), kept
 
     def settle(self, state: State, parameters: Parameters | None = None) -> State:
-        """The state itself if it is decided or has no budget, else `select` with `reopen=False`."""
+        """The state itself if decided, or without a budget; else `select` with `reopen=False`."""
         if self._limit is None or self.selected(state):
             return state
         settled = self.select(state, parameters, reopen=False)

@@ -25,8 +25,8 @@ class Layout:
     neurons, but are not scaled. `_` is a dimension that is not pruned. Parameters without a pattern
     are left as they are.
 
-    `sizes` are needed for axes whose sizes do not follow from the shapes. `uses` says how often a
-    parameter is multiplied per time step. Default: 1 with an arrow, 0 without. An embedding needs 0.
+    `sizes` are needed for axes whose size does not follow from the shapes. `uses` says how often a
+    parameter is multiplied per time step. Default: 1 with an arrow, else 0. An embedding needs 0.
 
     >>> layout = Layout({
     ...     "embedding.weight": "_ -> x",
