@@ -11,13 +11,8 @@ import numpy as np
 
 RATE = 44_100  # samples per second
 _LOWEST, _HIGHEST = 40, 76  # MIDI notes: the lowest E and the E three octaves above
-_SHAPES = (
-    [0],
-    [0, 7],
-    [0, 7, 12],
-    [0, 7, 12, 16, 19],
-    [0, 7, 12, 15, 19],
-)  # chords, in semitones
+# Chords, in semitones above their lowest note.
+_SHAPES = ([0], [0, 7], [0, 7, 12], [0, 7, 12, 16, 19], [0, 7, 12, 15, 19])
 
 
 def pluck(rng: np.random.Generator, frequency: float, samples: int) -> np.ndarray:
