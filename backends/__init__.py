@@ -2,16 +2,16 @@
 
 In reading order:
 
-- `_builtin`: the descriptors through which both register, as any plugin does
+- `_builtin`: registers both, through the hook that plugins use
 - `_numpy`: the NumPy backend
 - `_torch`: the PyTorch backend, a package
 
-The classes of PyTorch modules that users meet are imported from here:
+Users import two classes of PyTorch modules from here:
 
     from l0gate.backends import GatedModule, RaggedRNN
 
 `GatedModule` is what `l0gate.gate` returns, `RaggedRNN` what a recurrent module becomes when its
-layers keep unequal numbers of neurons. Torch is imported when one of them is first asked for.
+layers keep unequal numbers of neurons. Torch is imported on first access to one of them.
 """
 
 from __future__ import annotations

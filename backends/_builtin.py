@@ -1,7 +1,7 @@
 """The built-in backends, registered like any plugin's.
 
-This is not in the package itself because pluggy reads every attribute of a plugin, and some of the
-package's import torch.
+This module is the plugin, not the package `l0gate.backends`: pluggy reads every attribute of a
+plugin, and reading `GatedModule` or `RaggedRNN` from the package imports torch.
 """
 
 from __future__ import annotations

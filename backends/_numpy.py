@@ -1,4 +1,4 @@
-"""`NumpyBackend`: NumPy behind the abstract tensor interface, with nets of `l0gate.reference`."""
+"""`NumpyBackend`: the backend interface (`l0gate._backend`) for NumPy and `l0gate.reference`."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from l0gate._saved_model import SavedModel
 
 
 class NumpyBackend(Backend):
-    """Drives NumPy arrays.
+    """The backend for NumPy arrays and for nets of `l0gate.reference`.
 
-    NumPy has no autodiff: `Pruner.pullback` and `Pruner.penalty_gradient` turn the gradients of a
-    `l0gate.reference.Net` into gradients of the gates.
+    NumPy has no autodiff. `l0gate.reference.Net` returns the gradients of the gated parameters,
+    `Pruner.pullback` turns them into gradients of parameters and gates, and
+    `Pruner.penalty_gradient` returns those of the penalty.
     """
 
     name: ClassVar[str] = "numpy"

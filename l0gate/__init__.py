@@ -35,12 +35,12 @@ from l0gate._gate import gate
 from l0gate._hard_concrete import HardConcrete
 from l0gate._pruner import Pruner
 from l0gate._registry import get_backend
-from l0gate._saved_model import load, save
 from l0gate._version import __version__ as __version__
 from l0gate.layout.layout import Layout
 
 if TYPE_CHECKING:
     from l0gate._hooks import hookimpl
+    from l0gate._saved_model import load, save
     from l0gate.reports.report import report
 
 __all__ = [
@@ -58,7 +58,12 @@ __all__ = [
     "save",
 ]
 _former_names.install()
-_LATER = {"hookimpl": "_hooks", "report": "reports.report"}  # what most programs need not load
+_LATER = {
+    "hookimpl": "_hooks",
+    "load": "_saved_model",
+    "report": "reports.report",
+    "save": "_saved_model",
+}  # what most programs need not load
 
 
 def __getattr__(name: str) -> Any:

@@ -3,26 +3,28 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
+from contextlib import suppress
 
 from l0gate._errors import L0GateError
 
 __all__ = ["check_path", "write_atomically"]
+# Without pathlib and, until something is written, secrets: `import l0gate` is to cost little more
+# than NumPy.
 
 
-def check_path(path: str | os.PathLike[str]) -> Path:
-    """The path of a file, or an error that says what was given."""
+def check_path(path: str | os.PathLike[str]) -> str:
+    """The path as text. Raises if it cannot be the path of a file."""
     try:
         text = os.fspath(path)
     except TypeError:
         text = None
     if not isinstance(text, str) or "\0" in text or not text:
         raise L0GateError(f"`path` is {path!r}; it must be the path of a file")
-    return Path(text)
+    return text
 
 
 def write_atomically(path: str | os.PathLike[str], content: bytes) -> None:
-    """Write beside the target and rename, so that readers see the old file or the whole new one.
+    """Write a file beside the target, then rename it: readers see the old file or the whole new one.
 
     >>> import os, tempfile
     >>> path = os.path.join(tempfile.mkdtemp(), "row.json")
@@ -32,20 +34,20 @@ def write_atomically(path: str | os.PathLike[str], content: bytes) -> None:
     """
     import secrets
 
-    target = Path(os.path.realpath(check_path(path)))  # a link stays a link
-    beside = target.with_name(f".{target.name[:100]}.{secrets.token_hex(4)}")
+    target = os.path.realpath(check_path(path))  # a link stays a link
+    folder, name = os.path.split(target)
+    temporary = os.path.join(folder, f".{name[:100]}.{secrets.token_hex(4)}")
     try:
-        with open(beside, "xb") as file:
-            if target.exists():
-                os.chmod(beside, target.stat().st_mode & 0o777)
+        with open(temporary, "xb") as file:
+            if os.path.exists(target):
+                os.chmod(temporary, os.stat(target).st_mode & 0o777)
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(beside, target)
-    except BaseException as error:  # an interrupt must not leave the file beside either
-        beside.unlink(missing_ok=True)
+        os.replace(temporary, target)
+    except BaseException as error:  # an interrupt must not leave the temporary file
+        with suppress(FileNotFoundError):
+            os.unlink(temporary)
         if isinstance(error, OSError):
-            raise L0GateError(
-                f"`path` {str(target)!r} cannot be written: {error.strerror}"
-            ) from None
+            raise L0GateError(f"`path` {target!r} cannot be written: {error.strerror}") from None
         raise

@@ -1,15 +1,17 @@
-"""PyTorch: arrays, autodiff, nets, and gates in models of the user's own.
+"""The PyTorch backend: arrays, autodiff, nets, and gates in any `nn.Module`.
 
-In reading order; `l0gate.gate` goes through `tracing`, `gating` and `shrinking` in turn:
+In reading order. `l0gate.gate` runs `tracing` and `gating`; `GatedModule.shrink` runs `shrinking`:
 
 - `backend`: `TorchBackend`, the abstract tensor interface for torch
 - `pytree`: the tensors of a model, and those inside its arguments and outputs
-- `isolation`: running a model without a trace in it, in random generators or in the process
-- `examples`: example inputs, more inputs like them, and what a run of the model on them shows
+- `isolation`: runs a model without side effects on it, on random generators or on the process
+- `examples`: example inputs, random inputs like them, and what a run of the model on them shows
 - `tracing`: derives a layout from one run of the model
-- `gating`: the gated model, in training
+- `recurrent_axes`: the axes of the states of each recurrent module, and which must keep equal
+  counts
+- `gating`: the gated model and its training
 - `shrinking`: the small model, its certificate and its file
-- `chain`: finds whether a whole model is a chain of layers, which needs no torch to run
+- `chain`: finds out whether the whole model is a chain of layers, which can run without torch
 - `net`: runs such a chain on tensors
 """
 

@@ -1,4 +1,4 @@
-"""`TorchBackend`: PyTorch behind the abstract tensor interface."""
+"""`TorchBackend`: the backend interface (`l0gate._backend`) for PyTorch."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from l0gate.backends._torch.isolation import eager
 
 
 class TorchBackend(Backend):
-    """Drives torch tensors on any device, and gates `nn.Module`s.
+    """The backend for torch tensors on any device, which also gates any `nn.Module`.
 
     >>> import l0gate, torch
     >>> backend = l0gate.get_backend(torch.zeros(2))
@@ -58,7 +58,7 @@ class TorchBackend(Backend):
     def stop_gradient(self, x: Array) -> Array:
         return x.detach()
 
-    @eager  # NumPy draws them, on the host
+    @eager  # NumPy draws the numbers on the host, which cannot be compiled
     def uniform(self, rng: Any, shape: tuple[int, ...], like: Array) -> tuple[Array, Any]:
         return super().uniform(rng, shape, like)
 
@@ -120,7 +120,7 @@ class TorchBackend(Backend):
 
 
 class _Last(nn.Linear):
-    """A linear layer that takes what a recurrent layer returns, and reads its outputs."""
+    """A linear layer on the outputs y of the pair (y, state) that a recurrent layer returns."""
 
     def forward(self, input: Any) -> Any:
         return super().forward(input[0])

@@ -1,6 +1,6 @@
-"""Finds whether a whole model is a chain of layers: such a model can run without torch.
+"""Finds out whether a whole model is a chain of layers: such a model can run without torch.
 
-`l0gate._chain` says what a chain is.
+`l0gate._chain` defines chains.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from l0gate.backends._torch.examples import Observed
 from l0gate.backends._torch.isolation import undisturbed
 from l0gate.backends._torch.net import TorchNet
 from l0gate.backends._torch.pytree import Inputs, tensors
+from l0gate.backends._torch.recurrent_axes import StateAxes
 from l0gate.backends._torch.shrinking.ragged import CELLS
-from l0gate.backends._torch.shrinking.recurrent_axes import StateAxes
 from l0gate.layout.layout import Layout
 
-#: The torch functions that the layers of a chain call, to compute and to look at their inputs.
+#: The torch functions that the layers of a chain call, to compute or to query their inputs.
 CHAIN_CALLS = {"embedding", "lstm", "gru", "linear", "tanh", "sigmoid", "relu", "dropout"}
 CHAIN_CALLS |= {"__get__", "size", "dim", "zeros", "squeeze", "unsqueeze", "contiguous", "detach"}
 CHAIN_CALLS |= {"is_floating_point", "to", "long", "untyped_storage"}
@@ -30,18 +30,18 @@ def find_chain(
     model: nn.Module,
     layers: Sequence[Mapping[str, Any]],
     layout: Layout,
-    axes: Mapping[str, StateAxes],
+    state_axes: Mapping[str, StateAxes],
     inputs: Inputs,
     observed: Observed,
 ) -> Chain | None:
-    """The chain of these layers, if the whole model computes just that; None otherwise.
+    """The chain of these layers if the whole model computes exactly that; None otherwise.
 
-    `layers` is a guess. It is confirmed by running it on `inputs`, of which `observed` holds the
-    model's own outputs. `axes` are those of `recurrent_axes`.
+    `layers` is a guess. It is checked by running it on `inputs` and comparing the result with the
+    model's own output, which is in `observed`. `state_axes` are those of `recurrent_axes`.
 
-    A chain takes one sequence, and perhaps the states of its recurrent layers, so a model that
-    takes more is none. A model that calls other functions than those of such layers is none
-    either: what they do may not show on these inputs.
+    The result is None if the model takes other tensors than one sequence and the initial states of
+    its recurrent layers. It is also None if the model calls a torch function that is not in
+    `CHAIN_CALLS`: its effect may not show on these inputs.
     """
     given, returned = list(tensors(inputs)), next(tensors(observed.output), None)
     stateful = [model.get_submodule(path) for path in observed.stateful]
@@ -49,7 +49,8 @@ def find_chain(
     if returned is None or len(given) not in (1, 1 + states) or observed.calls - CHAIN_CALLS:
         return None
     parameters = {name: p.detach() for name, p in model.named_parameters()}
-    # For inputs of shape (1, 1), say, both orders of time and batch give the same outputs.
+    # The order of time and batch that the modules use is tried first, since for some inputs, such
+    # as those of shape (1, 1), both orders give the same output.
     likely = any(m.batch_first for m in model.modules() if isinstance(m, nn.RNNBase))
     for batch_first in (likely, not likely):
         try:
@@ -60,12 +61,12 @@ def find_chain(
         except Exception:  # a wrong guess may fail in any way
             return None
         if same and set(chain.layout.patterns) == set(model.state_dict()):
-            return chain if _names_agree(chain, layout, axes) else None
+            return chain if _names_agree(chain, layout, state_axes) else None
     return None
 
 
 def layers_of(model: nn.Module) -> list[dict[str, Any]]:
-    """The model's modules as the layers of a chain, in the order in which they were made."""
+    """The model's modules as the layers of a chain, in the order of `named_modules`."""
     layers: list[dict[str, Any]] = []
     for name, module in model.named_modules():
         if isinstance(module, nn.Embedding):
@@ -81,14 +82,14 @@ def layers_of(model: nn.Module) -> list[dict[str, Any]]:
     return layers
 
 
-def _names_agree(chain: Chain, layout: Layout, axes: Mapping[str, StateAxes]) -> bool:
-    """Whether the same names stand for the same neurons in the layout and in the chain."""
-    ours = {path: states[0] for path, states in axes.items()}
+def _names_agree(chain: Chain, layout: Layout, state_axes: Mapping[str, StateAxes]) -> bool:
+    """Whether the layout and the chain use the same names for the same neurons."""
+    ours = {path: states[0] for path, states in state_axes.items()}
     names = [layer["name"] for layer in chain.layers if layer["type"] in RECURRENT]
     theirs = dict(zip(names, chain.groups, strict=True))
     others = set(layout.axes) - {axis for own in ours.values() for axis in own}
     if any(own != theirs[path] for path, own in ours.items()) or others & set(chain.state_axes):
         return False
-    # Without an embedding, a chain knows its gated input features by the name of its input axis.
+    # An axis that no parameter writes is one of input features; the chain has one name for these.
     inputs = {axis for axis in layout.axes if not layout.writers(axis)}
     return inputs <= {chain.input_axis}

@@ -1,4 +1,4 @@
-"""Example inputs of a model, more inputs like them, and what a run of the model on them shows."""
+"""Example inputs of a model, random inputs like them, and what a run of the model on them shows."""
 
 from __future__ import annotations
 
@@ -18,27 +18,34 @@ from l0gate.backends._torch.pytree import Inputs, map_tensors, storage_of, tenso
 
 @dataclass(frozen=True)
 class Examples:
-    """Example inputs of a model, from which further ones are drawn.
+    """Example inputs of a model, and the means to draw random inputs like them.
 
-    `tokens` maps the position of a tensor of integers, among the tensors of the inputs, to the
-    number of rows of the embedding that looks it up. `device` was the model's when the examples
-    were given. `free` says that the first two dimensions of every tensor, time and batch, may
-    have any size.
+    `tokens` says which tensors of the inputs hold tokens: it maps the position of such a tensor,
+    among all tensors of the inputs, to the number of rows of the embedding that looks them up.
+    `device` is where the model was when the examples were given. With `any_size`, the first two
+    dimensions of every tensor (time and batch) may have any size.
     """
 
     inputs: Inputs
     tokens: Mapping[int, int]
     device: torch.device
-    free: bool = False
+    any_size: bool = False
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        state = dict(state)
+        if "free" in state:  # the name of `any_size` in pickles of 0.1.0
+            state["any_size"] = state.pop("free")
+        self.__dict__.update(state)
 
     def draw(self, count: int, device: torch.device, seed: int = 0) -> Iterator[Inputs]:
-        """The example itself, then random ones: `count` inputs in all.
+        """Yield `count` inputs: the example itself first, then random ones.
 
-        Tokens are drawn uniformly, floats from the values of the example. If these are all the
-        same, they do not tell the range, and floats are drawn from a standard normal distribution.
-        Other integers (lengths, masks) are not changed, nor are floats with infinities or NaN,
-        such as an additive mask of 0 and -inf. Tensors that were on the model's device move to
-        `device`, the others stay where they are.
+        Tokens are drawn uniformly, floats from the values of the example. If these values are all
+        equal, floats are drawn from a standard normal distribution instead. Other integers
+        (lengths, masks) are not changed, nor are floats with infinities or NaN, such as an additive
+        mask of 0 and -inf. With `any_size`, the first random input has one step and one sequence,
+        later ones are larger than the example. Tensors that were on the model's device are moved to
+        `device`; the others are not moved.
         """
         for inputs in self._draw(count, seed):
             yield map_tensors(lambda t: t.to(device) if t.device == self.device else t, inputs)
@@ -57,16 +64,16 @@ class Examples:
             yield map_tensors(change, self.inputs)
 
     def _drawn(self, tensor: Tensor, index: int, number: int, generator: torch.Generator) -> Tensor:
-        """Random values in place of tensor `index`, for input `number`."""
+        """Random values that replace tensor `index` of the example in input `number` (from 1)."""
         shape = list(tensor.shape)
-        if self.free:
+        if self.any_size:
             shape[:2] = [1, 1] if number == 1 else [size + number for size in shape[:2]]
         if index in self.tokens:
             drawn = torch.randint(self.tokens[index], shape, generator=generator)
         elif tensor.is_floating_point() and tensor.numel():
             host = tensor.detach().cpu().flatten()
             if not bool(host.isfinite().all()):
-                return tensor  # an additive mask, which drawing could fill with -inf
+                return tensor  # drawing from an additive mask could give -inf everywhere
             if bool((host == host[0]).all()):
                 drawn = torch.randn(shape, generator=generator)
             else:
@@ -92,8 +99,9 @@ def conventional_inputs(model: nn.Module) -> Inputs | None:
 class Observed:
     """What one run of a model on example inputs shows.
 
-    `tokens` is as in `Examples`. `stateful` are the paths of the recurrent modules that were called
-    with an argument for initial states. `calls` are the names of the torch functions called.
+    `output` is what the model returned. `tokens` is as in `Examples`. `stateful` holds the paths of
+    the recurrent modules that were called with an argument for initial states. `calls` holds the
+    names of all torch functions that were called.
     """
 
     output: Any
@@ -104,7 +112,7 @@ class Observed:
 
 def observe(model: nn.Module, inputs: Inputs) -> Observed:
     """Run a copy of the model on example inputs, in eval mode; the model itself is not changed."""
-    original, model = model, copied(model, share=True).eval()
+    original, model = model, copied(model, share_parameters=True).eval()
     inputs = map_tensors(torch.clone, inputs)
     sources = {storage_of(t): i for i, t in enumerate(tensors(inputs))}
     tokens: dict[int, int] = {}
@@ -139,7 +147,7 @@ def observe(model: nn.Module, inputs: Inputs) -> Observed:
 
 @contextmanager
 def _untouched(model: nn.Module) -> Iterator[None]:
-    """Raises if a module of `model` runs inside, where only its copy should."""
+    """A context in which it is an error if a module of `model` runs: only its copy should."""
 
     def refuse(path: str) -> Callable[..., None]:
         def hook(module: nn.Module, args: Any) -> None:
@@ -165,7 +173,7 @@ def _untouched(model: nn.Module) -> Iterator[None]:
 
 
 class _Calls(TorchFunctionMode):
-    """Collects the names of the torch functions that are called inside."""
+    """A context that collects the names of the torch functions that are called in it."""
 
     def __init__(self) -> None:
         super().__init__()

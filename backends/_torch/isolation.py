@@ -1,4 +1,4 @@
-"""Running a model without leaving a trace in it, in random generators or in the process."""
+"""Runs a model without side effects on the model, on random generators or on the process."""
 
 from __future__ import annotations
 
@@ -22,12 +22,13 @@ Module = TypeVar("Module", bound=nn.Module)
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
-def copied(model: Module, *, share: bool = False) -> Module:
-    """A deep copy, so that running it leaves no trace in the model itself.
+def copied(model: Module, *, share_parameters: bool = False) -> Module:
+    """A deep copy of the model: running it does not change the model itself.
 
-    With `share` the copy has the very parameters of the model, for copies that are only run.
+    With `share_parameters` the copy refers to the model's own parameters instead of copying them.
+    This saves memory for copies that are only run.
     """
-    memo = {id(p): p for p in model.parameters()} if share else {}
+    memo = {id(p): p for p in model.parameters()} if share_parameters else {}
     try:
         return copy.deepcopy(model, memo)
     except Exception as error:  # whatever the model's own attributes raise
@@ -38,8 +39,9 @@ def copied(model: Module, *, share: bool = False) -> Module:
 
 
 def eager(function: Function) -> Function:
-    """The function, run as it is where `torch.compile` would trace it."""
-    # As torch's own optimizers do it: the public decorator would load the compiler now, for 1 s.
+    """Exclude a function from tracing by `torch.compile`: compiled code calls it eagerly."""
+    # The public decorator would import the compiler at once, which takes 1 s. Torch's optimizers
+    # use this one.
     disable: Any = getattr(torch, "_disable_dynamo", torch.compiler.disable)
     left: Function = disable(function)
     return left
@@ -47,9 +49,10 @@ def eager(function: Function) -> Function:
 
 @contextmanager
 def undisturbed(dtype: torch.dtype | None = None) -> Iterator[None]:
-    """No gradients; the same random numbers every time; new floating point tensors of `dtype`.
+    """A context without gradients, with fixed random seeds, and with `dtype` as default dtype.
 
-    The random generators of torch, NumPy and Python go on afterwards as if nothing had run.
+    Without `dtype` the default dtype stays. Afterwards the random generators of torch, NumPy and
+    Python have the state that they had before.
     """
     default = torch.get_default_dtype()
     devices = range(torch.cuda.device_count())
@@ -70,18 +73,20 @@ def undisturbed(dtype: torch.dtype | None = None) -> Iterator[None]:
 # Checkpoints ----------------------------------------------------------------------------------
 
 _gated = threading.local()  # `inside`: whether this thread runs a gated model
-_lock = threading.Lock()  # guards what follows
+_lock = threading.Lock()  # guards `_users` and `_replaced`
 _users = 0  # how many calls are inside `no_checkpoints`, in all threads
-_replaced: list[tuple[Any, str, Any, Any]] = []  # owner, name, what it had, what it has now
+# What was replaced: owner, attribute, old value (None if it was inherited), new value.
+_replaced: list[tuple[Any, str, Any, Any]] = []
 
 
 @contextmanager
 def no_checkpoints() -> Iterator[None]:
-    """`torch.utils.checkpoint` raises inside, in this thread.
+    """A context in which `torch.utils.checkpoint` raises an error in this thread.
 
-    A checkpoint runs its part of the model again in the backward pass, when the gated weights are
-    no longer in place, so gradients would be those of the ungated ones. Torch has no hook for
-    this: its functions are replaced while any thread is inside, and put back by the last to leave.
+    A checkpoint runs its part of the model again in the backward pass. By then the model has its
+    own weights again, so gradients would be those of the ungated weights. Torch has no hook for
+    this: its functions are replaced when the first thread enters, and restored when the last one
+    leaves.
     """
     global _users
     with _lock:
@@ -103,7 +108,7 @@ def no_checkpoints() -> Iterator[None]:
 def _replace_checkpoints() -> None:
     from torch.utils import checkpoint
 
-    # Reentrant checkpoints start with the first, the others with the second.
+    # The first function starts reentrant checkpoints, the second all others.
     for owner, name in (
         (checkpoint.CheckpointFunction, "apply"),
         (checkpoint, "_checkpoint_without_reentrant_generator"),
@@ -117,7 +122,7 @@ def _restore_checkpoints() -> None:
     while _replaced:
         owner, name, own, guard = _replaced.pop()
         if vars(owner).get(name) is not guard:
-            continue  # replaced by someone else meanwhile
+            continue  # other code has replaced it meanwhile
         if own is None:  # inherited
             delattr(owner, name)
         else:
@@ -125,7 +130,7 @@ def _restore_checkpoints() -> None:
 
 
 def _refusing(start: Any) -> Any:
-    """The function, which raises where a gated model runs in this thread."""
+    """The function `start`, but it raises an error while a gated model runs in this thread."""
 
     @wraps(start)
     def call(*args: Any, **kwargs: Any) -> Any:
@@ -154,17 +159,18 @@ _IGNORED = (
 
 @contextmanager
 def no_advice_to_flatten() -> Iterator[None]:
-    """Ignores cuDNN's advice, in every call of a recurrent module, to call `flatten_parameters`.
+    """A context that ignores torch's warning on CUDA that asks for `flatten_parameters`.
 
-    Gated weights are new tensors in every step, so there is nothing to flatten once and for all.
+    Every call of a recurrent module with gated weights would show it. The gated weights are new
+    tensors in every step, so the advice does not help.
     """
-    # `warnings.catch_warnings` is not safe in threads, and like `filterwarnings` it makes Python
-    # forget which warnings were shown already, so that every step would show them again. The
-    # entry goes from the very list that it was put into: others may replace the list meanwhile.
+    # `warnings.catch_warnings` is not safe in threads. Like `filterwarnings`, it also makes Python
+    # forget which warnings it has shown, so that every step would show them again. The entry is
+    # removed from the list that it was added to, since other code may replace `warnings.filters`.
     filters: Any = warnings.filters
     filters.insert(0, _IGNORED)
     try:
         yield
     finally:
-        with suppress(ValueError):  # someone emptied the list
+        with suppress(ValueError):  # other code has emptied the list
             filters.remove(_IGNORED)

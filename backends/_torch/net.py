@@ -1,4 +1,4 @@
-"""`TorchNet`: a chain of layers as pure functions of named tensors, run by torch's modules."""
+"""`TorchNet`: a chain of layers that torch's modules run with parameters given in every call."""
 
 from __future__ import annotations
 
@@ -26,8 +26,9 @@ _STOCK: dict[str, type[nn.LSTM] | type[nn.GRU]] = {"lstm": nn.LSTM, "gru": nn.GR
 class TorchNet:
     """`l0gate.reference.Net` on tensors: the same layers, parameter names, shapes and states.
 
-    Sizes are those of the arrays, so every layer and direction may have its own. Recurrent layers
-    run as `nn.LSTM` and `nn.GRU`. These have no `reset_after=False`, so that raises.
+    Sizes are read from the parameters, so every layer and direction may have its own. Recurrent
+    layers run as `nn.LSTM` and `nn.GRU`. A GRU with `reset_after=False`, which `nn.GRU` does not
+    offer, is an error.
 
     >>> net = TorchNet([{"type": "gru", "name": "rnn"}, {"type": "linear", "name": "decoder"}])
     >>> rng = np.random.default_rng(0)
@@ -124,10 +125,11 @@ class TorchNet:
         *,
         loss: str = "cross_entropy",
     ) -> tuple[float, dict[str, Tensor], RecurrentState]:
-        """One training step's loss and parameter gradients, and the new state, detached.
+        """The loss, its gradients by parameter name, and the new state, detached.
 
-        `loss` is "cross_entropy", the mean over positions in nats, with integer targets of the
-        shape of the positions; or "mse", the mean over elements, with targets of y's shape.
+        `loss` is "cross_entropy", the mean over steps and batch in nats, with integer targets of
+        shape (T, B); or "mse", the mean over all elements, with targets of y's shape. With
+        `batch_first`, B comes before T.
 
         >>> net = TorchNet([{"type": "linear", "name": "out", "bias": False}])
         >>> net.loss_and_gradients({"out.weight": torch.ones(1, 1)}, np.full((1, 1, 1), 3.0),
@@ -191,7 +193,11 @@ def _recurrent(
     state: Any,
     new_state: list[Any],
 ) -> Tensor:
-    """Run one layer in all directions; takes entries from `state`, adds them to `new_state`."""
+    """Run layer `index` of a stacked LSTM or GRU in all its directions.
+
+    x has shape (T, B, features); the result has (T, B, H), with the directions' H side by side.
+    Initial states are taken from the iterator `state`; final ones are appended to `new_state`.
+    """
     outputs = []
     for suffix in ("", "_reverse") if layer["bidirectional"] else ("",):
         names = ["weight_ih", "weight_hh"] + (["bias_ih", "bias_hh"] if layer["bias"] else [])
@@ -201,7 +207,7 @@ def _recurrent(
         }
         inputs = own["weight_ih_l0"].shape[1]
         hidden = own["weight_hh_l0"].shape[1]
-        # A module without memory of its own, which is called with the given parameters.
+        # On the meta device, so the module holds no weights: it is called with the given ones.
         module = _STOCK[layer["type"]](inputs, hidden, bias=layer["bias"], device="meta")
         given = _initial(next(state), layer["type"], (x.shape[1], hidden), x)
         sequence = x.flip(0) if suffix else x
@@ -212,7 +218,7 @@ def _recurrent(
 
 
 def _initial(entry: Any, kind: str, shape: tuple[int, int], like: Tensor) -> Any:
-    """The state of one layer and direction in the shape that torch's modules take."""
+    """The state of one layer and direction as torch's modules take it: of shape (1, B, H)."""
     if entry is None:
         return None
     parts = entry if kind == "lstm" else [entry]

@@ -12,11 +12,11 @@ from torch.nn.utils.rnn import PackedSequence
 
 Inputs = tuple[tuple[Any, ...], dict[str, Any]]  # args and kwargs
 
-_MAX_DEPTH = 16  # levels of nesting in which outputs are looked for
+_MAX_DEPTH = 16  # how many levels of nesting of an output are searched for tensors
 
 
 def named_tensors(model: nn.Module) -> dict[str, Tensor]:
-    """All parameters and buffers by name; one that several modules share has its first name."""
+    """All parameters and buffers by name; a shared one is listed once, under its first name."""
     return {**dict(model.named_parameters()), **dict(model.named_buffers())}
 
 
@@ -36,7 +36,7 @@ def tensors(tree: Any) -> Iterator[Tensor]:
 
 
 def returned_tensors(out: Any, seen: frozenset[int] = frozenset()) -> Iterator[Tensor]:
-    """Every tensor that the caller can reach in an output, in objects of any class too."""
+    """Every tensor in an output, including those in attributes of objects of any class."""
     if id(out) in seen or len(seen) > _MAX_DEPTH:
         return
     seen |= {id(out)}
@@ -62,7 +62,7 @@ def map_tensors(change: Callable[[Tensor], Tensor], tree: Any) -> Any:
     if isinstance(tree, Tensor):
         return change(tree)
     if isinstance(tree, PackedSequence):
-        # Its other fields are indices that fit this one batch.
+        # Its other fields index this very batch, so they are kept.
         return tree._replace(data=change(tree.data))
     if isinstance(tree, Mapping):
         changed = {key: map_tensors(change, value) for key, value in tree.items()}
@@ -85,7 +85,11 @@ def map_tensors(change: Callable[[Tensor], Tensor], tree: Any) -> Any:
 
 
 def as_inputs(example_inputs: Any) -> Inputs:
-    """The arguments of a call: from a tuple or list, a dict of named ones, or a single value."""
+    """`example_inputs` as (args, kwargs).
+
+    A tuple or list holds positional arguments, a dict holds named ones, and any other value is the
+    only argument.
+    """
     if isinstance(example_inputs, Mapping):
         return (), dict(example_inputs)
     if isinstance(example_inputs, (tuple, list)) and not isinstance(example_inputs, PackedSequence):
@@ -94,14 +98,14 @@ def as_inputs(example_inputs: Any) -> Inputs:
 
 
 def copied_inputs(example_inputs: Any) -> Inputs:
-    """The arguments of a call, copied, so that the caller cannot change them later."""
+    """`example_inputs` as (args, kwargs), copied so that the caller cannot change them later."""
     args, kwargs = as_inputs(example_inputs)
     inputs: Inputs = map_tensors(lambda t: t.detach().clone(), (args, kwargs))
     return inputs
 
 
 def storage_of(tensor: Tensor) -> int:
-    """The address of a tensor's memory, which is that of its views too."""
+    """The address of a tensor's storage; a tensor and its views have the same one."""
     return tensor.untyped_storage().data_ptr()
 
 
@@ -109,11 +113,11 @@ def storage_of(tensor: Tensor) -> int:
 
 
 def data_of(sequence: Any) -> Tensor:
-    """The numbers of a sequence: the tensor itself, or the data of a `PackedSequence`."""
+    """The values of a sequence: the tensor itself, or the data of a `PackedSequence`."""
     data: Tensor = sequence.data if isinstance(sequence, PackedSequence) else sequence
     return data
 
 
 def with_data(sequence: Any, data: Tensor) -> Any:
-    """The sequence with other numbers, packed in the same way if it is packed."""
+    """The sequence with `data` as its values, packed in the same way if it is packed."""
     return sequence._replace(data=data) if isinstance(sequence, PackedSequence) else data

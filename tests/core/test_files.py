@@ -73,8 +73,9 @@ def test_a_file_is_written_beside_its_target(
         seen.append(("written", descriptor, b""))
         sync(descriptor)
 
-    def replace(source: Path, target: Path) -> None:
-        seen.append((source.name, stat.S_IMODE(source.stat().st_mode), source.read_bytes()))
+    def replace(source: str, target: str) -> None:
+        beside = Path(source)
+        seen.append((beside.name, stat.S_IMODE(beside.stat().st_mode), beside.read_bytes()))
         move(source, target)
 
     monkeypatch.setattr(os, "fsync", fsync)

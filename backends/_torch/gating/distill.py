@@ -1,4 +1,4 @@
-"""Distillation: a copy of the model from before gating teaches the gated one, without labels."""
+"""Distillation without labels: the teacher is a copy of the model from before gating."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from l0gate._errors import L0GateError
 from l0gate.backends._torch.isolation import copied
 from l0gate.backends._torch.pytree import storage_of, tensors
 
-_CONSTANT = 1e-6  # an output with less variance than this share of its mean square is constant
+_CONSTANT = 1e-6  # an output is constant if variance / mean square is at most this
 
 
 class Teacher:
@@ -27,13 +27,13 @@ class Teacher:
         self.logits = logits
 
     def apply(self, change: Callable[[Tensor], Tensor]) -> None:
-        """Change every tensor, as `nn.Module._apply` does: to another device or dtype."""
+        """Apply `change` to every tensor, as `nn.Module._apply` does to move a module."""
         self.model._apply(change)  # type: ignore[no-untyped-call]
 
     def loss(self, outputs: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
-        """How far `outputs` are from the teacher's on the same inputs: a scalar, 0 if equal.
+        """The loss of `outputs` against the teacher's on the same inputs: a scalar, 0 if equal.
 
-        It is the mean over all floating point outputs; see `GatedModule.distill`.
+        `GatedModule.distill` says how it is computed.
         """
         wanted, states = self._run(args, kwargs)
         found = [tensor for tensor in tensors(outputs) if tensor.is_floating_point()]
@@ -51,8 +51,8 @@ class Teacher:
         ).mean()
 
     def _run(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[list[Tensor], set[int]]:
-        """The floating point outputs, and where in memory the recurrent states are."""
-        states: list[Tensor] = []  # referred to, so that no output can reuse their memory
+        """The teacher's floating point outputs, and the storage addresses of recurrent states."""
+        states: list[Tensor] = []  # kept alive, so that no output can reuse their memory
 
         def note(module: nn.Module, given: Any, out: Any) -> None:
             states.extend(tensors(out[1]))
@@ -69,7 +69,7 @@ class Teacher:
         return outputs, {storage_of(state) for state in states}
 
     def _term(self, ours: Tensor, theirs: Tensor) -> Tensor:
-        """The loss of one output."""
+        """The loss of one output: a scalar."""
         if self.logits:
             if theirs.ndim == 0 or theirs.shape[-1] <= 1:
                 raise L0GateError(

@@ -1,7 +1,7 @@
-"""`gate_model`: the walk from a model to the gated one.
+"""`gate_model`: makes the gated module from a model.
 
-Study the model, group the axes that must keep equal counts, try the layout on random gates, and
-make the gated module.
+It derives or checks the layout, groups the axes that must keep equal counts, shrinks the model
+once with random gates as a trial, and makes the gated module.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from l0gate.backends._torch.gating.module import GatedModule
 from l0gate.backends._torch.gating.study import study
 from l0gate.backends._torch.gating.trial import find_unshrinkable, try_random_gates
 from l0gate.backends._torch.pytree import named_tensors
-from l0gate.backends._torch.shrinking.recurrent_axes import equal_groups
+from l0gate.backends._torch.recurrent_axes import equal_groups
 from l0gate.backends._torch.tracing.frozen import describe_frozen, warn_about_frozen
 from l0gate.layout.layout import Layout
 
 if TYPE_CHECKING:
     from l0gate.methods import Method
 
-_FEW = 0.05  # a share of parameters outside the layout that needs no mention
+_FEW = 0.05  # parameters outside the layout are reported if they are more than this share
 
 
 def gate_model(
@@ -51,17 +51,17 @@ def gate_model(
     """Gate a torch model: see `l0gate.gate`.
 
     `example_inputs` is a tuple of arguments, a dict of named ones, or a single tensor. Without a
-    `layout` they are run through a copy of the model to derive one. `equal=True` keeps one number
-    of neurons for all layers and directions of a recurrent module. The axes in `freeze` are not
-    pruned. Nor are axes whose neurons cannot be followed to everything that reads them: a warning
-    names these, and with `strict` it is an error. The result's `frozen` maps every frozen axis to
-    the reason.
+    `layout`, a copy of the model is run on them to derive one. `equal=True` keeps the same number
+    of neurons in all layers and directions of a recurrent module. The axes in `freeze` are not
+    pruned. An axis is not pruned either if its neurons cannot be followed to everything that reads
+    them: a warning names such axes, and with `strict` they are an error. The result's `frozen` maps
+    every frozen axis to the reason.
 
-    `warm_start=True` is for a trained model. It starts with gates that are exactly 1 with a
-    probability of 0.95 when sampled; on average |gate - 1| is 0.014, where a fresh gate has 0.10.
-    The outputs of a trained LSTM of 2 x 48 neurons are then 10% off in training mode (root mean
-    square, relative to that of the outputs), and 30% from fresh gates. At test time all gates are
-    1, and eval mode gives the model's own outputs.
+    `warm_start=True` is for a trained model. Each sampled gate is then exactly 1 with a probability
+    of 0.95 at the start, and |gate - 1| is 0.014 on average, against 0.10 for a fresh gate. In
+    training mode, the outputs of a trained LSTM of 2 x 48 neurons then differ by 10% from the
+    model's own (root mean square, relative to that of the outputs), against 30% with fresh gates.
+    In eval mode all gates are 1, and the outputs are the model's own.
 
     `distill=True` keeps a frozen copy of the model as the teacher of `GatedModule.distill`, which
     compares outputs; `distill="kl"` compares logits. `method` is as in `Pruner`.
@@ -73,7 +73,7 @@ def gate_model(
     )
     teacher = Teacher(model, logits=distill == "kl") if distill else None
     found = study(model, example_inputs, layout, freeze, strict)
-    groups = equal_groups(model, found.axes, every=equal)
+    groups = equal_groups(model, found.state_axes, every=equal)
     tensors = named_tensors(model)
 
     def pruner_of(frozen: Mapping[str, str]) -> Pruner:
@@ -147,7 +147,7 @@ def _check_model(model: nn.Module) -> None:
 
 
 def _with_groups(frozen: Mapping[str, str], groups: Sequence[Sequence[str]]) -> dict[str, str]:
-    """The frozen axes with their reasons, and the axes that share a group with one of them."""
+    """`frozen`, extended by the axes that share a group with a frozen axis; warns of these."""
     more = dict(frozen)
     for group in groups:
         own = [axis for axis in group if axis in frozen]
@@ -162,7 +162,7 @@ def _with_groups(frozen: Mapping[str, str], groups: Sequence[Sequence[str]]) -> 
 
 
 def _outside(model: nn.Module, layout: Layout) -> list[str]:
-    """A line on the parameters that a budget does not count, where they are many."""
+    """A message line on the parameters that the budget does not count; none if they are few."""
     named = dict(model.named_parameters())
     outside = [name for name in named if name not in layout.patterns]
     counts = [sum(named[name].numel() for name in names) for names in (outside, named)]

@@ -1,4 +1,4 @@
-"""Gates on the input of a linear layer instead of its weight, where the input is smaller."""
+"""Multiplies gates into the input of a linear layer if that is smaller than its weight."""
 
 from __future__ import annotations
 
@@ -15,20 +15,21 @@ from l0gate.layout.notation import Pattern
 
 
 class GatedWeight(Tensor):
-    """The product weight * gates, of shapes (O, I) and (I,), computed only where it is needed.
+    """Stands for weight * gates, of shapes (O, I) and (I,); computed only when it is needed.
 
-    `linear` gives the same with the gates on its input, and then needs no copy of the weight.
+    `F.linear` multiplies the gates into its input instead if that is smaller than the weight. The
+    result is the same, and no gated copy of the weight is stored.
     """
 
     weight: Tensor
     gates: Tensor
-    written: Tensor | None
+    computed: Tensor | None  # the product, once it was needed
 
     @staticmethod
     def __new__(cls, weight: Tensor, gates: Tensor) -> GatedWeight:
         # The tensor itself is empty: every use of it goes through `__torch_function__`.
         made: GatedWeight = torch.Tensor._make_subclass(cls, torch.empty(0))
-        made.weight, made.gates, made.written = weight, gates, None
+        made.weight, made.gates, made.computed = weight, gates, None
         return made
 
     @classmethod
@@ -38,36 +39,36 @@ class GatedWeight(Tensor):
         kwargs = kwargs or {}
         if func is nn.functional.linear:
             args, kwargs = _at_input(*args, **kwargs), {}
-        args, kwargs = (_written(value) for value in (args, kwargs))
+        args, kwargs = (_with_products(value) for value in (args, kwargs))
         return func(*args, **kwargs)
 
     def product(self) -> Tensor:
         with torch._C.DisableTorchFunctionSubclass():
-            if self.written is None:
-                self.written = self.weight * self.gates
-            return self.written
+            if self.computed is None:
+                self.computed = self.weight * self.gates
+            return self.computed
 
 
 def _at_input(input: Any, weight: Any, bias: Any = None) -> tuple[Any, ...]:
-    """The arguments of `linear`, with the gates on the input where that is smaller than the weight.
+    """The arguments of `F.linear`, with the gates on the smaller one of input and weight.
 
-    The factor that is gated is copied, and autograd keeps the copy.
+    Autograd stores a copy of the gated one, so this saves memory.
     """
     if isinstance(weight, GatedWeight):
-        input = _written(input)
+        input = _with_products(input)
         if input.numel() < weight.weight.numel():
             return input * weight.gates, weight.weight, bias
     return input, weight, bias
 
 
-def _written(value: Any) -> Any:
-    """The value with the product in place of every gated weight in it."""
+def _with_products(value: Any) -> Any:
+    """`value`, with every `GatedWeight` in it replaced by its product."""
     if isinstance(value, GatedWeight):
         return value.product()
     if isinstance(value, (tuple, list)):
-        return type(value)(map(_written, value))
+        return type(value)(map(_with_products, value))
     if isinstance(value, dict):
-        return {key: _written(entry) for key, entry in value.items()}
+        return {key: _with_products(entry) for key, entry in value.items()}
     return value
 
 
@@ -78,10 +79,10 @@ def gate_inputs(
     gates: Mapping[str, Tensor],
     backend: Backend,
 ) -> dict[str, Tensor]:
-    """The gated weights, by name, of `nn.Linear` layers that read gated neurons.
+    """A `GatedWeight`, by parameter name, for every `nn.Linear` layer that reads gated neurons.
 
-    Subclasses are left out, since they may use the weight otherwise, and so are weights that read
-    neurons in both dimensions.
+    Subclasses of `nn.Linear` are left out, since they may use the weight in other ways. So are
+    weights that read gated neurons along both dimensions.
     """
     found: dict[str, Tensor] = {}
     for path, module in model.named_modules():
@@ -90,6 +91,6 @@ def gate_inputs(
         if type(module) is nn.Linear and isinstance(pattern, Pattern):
             out, read = pattern.dimensions
             if read.reads and read.axes and not (out.reads and out.axes):
-                along = spread(read, gates, backend)
-                found[name] = GatedWeight(tensors[name], along.to(tensors[name].dtype))
+                factors = spread(read, gates, backend)
+                found[name] = GatedWeight(tensors[name], factors.to(tensors[name].dtype))
     return found

@@ -23,7 +23,7 @@ from l0gate.backends._torch.shrinking.shrink import shrink_model
 from l0gate.layout.fold import fold
 from l0gate.layout.layout import Layout
 
-SEQUENCES = 3  # how many inputs a certificate compares the models on
+SEQUENCES = 3  # inputs on which a certificate compares the models: the example, two random ones
 
 
 class GatedModule(nn.Module):
@@ -31,18 +31,18 @@ class GatedModule(nn.Module):
 
     For annotations and `isinstance`, import it with `from l0gate.backends import GatedModule`.
 
-    Calling it runs the untouched `model` with gated parameters: in training mode with sampled
-    gates, one sample per optimizer step; in eval mode with the test-time gates, which are what
-    `shrink` folds. Add `penalty(progress)` to the loss, and give `param_groups(lr)` to the
+    Calling it runs the unchanged `model` with gated parameters. In training mode gates are sampled,
+    once per optimizer step. In eval mode they have their test-time values, which `shrink` folds
+    into the weights. Add `penalty(progress)` to the loss, and give `param_groups(lr)` to the
     optimizer.
 
-    Only calls of the gated module are gated; `gated.model` is the dense model.
+    Calling `gated.model` runs the dense model without gates.
 
-    It may be compiled, copied, pickled and saved by `state_dict`; training resumed from that gives
-    the same numbers. When gradients are accumulated, add the penalty to every loss of the step in
-    the same proportion; the multipliers move once per step. Under `DistributedDataParallel` call
-    `ddp.module.penalty(progress)` in every process: each draws its own noise, and gates and
-    multipliers stay the same in all.
+    A gated module may be compiled, copied, pickled and saved by `state_dict`; training resumed from
+    that gives the same numbers. To accumulate gradients over n batches, add the penalty to each
+    loss and scale both alike, as in `(loss + penalty) / n`; the budget's multipliers are updated
+    once per step. Under `DistributedDataParallel` call `ddp.module.penalty(progress)` in every
+    process: each draws its own noise, and gates and multipliers stay the same in all.
 
     >>> import l0gate
     >>> from l0gate import Budget
@@ -101,7 +101,7 @@ class GatedModule(nn.Module):
 
     @property
     def layout(self) -> Layout:
-        """Which axes the dimensions of the parameters run over, given or derived."""
+        """The layout, given or derived: which axes the dimensions of the parameters run over."""
         return self.pruner.layout
 
     @property
@@ -130,27 +130,28 @@ class GatedModule(nn.Module):
     def _folded(
         self, tensors: dict[str, Tensor], gates: dict[str, Tensor], skip: Container[str]
     ) -> dict[str, Tensor]:
-        """The tensors that carry a gate, with their gates folded in, without those in `skip`.
+        """The tensors that have gates, by name, multiplied by them; those in `skip` are left out.
 
-        All others stay in the module, so that a buffer that `forward` assigns is kept.
+        Tensors without gates are not returned: the call then uses the module's own, so that a
+        buffer that `forward` assigns is kept.
         """
         folded = fold(self.layout, tensors, gates, self.pruner.backend, skip=skip)
         return {name: folded[name] for name in tensors if folded[name] is not tensors[name]}
 
     @eager  # noise is drawn on the host, and the controller writes to log_alpha
     def _gates(self) -> dict[str, Tensor]:
-        """The value of every gate: sampled in training mode, at test time in eval mode."""
+        """The gate values by axis: sampled in training mode, those of test time in eval mode."""
         noise = self._sample() if self.training else None
         return self.pruner.gates(self.gates.read(), noise)
 
     @eager
     def penalty(self, progress: float) -> Tensor:
-        """What to add to the loss, at `progress` (the fraction of training done): a scalar.
+        """The penalty to add to the loss at `progress`, the fraction of training done: a scalar.
 
-        When `progress` has advanced since the last call, once per optimizer step, this also moves
-        the budget's multipliers and clamps log_alpha. Once `progress` reaches `Budget.settle`, it
-        selects the neurons to keep, and gates are fixed from then on. Computed in float32 (in
-        float64 for a float64 model), under autocast too.
+        If `progress` has advanced since the last call, this also updates the budget's multipliers
+        and clamps log_alpha: let it advance once per optimizer step. Once `progress` reaches
+        `Budget.settle`, it selects the neurons to keep, and gates are fixed from then on. The
+        penalty is computed in float32 (in float64 for a float64 model), under autocast too.
         """
         gates = self.gates
         with torch.autocast(gates.progress.device.type, enabled=False):
@@ -180,7 +181,7 @@ class GatedModule(nn.Module):
                 )
             state = pruner.select(state, self._tensors())
         self.gates.write(state)
-        if current:  # what was written now is no step of an optimizer: keep the noise
+        if current:  # the write above is not an optimizer step, so the noise stays
             self._drawn = _Drawn(self)
 
     def distill(self, *args: Any, outputs: Any = None, **kwargs: Any) -> Tensor:
@@ -190,8 +191,8 @@ class GatedModule(nn.Module):
         and compares all floating point outputs. An output contributes its mean squared error
         divided by the variance of the original's output (1 is as good as predicting the mean), or
         with "kl" the Kullback-Leibler divergence of logits over the last dimension, in nats. The
-        loss is the mean over outputs. Final states of LSTMs and GRUs count only where nothing else
-        is returned. Computed in float32 at least.
+        loss is the mean over outputs. Final states of recurrent modules count only if the model
+        returns nothing else. The loss is computed in float32 or float64.
 
         `outputs` is what the gated model has already returned on these inputs, for wrappers that
         must run it themselves: `ddp.module.distill(x, outputs=ddp(x))`.
@@ -236,9 +237,9 @@ class GatedModule(nn.Module):
     ) -> list[dict[str, Any]]:
         """Parameter groups for an optimizer: the trained weights, and log_alpha.
 
-        `options` (weight_decay, say) are for the weights. Gates have their own learning rate, by
-        default the `gate_learning_rate` of `l0gate.gate`, so that they can follow the budget, and
-        no weight decay.
+        `options`, such as weight_decay, are for the weights. Gates have no weight decay. Their
+        learning rate is `gate_lr`, by default the `gate_learning_rate` of `l0gate.gate`: it must be
+        high enough for the gates to follow the budget.
         """
         weights = [p for p in self.model.parameters() if p.requires_grad]
         gate_lr = self.gate_learning_rate if gate_lr is None else gate_lr
@@ -250,10 +251,11 @@ class GatedModule(nn.Module):
     def shrink(self, *, equal: bool = False, example_inputs: Any = None) -> nn.Module:
         """The small model: of the same class, with plain modules, without the closed neurons.
 
-        Its attribute `certificate` proves, on random inputs like the example inputs, that it
-        computes what the gated model computes in eval mode. The gated module is not changed.
+        Its outputs are compared with those of the gated model in eval mode, on the example input
+        and on two random ones like it. Its attribute `certificate` holds the result. The gated
+        module is not changed.
 
-        `equal=True` keeps one number of neurons for all layers and directions of a recurrent
+        `equal=True` keeps the same number of neurons in all layers and directions of a recurrent
         module, so that it stays an `nn.LSTM` or `nn.GRU`; otherwise a module with unequal numbers
         becomes a `RaggedRNN`. `example_inputs` replaces the inputs given to `l0gate.gate`.
         """
@@ -266,7 +268,7 @@ class GatedModule(nn.Module):
                 "the certificate needs to run the model: give `shrink(example_inputs=...)`, a tuple"
                 " of what the model is called with"
             )
-        # Tensors made in inference mode could never be trained.
+        # Parameters made in inference mode could not be trained.
         with torch.inference_mode(False), torch.no_grad():
             state = self.pruner.settle(self.gates.read(), self._tensors())
             return shrink_model(
@@ -284,7 +286,7 @@ class GatedModule(nn.Module):
         return next(iter(self._tensors().values())).device
 
     def __getstate__(self) -> dict[str, Any]:
-        # A copy draws noise of its own.
+        # Copies and pickles do not hold the present noise: they draw their own.
         return {**self.__dict__, "_noise": {}, "_drawn": None, "_held": False}
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> GatedModule:
@@ -305,21 +307,21 @@ class GatedModule(nn.Module):
         return {name: named[name] for name in self.layout.patterns}
 
     def _is_current(self) -> bool:
-        """Whether the noise is still in use: no optimizer has taken a step since it was drawn."""
+        """Whether the noise is still valid: no optimizer has taken a step since it was drawn."""
         device = self.gates.progress.device
         if self._drawn is None or any(u.device != device for u in self._noise.values()):
             return False
         return self._held or self._drawn.unchanged(self)
 
     def _sample(self) -> dict[str, Tensor]:
-        """The noise of this optimizer step: drawn again once the parameters have changed.
+        """The noise of this optimizer step, by axis: drawn again once the parameters have changed.
 
-        So every call in one step, such as for the chunks of a long sequence, has the same noise.
+        All calls in one step, such as those on the chunks of a long sequence, use the same noise.
         """
         if not self._is_current():
             seed, drawn = self.gates.rng
-            # The saved generator is the same in all processes, so that one checkpoint serves them
-            # all. Each adds its rank to the seed, and so draws its own noise.
+            # The saved generator is the same in all processes, so that one checkpoint serves all.
+            # To draw its own noise, each process adds rank * 2**64 to the seed.
             rng = (seed + _rank() * WORD, drawn)
             self._noise, (_, drawn) = self.pruner.noise(self.gates.read(), rng)
             self.gates.rng = (seed, drawn)
@@ -328,14 +330,15 @@ class GatedModule(nn.Module):
 
 
 class _Drawn:
-    """The parameters when noise was drawn, to tell whether an optimizer has written since."""
+    """Remembers the parameters when noise is drawn, to detect the optimizer's next step."""
 
     def __init__(self, gated: GatedModule) -> None:
         self.versions = _versions(gated)
         self.log_alpha = _values(gated)
 
     def unchanged(self, gated: GatedModule) -> bool:
-        # Versions do not change where an optimizer writes through `.data` or has its own kernels.
+        # Versions miss optimizers that write through `.data` or with their own kernels, so values
+        # of log_alpha are compared too.
         same = self.versions == _versions(gated)
         return same and torch.equal(self.log_alpha, _values(gated))
 

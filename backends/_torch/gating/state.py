@@ -1,4 +1,4 @@
-"""The gate state of a `Pruner` as a torch module, and its start for a trained model."""
+"""The gate state of a `Pruner` as a torch module, and the gate state of a warm start."""
 
 from __future__ import annotations
 
@@ -13,15 +13,16 @@ from l0gate._errors import check
 from l0gate._hard_concrete import JITTER, HardConcrete
 
 _CONTROLLER = ("multipliers", "progress", "forced")
-WORD = 2**64  # seeds are below it
+WORD = 2**64  # every seed is below this
 _WARM = 0.95  # the probability that a gate sampled at a warm start is exactly 1
 
 
 class GateState(nn.Module):
     """The gate state of a `Pruner` as parameters (log_alpha) and buffers (the rest).
 
-    `.half()`, `.double()` and `.to(dtype)` do not change its dtype, since gates and penalty need
-    float32; `.to(device)` moves it. `state_dict` also holds the generator of the noise.
+    `.half()`, `.double()` and `.to(dtype)` do not change its dtype, since gates and penalty need at
+    least float32; `.to(device)` moves it. `state_dict` also holds the generator of the noise:
+    its seed and its counter.
     """
 
     progress: Tensor
@@ -30,7 +31,7 @@ class GateState(nn.Module):
         super().__init__()
         self.axes = tuple(state["log_alpha"])
         for axis in self.axes:
-            # With a prefix, an axis may have the name of a module's attribute.
+            # The prefix avoids a clash of axis names with attributes of `nn.Module`.
             self.register_parameter(f"log_alpha_{axis}", nn.Parameter(state["log_alpha"][axis]))
             self.register_buffer(f"mask_{axis}", state["mask"][axis])
         for name in _CONTROLLER:
@@ -41,7 +42,7 @@ class GateState(nn.Module):
         return {axis: self.get_parameter(f"log_alpha_{axis}") for axis in self.axes}
 
     def read(self) -> dict[str, Any]:
-        """The state as `Pruner` takes it."""
+        """The gate state in the form that `Pruner` takes."""
         return {
             "log_alpha": self.log_alpha(),
             "mask": {axis: self.get_buffer(f"mask_{axis}") for axis in self.axes},
@@ -77,7 +78,7 @@ class GateState(nn.Module):
 
 
 def warm(state: dict[str, Any], gates: HardConcrete) -> dict[str, Any]:
-    """A fresh state with more open gates: mostly 1 when sampled, and all 1 at test time."""
+    """`state` with log_alpha raised: gates are mostly 1 when sampled, and all 1 at test time."""
     full = gates.initial_log_alpha(1.0)
     room = gates.highest - JITTER
     check(
@@ -85,9 +86,10 @@ def warm(state: dict[str, Any], gates: HardConcrete) -> dict[str, Any]:
         f"`warm_start` needs gates that can be 1: `highest` is {gates.highest}; it must be above"
         f" {full + JITTER:.3f}",
     )
-    # P(gate = 1) = sigmoid(log_alpha - beta logit(s)), where s is the value stretched to 1.
-    stretched = math.log((1.0 - gates.gamma) / (gates.zeta - 1.0))
-    mostly = gates.beta * stretched + math.log(_WARM / (1.0 - _WARM))
+    # A gate is 1 if its concrete variable is at least s, where s (zeta - gamma) + gamma = 1.
+    # P(gate = 1) = sigmoid(log_alpha - beta logit(s)), and s / (1 - s) is the ratio below.
+    logit_s = math.log((1.0 - gates.gamma) / (gates.zeta - 1.0))
+    mostly = gates.beta * logit_s + math.log(_WARM / (1.0 - _WARM))
     shift = min(max(mostly, full), room) - gates.initial_log_alpha(gates.initial)
     log_alpha = {axis: gates.clamp(values + shift) for axis, values in state["log_alpha"].items()}
     return {**state, "log_alpha": log_alpha}

@@ -1,4 +1,4 @@
-"""Studies a model before it is gated: its layout, its recurrent modules, and a run on examples."""
+"""Studies a model before it is gated: its layout, its recurrent modules, a run on examples."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from l0gate._errors import L0GateError, check
 from l0gate.backends._torch.chain import find_chain, layers_of
 from l0gate.backends._torch.examples import Examples, Observed, conventional_inputs, observe
 from l0gate.backends._torch.pytree import Inputs, copied_inputs, named_tensors, tensors
-from l0gate.backends._torch.shrinking.recurrent_axes import StateAxes, recurrent_axes
+from l0gate.backends._torch.recurrent_axes import StateAxes, recurrent_axes
 from l0gate.backends._torch.tracing.derive import Derived, derive
 from l0gate.backends._torch.tracing.frozen import REQUESTED, check_some_prunable
 from l0gate.layout.layout import Layout
@@ -24,13 +24,14 @@ from l0gate.layout.layout import Layout
 class Study:
     """What is known of a model before it is gated.
 
-    `derived` holds the layout, and for every frozen axis the reason. `axes` are the axes of each
-    recurrent module's states. `examples`, `stateful` (as in `Observed`) and `chain` (the chain
-    that the whole model is, if any) come from a run, and are None where no inputs were known.
+    `derived` holds the layout, and the reason for every frozen axis. `state_axes` holds the axes of
+    the states of each recurrent module. The other attributes come from a run of the model, and are
+    None if no inputs were known: `examples`, `stateful` (as in `Observed`), and `chain` (also None
+    if the model is not a chain).
     """
 
     derived: Derived
-    axes: Mapping[str, StateAxes]
+    state_axes: Mapping[str, StateAxes]
     examples: Examples | None = None
     stateful: frozenset[str] | None = None
     chain: Chain | None = None
@@ -48,17 +49,17 @@ def study(
     freeze: Sequence[str],
     strict: bool,
 ) -> Study:
-    """Study a model; `layout` is given, or else derived by running the model on the inputs."""
+    """Study a model. Without a `layout`, it is derived by running the model on the inputs."""
     derived, inputs, observed = _layout_and_run(model, example_inputs, layout, freeze, strict)
-    axes = recurrent_axes(model, derived.layout)
+    state_axes = recurrent_axes(model, derived.layout)
     if inputs is None or observed is None:
-        return Study(derived, axes)
-    chain = find_chain(model, derived.layers, derived.layout, axes, inputs, observed)
-    # Only of a chain of one input is it known that time and batch may have any size.
-    free = chain is not None and len(list(tensors(inputs))) == 1
+        return Study(derived, state_axes)
+    chain = find_chain(model, derived.layers, derived.layout, state_axes, inputs, observed)
+    # That time and batch may have any size is known only of a chain with a single input.
+    any_size = chain is not None and len(list(tensors(inputs))) == 1
     device = named_tensors(model)[next(iter(derived.layout.patterns))].device
-    examples = Examples(inputs, observed.tokens, device, free)
-    return Study(derived, axes, examples, observed.stateful, chain)
+    examples = Examples(inputs, observed.tokens, device, any_size)
+    return Study(derived, state_axes, examples, observed.stateful, chain)
 
 
 def _layout_and_run(
@@ -68,15 +69,19 @@ def _layout_and_run(
     freeze: Sequence[str],
     strict: bool,
 ) -> tuple[Derived, Inputs | None, Observed | None]:
-    """The layout, derived or given, and a run on the example inputs or on likely ones."""
+    """The derived or given layout, the inputs, and what a run of the model on them showed.
+
+    Without `example_inputs`, a given layout goes with conventional inputs. If the model does not
+    accept these, inputs and run are None.
+    """
     inputs = None if example_inputs is None else copied_inputs(example_inputs)
     if layout is not None:
         _check_names(model, layout)
-        given = Derived(layout, tuple(freeze), layers_of(model), dict.fromkeys(freeze, REQUESTED))
+        given = Derived(layout, layers_of(model), dict.fromkeys(freeze, REQUESTED))
         if inputs is not None:
             return given, inputs, observe(model, inputs)
         likely = conventional_inputs(model)
-        with suppress(L0GateError):  # the model may take other inputs
+        with suppress(L0GateError):  # raised if the model takes other inputs
             return given, likely, None if likely is None else observe(model, likely)
         return given, None, None
     if inputs is None:
@@ -91,7 +96,7 @@ def _layout_and_run(
 
 
 def _check_names(model: nn.Module, layout: Layout) -> None:
-    """Every name of the layout must be a tensor of the model, under its first name."""
+    """Refuse a layout with a name that is no tensor of the model, or not its first name."""
     named = named_tensors(model)
     aliases = dict(model.named_parameters(remove_duplicate=False))
     for name in layout.patterns:
@@ -101,7 +106,7 @@ def _check_names(model: nn.Module, layout: Layout) -> None:
             first = next(n for n, t in named.items() if t is aliases[name])
             raise L0GateError(
                 f"the layout names {name!r}, which is the same tensor as {first!r}: name that one"
-                " alone, with every dimension that any of its uses reads on the in-side"
+                " alone, with every dimension that any of its uses reads on the input side"
             )
         path, _, key = name.rpartition(".")
         module = dict(model.named_modules()).get(path)

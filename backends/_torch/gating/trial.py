@@ -23,10 +23,10 @@ def try_random_gates(
     stateful: frozenset[str] | None,
     only: str | None = None,
 ) -> L0GateError | None:
-    """Shrink and certify the model with random gates: the error that this raises, if any.
+    """Shrink and certify the model with random gates; return the error that this raises, or None.
 
-    The axes that `pruner` freezes are frozen here too. `only` puts gates on that one axis and
-    freezes all others. The model itself is not changed.
+    The axes that `pruner` freezes are frozen here too. With `only`, all axes but that one are
+    frozen. The model itself is not changed.
     """
     hc, sizes = pruner.hard_concrete, pruner.sizes
     axes = [axis for axis in sizes if axis not in pruner.freeze and only in (None, axis)]
@@ -58,10 +58,10 @@ def find_unshrinkable(
     equal: bool,
     stateful: frozenset[str] | None,
 ) -> dict[str, str]:
-    """The axes that cannot be shrunk, each with the reason, from trying them one by one.
+    """Try the axes one by one; return those that cannot be shrunk, each with the reason.
 
-    This finds what no call shows, such as a size written in the code. Empty if every axis fails,
-    since freezing them all would leave nothing to gate.
+    This finds what the tracer cannot see, such as a hidden size written as a number in the model's
+    code. The result is empty if every axis fails, since freezing all would leave nothing to gate.
     """
     found = {}
     free = [axis for axis in pruner.sizes if axis not in pruner.freeze]

@@ -21,25 +21,25 @@ from l0gate.backends._torch.pytree import (
     returned_tensors,
     storage_of,
 )
+from l0gate.backends._torch.recurrent_axes import StateAxes
 from l0gate.backends._torch.shrinking.ragged import RaggedRNN
-from l0gate.backends._torch.shrinking.recurrent_axes import StateAxes
 
 
-def certify(
+def certify_module(
     model: nn.Module,
     small: nn.Module,
     pruner: Pruner,
     state: Mapping[str, Any],
     kept: Mapping[str, np.ndarray],
-    axes: Mapping[str, StateAxes],
+    state_axes: Mapping[str, StateAxes],
     inputs: Sequence[Inputs],
 ) -> Certificate:
     """The certificate of `small`, from running it and the gated `model` on `inputs`.
 
-    `state` is the gate state, `kept` the neurons kept by axis, and `axes` the axes of each
-    recurrent module's states.
+    `state` is the gate state, `kept` maps each axis to the indices of the neurons kept, and
+    `state_axes` are those of `recurrent_axes`.
     """
-    run, run_small = Runner(model, axes), Runner(small, axes, _hint(kept))
+    run, run_small = Runner(model, state_axes), Runner(small, state_axes, _hint(kept))
     backend = pruner.backend
 
     def apply_small(given: Mapping[str, Tensor], i: int, dtype: str) -> Any:
@@ -60,24 +60,26 @@ def certify(
 class Runner:
     """Runs a copy of a model with given tensors; returns its outputs and its recurrent states.
 
-    `axes` are the axes of each recurrent module's states. States are compared where they arise, so
-    an output that is one of them is not among the outputs, unless there is no other. `hint` is
-    added to the message where the model fails.
+    `state_axes` are those of `recurrent_axes`. Hooks collect the states of the recurrent modules.
+    An output that is one of these states is left out of the outputs, unless all of them are.
+    `hint` is added to the error message if the model fails.
     """
 
-    def __init__(self, model: nn.Module, axes: Mapping[str, StateAxes], hint: str = "") -> None:
-        self.model = copied(model, share=True).eval()
-        self.axes = axes
+    def __init__(
+        self, model: nn.Module, state_axes: Mapping[str, StateAxes], hint: str = ""
+    ) -> None:
+        self.model = copied(model, share_parameters=True).eval()
+        self.state_axes = state_axes
         self.hint = hint
 
     def __call__(self, given: Mapping[str, Tensor], inputs: Inputs) -> tuple[list[Tensor], Any]:
-        """All outputs as floating point tensors, and lists of states by axis."""
+        """All outputs as floating point tensors, and by axis a list of states (B, H)."""
         states: dict[str, list[Tensor]] = {}
         dtype = next(t.dtype for t in given.values() if t.is_floating_point())
-        # A copy for every run: what one leaves in buffers or attributes must not reach the next.
-        model = copied(self.model, share=True)
-        # The hooks do not refer to `self`: such a cycle would keep the model until it is collected.
-        for path, own in self.axes.items():
+        # A copy for every run: no run may see what an earlier one left in buffers or attributes.
+        model = copied(self.model, share_parameters=True)
+        # The hooks do not refer to `self`: the reference cycle would delay freeing the model.
+        for path, own in self.state_axes.items():
             model.get_submodule(path).register_forward_hook(_collect(states, own))
         buffers = dict(model.named_buffers())
         given = {name: t.clone() if name in buffers else t for name, t in given.items()}
@@ -101,7 +103,7 @@ class Runner:
 
 
 class InOneDtype(TorchFunctionMode):
-    """Keeps a model's code in one dtype: `x.float()` or `dtype=torch.float32` give that one."""
+    """Replaces each floating point dtype in torch calls, as in `x.float()`, by a single one."""
 
     def __init__(self, dtype: torch.dtype) -> None:
         super().__init__()
@@ -119,7 +121,7 @@ class InOneDtype(TorchFunctionMode):
 
 
 def _collect(states: dict[str, list[Tensor]], axes: StateAxes) -> Callable[..., None]:
-    """A hook that adds the states of a recurrent module, whose axes are given, to `states`."""
+    """A forward hook that adds the states of a recurrent module to `states`, by axis."""
 
     def hook(module: nn.Module, args: Any, out: Any) -> None:
         for own, part in zip(axes, _state_parts(module, out), strict=True):
@@ -130,7 +132,10 @@ def _collect(states: dict[str, list[Tensor]], axes: StateAxes) -> Callable[..., 
 
 
 def _state_parts(module: nn.Module, out: Any) -> tuple[Sequence[Tensor], ...]:
-    """h, and c of an LSTM, from what a module or cell returned: for each, one tensor per layer."""
+    """(h,), or (h, c) of an LSTM, from the output of a recurrent module or cell.
+
+    Each part is a sequence of tensors (B, H), one per layer and direction.
+    """
     if isinstance(module, nn.RNNCellBase):
         return tuple((state,) for state in (out if isinstance(out, tuple) else (out,)))
     last = out[1]
@@ -141,8 +146,8 @@ def _state_parts(module: nn.Module, out: Any) -> tuple[Sequence[Tensor], ...]:
 def _comparable(tensor: Tensor, dtype: torch.dtype) -> Tensor:
     """An output as a floating point tensor: complex numbers as pairs, integers as floats.
 
-    Integers and truth values are compared in float64 alone, and are zeros in float32: rounding may
-    there turn the choice between two values that are all but equal.
+    Integers and booleans are compared in float64 only. In float32 they are replaced by zeros, since
+    rounding may change the argmax of nearly equal values, for example.
     """
     if tensor.is_floating_point():
         return tensor

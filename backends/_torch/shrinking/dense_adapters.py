@@ -1,4 +1,4 @@
-"""Hooks that let a small module be called with states and inputs of the dense size."""
+"""Hooks that let a small module take states and inputs of the dense size."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ KeptPerLayer = Sequence[tuple[np.ndarray, int]]
 class ReduceStates:
     """Reduces states of the dense module's size to the neurons that were kept.
 
-    As a forward pre-hook it lets a pruned recurrent module or cell of torch's be called with the
-    initial states of the dense one. `kept` are one or two lists, for h and then for c.
+    As a forward pre-hook it lets a pruned `nn.LSTM`, `nn.GRU`, `nn.RNN` or cell be called with the
+    initial states of the dense one. `kept` is one list for h, and for an LSTM a second one for c.
     """
 
     def __init__(self, *kept: KeptPerLayer) -> None:
@@ -52,7 +52,7 @@ class ReduceStates:
         return tuple(reduced) if isinstance(hx, (tuple, list)) else reduced[0]
 
     def states(self, hx: Any, mode: str, sizes: Sequence[Sequence[int]]) -> Any:
-        """The states, with those of the dense size reduced and all others as they are.
+        """`hx`, with states of the dense size reduced; other states are not changed.
 
         `hx` is h, or (h, c) where `mode` is "LSTM". `sizes` are the small sizes of h and of c, for
         every layer and direction.
@@ -65,7 +65,7 @@ class ReduceStates:
     @staticmethod
     def _reduce(part: Any, kept: KeptPerLayer, sizes: Sequence[int]) -> Any:
         if len(part) != len(kept):
-            return part  # the module itself will say what it expects
+            return part  # the module itself raises an error that says what it expects
         if isinstance(part, Tensor) and set(sizes) == {part.shape[-1]}:
             return part
         reduced = list(part)
@@ -77,9 +77,10 @@ class ReduceStates:
 
 
 class ReduceInput:
-    """A forward pre-hook that selects, from the dense model's input features, those still read.
+    """A forward pre-hook that reduces inputs of the dense size to the features that are still read.
 
-    The features run along dimension `dim` of the input, counted from its end.
+    The features run along dimension `dim` of the input, which is negative. `index` holds those
+    still read, `dense` is their number in the dense model.
     """
 
     def __init__(self, index: np.ndarray, dense: int, dim: int = -1) -> None:

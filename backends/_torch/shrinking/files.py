@@ -14,8 +14,8 @@ from l0gate._registry import get_backend
 from l0gate._saved_model import SavedModel
 from l0gate.backends._torch.isolation import copied
 from l0gate.backends._torch.pytree import named_tensors
+from l0gate.backends._torch.recurrent_axes import recurrent_axes
 from l0gate.backends._torch.shrinking.ragged import RaggedRNN
-from l0gate.backends._torch.shrinking.recurrent_axes import recurrent_axes
 from l0gate.backends._torch.shrinking.resize import (
     Origin,
     attach_certificate,
@@ -25,7 +25,7 @@ from l0gate.backends._torch.shrinking.resize import (
 
 
 def describe(model: nn.Module) -> SavedModel:
-    """What a file holds of a small model: every array, under the dense model's names."""
+    """What `l0gate.save` writes of a small model; arrays have their names in the dense model."""
     origin = origin_of(model)
     if origin is None:
         hint = "; call its `shrink()` first" if hasattr(model, "shrink") else ""
@@ -42,7 +42,8 @@ def describe(model: nn.Module) -> SavedModel:
     }
     layout, kept, sizes = origin.layout, dict(origin.kept), dict(origin.dense_sizes)
     if origin.chain is not None:
-        # The chain may have axes that this layout leaves out, such as its input's: none is pruned.
+        # The chain may have axes that this layout leaves out, such as that of its input. These are
+        # not pruned.
         layout = origin.chain.layout
         for axis, size in layout.solve(parameters).items():
             kept.setdefault(axis, np.arange(size))
@@ -58,12 +59,15 @@ def describe(model: nn.Module) -> SavedModel:
 
 
 def _readable(tensor: Tensor, origin: Origin) -> Tensor:
-    """Half precision as float32, exactly, where the file is to run as a NumPy net."""
+    """The tensor; float32 in place of float16 if the file must run as a NumPy net."""
     return tensor.float() if origin.chain and tensor.dtype == torch.float16 else tensor
 
 
 def rebuild(model: Any, saved: SavedModel) -> nn.Module:
-    """The small model that was saved, from a dense model of the same kind; that one is copied."""
+    """The small model that was saved, from a dense model of the same kind.
+
+    The dense model is not changed: a copy is used.
+    """
     check(isinstance(model, nn.Module), f"`into` is {model!r}; it must be a model, or build one")
     dense = copied(model)
     _check_dense(dense, saved)
@@ -84,9 +88,9 @@ def rebuild(model: Any, saved: SavedModel) -> nn.Module:
 
 
 def stock_names(module: nn.Module, ragged: Iterable[str]) -> dict[str, str]:
-    """The names of all parameters and buffers, by those of the module with torch's RNNs inside.
+    """Maps the names in the dense model's `state_dict` to the names in that of the small `module`.
 
-    `ragged` are the paths of the RNNs that have become a `RaggedRNN`.
+    They differ in `RaggedRNN`s only; `ragged` holds the paths of these modules.
     """
     names = {name: name for name in module.state_dict()}
     for path in ragged:
@@ -100,7 +104,7 @@ def stock_names(module: nn.Module, ragged: Iterable[str]) -> dict[str, str]:
 
 
 def _check_dense(model: nn.Module, saved: SavedModel) -> None:
-    """Refuse a model that is not of the kind and size of the one that was pruned."""
+    """Raise an error unless the model has the names and sizes of the one that was pruned."""
     kind = f"`into` is a {type(model).__name__}"
     # keep_vars: detached tensors would hide that two names stand for one tensor.
     state = {n: t for n, t in model.state_dict(keep_vars=True).items() if isinstance(t, Tensor)}

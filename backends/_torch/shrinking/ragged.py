@@ -1,6 +1,7 @@
 """`RaggedRNN`: a recurrent module whose layers and directions have unequal hidden sizes.
 
-`nn.LSTM`, `nn.GRU` and `nn.RNN` have one `hidden_size` for all; after pruning there may be several.
+`nn.LSTM`, `nn.GRU` and `nn.RNN` have one `hidden_size` for all layers and directions; after pruning
+these may differ.
 """
 
 from __future__ import annotations
@@ -43,8 +44,9 @@ class RaggedRNN(nn.Module):
     So `h[-1]` is the last layer's state in both.
 
     `kept` holds, for every cell, the indices of the neurons kept and the `hidden_size` of the dense
-    module. With it, states of the dense size are accepted too, stacked or in tuples, and reduced.
-    An LSTM with projections has `proj_sizes`; then `kept` is about h, and `kept_cells` about c.
+    module. If it is given, initial states of the dense size are accepted too, stacked or in tuples,
+    and reduced. An LSTM with projections has `proj_sizes`; then `kept` is about h, and `kept_cells`
+    about c.
 
     >>> from l0gate.backends import RaggedRNN
     >>> rnn = RaggedRNN("GRU", [3, 5], 2, num_layers=2)
@@ -107,7 +109,7 @@ class RaggedRNN(nn.Module):
 
     @property
     def hidden_size(self) -> int | tuple[int, ...]:
-        """The dense hidden size, which initial states may have; if there is none, all sizes."""
+        """The dense module's hidden size if it is known, else the hidden sizes of all cells."""
         return self.reduce[0].kept[-1][0][1] if self.reduce else self.hidden_sizes
 
     def extra_repr(self) -> str:
@@ -124,12 +126,15 @@ class RaggedRNN(nn.Module):
         return options
 
     def flatten_parameters(self) -> None:
-        """Put the weights of each cell in one chunk of memory, where that is faster."""
+        """Call `flatten_parameters` of every cell: one chunk of memory for cuDNN."""
         for cell in self.cells:
             cell.flatten_parameters()  # type: ignore[operator]
 
-    def lose(self, kept: KeptPerLayer, kept_cells: KeptPerLayer) -> None:
-        """Adapt to cells that were made smaller: `kept` is about h, `kept_cells` about c."""
+    def note_shrunk_cells(self, kept: KeptPerLayer, kept_cells: KeptPerLayer) -> None:
+        """Update the sizes after cells were pruned again: `kept` is about h, `kept_cells` about c.
+
+        Both hold, for every cell, the indices kept and the size before.
+        """
         cells: list[Any] = list(self.cells)
         self.input_size = cells[0].input_size
         self.hidden_sizes = tuple(cell.hidden_size for cell in cells)
@@ -137,7 +142,7 @@ class RaggedRNN(nn.Module):
         self.reduce.append(ReduceStates(kept, kept_cells))
 
     def stock_names(self) -> dict[str, str]:
-        """Its parameter names, by the names that torch's module would have.
+        """Maps the parameter names that torch's module would have to the names here.
 
         >>> RaggedRNN("GRU", [3, 5], 2, bidirectional=True).stock_names()["weight_hh_l0_reverse"]
         'cells.1.weight_hh_l0'
@@ -177,7 +182,7 @@ class RaggedRNN(nn.Module):
         return input, (tuple(h[0] for h, _ in last), tuple(c[0] for _, c in last))
 
     def _initial(self, hx: Any) -> list[Any]:
-        """For every cell, its initial state in the shape that torch's module takes."""
+        """For every cell, its initial state as torch's module takes it: (1, B, H_i) for h and c."""
         if hx is None:
             return [None] * len(self.cells)
         for reduce in self.reduce:
@@ -237,9 +242,9 @@ def _concat(forward: Any, backward: Any) -> Any:
 
 
 def _mirrored(batch_sizes: Iterable[int]) -> Tensor:
-    """The position in a packed batch from which each step is taken to reverse every sequence.
+    """The index with which `data[index]` reverses every sequence of a packed batch in time.
 
-    Step t of sequence b is stored at sum(batch_sizes[:t]) + b.
+    `data` is that of a `PackedSequence`: step t of sequence b is at sum(batch_sizes[:t]) + b.
     """
     sizes = torch.as_tensor(batch_sizes)
     start = torch.cumsum(sizes, 0) - sizes

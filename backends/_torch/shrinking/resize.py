@@ -1,4 +1,4 @@
-"""Puts small arrays into a copy of the dense model, and makes its modules fit them."""
+"""Puts small arrays into a copy of the dense model, and sets the sizes of its modules."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from l0gate._certificate import Certificate
 from l0gate._chain import Chain
 from l0gate._errors import check
 from l0gate.backends._torch.pytree import named_tensors
+from l0gate.backends._torch.recurrent_axes import StateAxes, cell_blocks
 from l0gate.backends._torch.shrinking.dense_adapters import (
     KeptPerLayer,
     ReduceInput,
     ReduceStates,
 )
 from l0gate.backends._torch.shrinking.ragged import CELLS, RaggedRNN
-from l0gate.backends._torch.shrinking.recurrent_axes import StateAxes, gate_count
 from l0gate.layout.fold import positions
 from l0gate.layout.layout import Layout
 from l0gate.layout.notation import Pattern
@@ -29,9 +29,10 @@ _ORIGIN = "l0gate_origin"  # attribute of a small model
 
 @dataclass(frozen=True)
 class Origin:
-    """What a small model remembers of the dense one.
+    """What a small model remembers of its pruning.
 
-    `ragged` are the paths of the recurrent modules that became a `RaggedRNN`.
+    `kept` maps each axis to the indices of the neurons kept, `dense_sizes` to its size in the dense
+    model. `ragged` holds the paths of the recurrent modules that became a `RaggedRNN`.
     """
 
     layout: Layout
@@ -42,7 +43,7 @@ class Origin:
 
 
 def origin_of(model: nn.Module) -> Origin | None:
-    """What `resize` noted in a small model; None for any other model."""
+    """The `Origin` that `resize` stored in a small model; None for any other model."""
     origin = getattr(model, _ORIGIN, None)
     return origin if isinstance(origin, Origin) else None
 
@@ -56,15 +57,15 @@ def resize(
     model: nn.Module,
     arrays: Mapping[str, Tensor],
     origin: Origin,
-    axes: Mapping[str, StateAxes],
+    state_axes: Mapping[str, StateAxes],
     *,
     accepts_states: Callable[[str], bool] = lambda path: True,
 ) -> nn.Module:
     """Make `model`, a copy of the dense one, small. Returns it, or the module that replaces it.
 
-    `arrays` are the small arrays of the layout, and `axes` are those of `recurrent_axes`. Recurrent
-    modules of unequal sizes become a `RaggedRNN`. Others keep their class, and accept states of
-    the dense size where `accepts_states(path)`.
+    `arrays` are the small arrays of the layout, and `state_axes` are those of `recurrent_axes`.
+    Recurrent modules of unequal sizes become a `RaggedRNN`. Others keep their class. If
+    `accepts_states(path)` is true, they get a hook that accepts initial states of the dense size.
     """
     before = dict(model.named_modules())
     stacks = {path: part for path, part in before.items() if isinstance(part, RaggedRNN)}
@@ -76,7 +77,7 @@ def resize(
             continue
         kept = [
             [(origin.kept[axis], origin.dense_sizes[axis]) for axis in own]
-            for own in axes.get(path, ())
+            for own in state_axes.get(path, ())
         ]
         small = module
         if any(len({len(index) for index, _ in own}) > 1 for own in kept):
@@ -91,20 +92,20 @@ def resize(
         _reduce_input(path, small, origin)
     for path, stack in stacks.items():
         if changed.intersection(stack.cells):
-            stack.lose(*_kept_of_cells(path, stack, axes, origin))
+            stack.note_shrunk_cells(*_kept_of_cells(path, stack, state_axes, origin))
     model.zero_grad()  # the copy came with the gradients of the dense model
     setattr(model, _ORIGIN, replace(origin, ragged=tuple(ragged)))
     return model
 
 
 def _kept_of_cells(
-    path: str, stack: RaggedRNN, axes: Mapping[str, StateAxes], origin: Origin
+    path: str, stack: RaggedRNN, state_axes: Mapping[str, StateAxes], origin: Origin
 ) -> tuple[KeptPerLayer, KeptPerLayer]:
-    """The neurons kept of h and of c, in every cell of a module that was a `RaggedRNN` before."""
+    """The neurons kept of h and of c, for every cell of a `RaggedRNN` that is pruned again."""
     prefix = f"{path}." if path else ""
     kept: tuple[list[tuple[np.ndarray, int]], list[tuple[np.ndarray, int]]] = ([], [])
     for i, sizes in enumerate(zip(stack.output_sizes, stack.hidden_sizes, strict=True)):
-        own = axes.get(f"{prefix}cells.{i}")
+        own = state_axes.get(f"{prefix}cells.{i}")
         for k, (found, size) in enumerate(zip(kept, sizes, strict=True)):
             if own is None:  # not gated
                 found.append((np.arange(size), size))
@@ -144,7 +145,7 @@ def _replace_tensors(model: nn.Module, arrays: Mapping[str, Tensor]) -> set[nn.M
 
 
 def _update_sizes(module: nn.Module) -> None:
-    """Set the attributes that say how large the arrays are."""
+    """Set the attributes that hold sizes, such as `in_features`, to those of the parameters."""
     if isinstance(module, nn.Embedding):
         module.num_embeddings, module.embedding_dim = module.weight.shape
     elif isinstance(module, nn.Linear):
@@ -157,13 +158,13 @@ def _update_sizes(module: nn.Module) -> None:
         suffix = "_l0" if isinstance(module, nn.RNNBase) else ""
         module.input_size = module.get_parameter(f"weight_ih{suffix}").shape[1]
         weight = module.get_parameter(f"weight_hh{suffix}")
-        module.hidden_size = len(weight) // gate_count(module)
+        module.hidden_size = len(weight) // cell_blocks(module)
         if isinstance(module, nn.RNNBase) and module.proj_size:
             module.proj_size = weight.shape[1]
 
 
 def _ragged(path: str, module: nn.Module, kept: Sequence[KeptPerLayer]) -> RaggedRNN:
-    """A `RaggedRNN` with the weights and hooks of the module."""
+    """A `RaggedRNN` with the parameters and hooks of the module."""
     assert isinstance(module, nn.RNNBase)
     check(
         type(module) in CELLS.values(),
@@ -219,7 +220,7 @@ def _put(model: nn.Module, old: nn.Module, new: nn.Module) -> nn.Module:
 
 
 def _reduce_input(path: str, module: nn.Module, origin: Origin) -> None:
-    """Let a module that reads the model's own inputs take them in the dense size.
+    """Let a module that reads pruned features of the model's own inputs take all of them.
 
     A hook selects the features that are still read.
     """

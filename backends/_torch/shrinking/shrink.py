@@ -1,4 +1,4 @@
-"""From a gate state to the small model and its certificate: the walk through this package."""
+"""`shrink_model`: makes the small model and its certificate from a gate state."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from l0gate._chain import Chain
 from l0gate._pruner import Pruner
 from l0gate.backends._torch.isolation import copied
 from l0gate.backends._torch.pytree import Inputs, named_tensors
-from l0gate.backends._torch.shrinking.certify import certify
-from l0gate.backends._torch.shrinking.recurrent_axes import (
+from l0gate.backends._torch.recurrent_axes import (
     equal_groups,
     recurrent_axes,
     widen_projected,
 )
+from l0gate.backends._torch.shrinking.certify import certify_module
 from l0gate.backends._torch.shrinking.resize import Origin, attach_certificate, resize
 from l0gate.layout.fold import keep
 
@@ -33,23 +33,24 @@ def shrink_model(
 ) -> nn.Module:
     """The small model of a gate state, with its certificate on `inputs`.
 
-    `equal` keeps one number of neurons for all layers and directions of a recurrent module.
-    `chain` is the chain that the whole model is, if any. `stateful` are the paths of recurrent
-    modules that are given initial states, which may have the dense size; None stands for all.
+    `equal` keeps the same number of neurons in all layers and directions of a recurrent module.
+    `chain` describes the whole model if it is a chain. `stateful` holds the paths of the recurrent
+    modules that the model gives initial states: these will accept states of the dense size. None
+    stands for all recurrent modules.
     """
-    axes = recurrent_axes(model, pruner.layout)
-    groups = equal_groups(model, axes, every=equal)
+    state_axes = recurrent_axes(model, pruner.layout)
+    groups = equal_groups(model, state_axes, every=equal)
     dense = {name: tensor.detach() for name, tensor in named_tensors(model).items()}
     arrays, open_now = pruner.shrink(dense, dict(state), equal=groups)
-    kept = widen_projected(axes, open_now, pruner.sizes, [*groups, *pruner.equal])
+    kept = widen_projected(state_axes, open_now, pruner.sizes, [*groups, *pruner.equal])
     if any(len(kept[axis]) > len(open_now[axis]) for axis in kept):
         arrays = keep(pruner.layout, pruner.gate(dense, dict(state)), kept, pruner.backend)
     small = resize(
         copied(model),
         {name: arrays[name] for name in pruner.layout.patterns},
         Origin(pruner.layout, kept, pruner.sizes, chain),
-        axes,
+        state_axes,
         accepts_states=lambda path: stateful is None or path in stateful,
     )
-    attach_certificate(small, certify(model, small, pruner, state, kept, axes, inputs))
+    attach_certificate(small, certify_module(model, small, pruner, state, kept, state_axes, inputs))
     return small

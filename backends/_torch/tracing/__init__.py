@@ -2,8 +2,8 @@
 
 In reading order:
 
-    labels      what a tensor's dimensions run over: axes of neurons; how parameters are used
-    tracer      follows one run, call by call, and labels every tensor
+    labels      axes (sets of neurons), labels of tensors, and uses of parameters
+    tracer      follows one run, call by call, and labels every tensor that carries neurons
     rules/      the propagation rules: what each torch function does with labelled neurons
     derive      turns a finished trace into a layout
     frozen      says which axes are frozen and why, as an error or a warning

@@ -1,6 +1,6 @@
 """Derives a layout: which parameters of a model write and read which neurons.
 
-The model is run once under a `Trace`; its findings become names of axes and patterns.
+The model runs once under a `Trace`. What the trace finds is turned into axis names and patterns.
 """
 
 from __future__ import annotations
@@ -24,16 +24,15 @@ from l0gate.layout.notation import Block, Dimension
 
 @dataclass(frozen=True)
 class Derived:
-    """What a trace found.
+    """The layout of a model, and what else the trace found.
 
-    `frozen` are the axes of the layout whose neurons are all kept. `layers` are the calls of the
-    model as the description of a chain (`l0gate._chain`), if it is one. `reasons` says why each
-    axis is frozen; it may name axes that are not in the layout, because no parameter reads them.
-    `ungated` has a line for each recurrent module without gates.
+    `layers` describes the calls of the model as the layers of a chain (`l0gate._chain`); whether
+    the model is a chain is not checked here. `reasons` maps every frozen axis to the reason. It may
+    name axes that are not in the layout, because no parameter reads them. `ungated` has a message
+    line for each recurrent module that ran but cannot be gated.
     """
 
     layout: Layout
-    frozen: tuple[str, ...]
     layers: list[dict[str, Any]]
     reasons: Mapping[str, str] = field(default_factory=dict)
     ungated: tuple[str, ...] = ()
@@ -42,13 +41,12 @@ class Derived:
 def derive(
     model: nn.Module, inputs: Inputs, freeze: Sequence[str] = (), *, strict: bool = False
 ) -> Derived:
-    """The layout of a model, from one run on `inputs` in eval mode.
+    """Derive the layout of a model from one run on `inputs` in eval mode.
 
-    The axes in `freeze` keep all their neurons, however the model uses them. Other axes are frozen
-    where the model uses their neurons in a way that cannot be followed; with `strict` that is an
-    error.
+    The axes in `freeze` keep all their neurons. Other axes are frozen if the model uses their
+    neurons in a way that cannot be followed; with `strict` that is an error.
     """
-    model = copied(model, share=True).eval()
+    model = copied(model, share_parameters=True).eval()
     trace = Trace(model, RULES)
     with undisturbed():
         trace.run(inputs)
@@ -67,15 +65,15 @@ def derive(
     if strict:
         check_all_followed(axes, freeze, ungated)
     reasons = freezing_reasons(axes, freeze)
-    # Gates are folded into readers, so an axis that no parameter reads is not part of the layout.
+    # Gates are folded into the parameters that read the neurons. An axis that no parameter reads is
+    # left out of the layout.
     read = {axis for use in trace.uses.values() for axis in axes_in(use.read)}
     axes = [axis for axis in axes if axis in read]
     layout = Layout(
         {name: _pattern(use, axes) for name, use in trace.uses.items()},
         uses={name: 0 for name, use in trace.uses.items() if use.lookup},
     )
-    frozen = tuple(axis.name for axis in axes if axis.name in reasons)
-    return Derived(layout, frozen, trace.layers, reasons, tuple(ungated))
+    return Derived(layout, trace.layers, reasons, tuple(ungated))
 
 
 def _freeze_parameter(trace: Trace, use: Use, reason: str) -> None:
@@ -86,9 +84,10 @@ def _freeze_parameter(trace: Trace, use: Use, reason: str) -> None:
 
 
 def _ungated_modules(trace: Trace) -> list[str]:
-    """A line for each recurrent module that ran without gates; one that did not run is a warning.
+    """Return a message line for each recurrent module that ran but cannot be gated.
 
-    Their parameters are removed from the trace. It is an error if no recurrent module has gates.
+    The parameters of these modules are removed from the trace, and their axes are frozen. Recurrent
+    modules that did not run cause a warning. It is an error if no recurrent module has gates.
     """
     ungated = []
     gated = {
@@ -114,7 +113,7 @@ def _ungated_modules(trace: Trace) -> list[str]:
 
 
 def _warn_of_unused(trace: Trace) -> None:
-    """Warn of modules that did not run, such as a head for training: they may read neurons."""
+    """Warn of modules that did not run, such as an auxiliary head: they may read pruned neurons."""
     unused = [
         path
         for path, module in trace.model.named_modules()
@@ -136,7 +135,12 @@ def _warn_of_unused(trace: Trace) -> None:
 
 
 def _named(trace: Trace) -> list[Axis]:
-    """The axes that get gates, named as those of a chain are: x, h0, x1, f1, b1."""
+    """The axes that can get gates: those with a name.
+
+    Recurrent axes are named when they are created (h0, f1, b1). Feed-forward axes are named here
+    after the first recurrent layer that reads them: x for layer 0, x1 for layer 1. Those that no
+    recurrent layer reads get no name and no gates.
+    """
     found = list(dict.fromkeys(root(axis) for axis in trace.axes.values()))
     taken = {axis.name for axis in found}
     for axis in found:
@@ -148,6 +152,7 @@ def _named(trace: Trace) -> list[Axis]:
 
 
 def _candidates(base: str) -> Iterable[str]:
+    """Names to try: base, base_2, base_3, ..."""
     yield base
     number = 2
     while True:
@@ -156,9 +161,10 @@ def _candidates(base: str) -> Iterable[str]:
 
 
 def _pattern(use: Use, axes: Sequence[Axis]) -> str:
-    """The pattern of a parameter: other axes than these are written as fixed sizes.
+    """The pattern of a parameter in the notation of layouts, such as `(4 h0) <- x`.
 
-    A dimension of fixed sizes alone is `_`.
+    Only the axes in `axes` are named; all other positions are written as numbers. A dimension
+    without any of these axes is written `_`.
     """
     dimensions = []
     for i, parts in enumerate(use.dimensions):

@@ -1,4 +1,4 @@
-"""What the tracer knows of a tensor: which of its dimensions runs over which axes of neurons.
+"""What the tracer knows of a tensor: which of its dimensions runs over which axes.
 
 An axis is a set of neurons that are pruned together wherever they occur. A label describes one
 activation, a use describes one parameter.
@@ -16,28 +16,28 @@ from dataclasses import dataclass, field
 class Axis:
     """A set of neurons, created at the parameter that writes them.
 
-    Two axes become one (`unite`) where the model uses their neurons as the same ones, for example
-    in a residual sum.
+    Two axes are united (`unite`) if neuron i of one and neuron i of the other must be pruned
+    together, for example in a residual sum.
     """
 
     size: int
-    name: str = ""  # of recurrent neurons; feed-forward neurons are named after their reader
-    depth: int | None = None  # of the first recurrent layer that reads feed-forward neurons
-    returned: bool = False  # to the caller, in an output of the model
+    name: str = ""  # feed-forward axes are named when the trace is finished
+    depth: int | None = None  # for a feed-forward axis: the first recurrent layer that reads it
+    returned: bool = False  # whether the model returns these neurons to the caller
     reasons: list[str] = field(default_factory=list)  # why the axis is frozen; empty if it is not
     parent: Axis | None = None  # the axis that this one was united with
     born: int = field(default_factory=itertools.count().__next__)
 
 
 def root(axis: Axis) -> Axis:
-    """The axis that represents all axes united with this one."""
+    """The axis that stands for all axes united with this one."""
     while axis.parent is not None:
         axis = axis.parent
     return axis
 
 
 def unite(a: Axis, b: Axis) -> Axis:
-    """Make two axes one, and return it: a named axis before an unnamed, an older before a newer."""
+    """Unite two axes; returns the one that stands for both: one with a name, else the older."""
     a, b = sorted((root(a), root(b)), key=lambda axis: (not axis.name, axis.born))
     if a is not b:
         b.parent = a
@@ -48,13 +48,13 @@ def unite(a: Axis, b: Axis) -> Axis:
     return a
 
 
-#: A dimension as consecutive blocks: an axis, or None for positions that are never pruned, with the
-#: number of positions.
+#: What one dimension runs over, as consecutive blocks (axis, number of positions). The axis is None
+#: for positions that are never pruned.
 Parts = tuple[tuple[Axis | None, int], ...]
 
 
 def unpruned(size: int) -> Parts:
-    """A dimension without axes."""
+    """A dimension of `size` positions that are never pruned."""
     return ((None, size),)
 
 
@@ -64,7 +64,7 @@ def width(parts: Parts) -> int:
 
 
 def axes_in(parts: Parts) -> list[Axis]:
-    """The axes of the parts, each replaced by the axis that represents it."""
+    """The axes of the parts; for united axes, the one that stands for them."""
     return [root(axis) for axis, _ in parts if axis is not None]
 
 
@@ -81,9 +81,10 @@ class Features:
 
 @dataclass(frozen=True)
 class StackedStates:
-    """Recurrent states, stacked: the last dimension of slice i runs over `parts[i]`.
+    """Recurrent states of all layers and directions, stacked along the first dimension.
 
-    The slices lie along the first dimension, one per layer and direction.
+    This is the h_n of torch's modules, of shape (D * L, B, H). The last dimension of slice i runs
+    over `parts[i]`.
     """
 
     parts: tuple[Parts, ...]
@@ -93,7 +94,7 @@ Label = Features | StackedStates
 
 
 def axes_of(label: Label) -> list[Axis]:
-    """The axes of a label, each replaced by the axis that represents it."""
+    """The axes of a label; for united axes, the one that stands for them."""
     if isinstance(label, Features):
         return axes_in(label.parts)
     return [axis for parts in label.parts for axis in axes_in(parts)]
@@ -104,20 +105,21 @@ def axes_of(label: Label) -> list[Axis]:
 
 @dataclass(frozen=True)
 class Use:
-    """How the model uses a parameter: the axes of its dimensions, which it reads or writes.
+    """How the model uses a parameter: what its dimensions run over, and which it reads.
 
-    `form` is the pattern of the layout with a slot per dimension, in storage order:
-    "{0} <- {1}", "{0} -> {1}", or "{0}" for a parameter that is only sliced, such as a bias.
+    `form` is the pattern of the layout, with a slot for each dimension in storage order:
+    "{0} <- {1}" for a weight (out, in), "{0} -> {1}" for a weight (in, out), or "{0}" for a
+    parameter that reads no neurons, such as a bias.
     """
 
     form: str
     dimensions: tuple[Parts, ...]
-    blocks: int = 1  # of the first dimension, such as 4 for the gates of an LSTM
+    blocks: int = 1  # how often the first dimension repeats its parts: 4 for the gates of an LSTM
     lookup: bool = False  # an embedding table: rows are looked up, not multiplied
 
     @property
     def read(self) -> Parts:
-        """The dimension on the in-side of the arrow, which gates are folded into."""
+        """The dimension that reads neurons, which gates are folded into; empty if none does."""
         if "<-" in self.form:
             return self.dimensions[1]
         return self.dimensions[0] if "->" in self.form and not self.lookup else ()

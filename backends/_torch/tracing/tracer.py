@@ -2,7 +2,7 @@
 
 Every tensor that carries neurons has a label (`labels`), which says which of its dimensions runs
 over which axes. For each call with a labelled argument the tracer applies the propagation rule of
-that function (`rules`), which labels the result. Where there is no rule, or the rule does not cover
+that function (`rules`), which labels the result. If there is no rule, or the rule does not cover
 the call, the axes of the arguments are frozen: all their neurons are kept, and the reason is noted.
 """
 
@@ -51,20 +51,21 @@ class Call:
 
     @property
     def features(self) -> Features | None:
-        """The label of the first tensor, if it is one of features."""
+        """The label of the first tensor if that is a `Features` label, else None."""
         return self.features_of(0)
 
     def features_of(self, position: int) -> Features | None:
-        """The label of the tensor at that position of `given`, if it is one of features."""
+        """The label of `given[position]` if that is a `Features` label, else None."""
         label = self.labels.get(position)
         return label if isinstance(label, Features) else None
 
 
-#: Labels `call.out` and returns None; or returns how the call uses the neurons, where the rule does
-#: not cover that. `Trace` completes it to "module 'norm' (LayerNorm) uses its neurons in ...".
+#: A rule labels `call.out` and returns None. If it does not cover the call, it returns a phrase for
+#: the reason, which becomes "module 'norm' (LayerNorm) uses its neurons in <phrase>".
 Rule = Callable[["Trace", Call], str | None]
-#: The rule of a call with parameters of its own, such as `linear`. Its third argument are the axes
-#: that the inputs depend on without a label; it returns those that the result depends on.
+#: The rule of a layer with parameters, such as `linear`. Its third argument are the untracked axes
+#: of the inputs: the inputs depend on their neurons in a way that no label describes. The rule
+#: returns the untracked axes of the result.
 LayerRule = Callable[["Trace", Call, frozenset[Axis]], frozenset[Axis]]
 
 
@@ -74,46 +75,46 @@ class Rules:
 
     layers: Mapping[str, LayerRule]
     calls: Mapping[str, Rule]
-    queries: frozenset[str]  # read sizes and dtypes of a tensor, never its values
-    activations: frozenset[str]  # that a chain (`l0gate._chain`) may hold
+    queries: frozenset[str]  # functions that read sizes or dtypes of a tensor, never its values
+    activations: frozenset[str]  # those that a chain (`l0gate._chain`) may contain
 
 
 class Trace(TorchFunctionMode):
-    """Follows the calls of one run of `model`, and collects what they say of its axes."""
+    """Follows the torch calls of one run of `model`; collects axes and uses of parameters."""
 
     def __init__(self, model: nn.Module, rules: Rules) -> None:
         super().__init__()
         self.model = model
         self.rules = rules
-        # Buffers outside the state_dict are left out: they could not be restored at a small size.
+        # Buffers outside the state_dict are left out: a file of the small model would lack them.
         saved = model.state_dict(keep_vars=True)
         buffers = [(name, b) for name, b in model.named_buffers() if name in saved]
         named = [*model.named_parameters(), *buffers]
         self.names = {id(tensor): name for name, tensor in named}
-        # Labels are stored with their tensor, so that its id is not given to another one.
+        # Labels are stored with their tensor: it stays alive, so that no other tensor gets its id.
         self.labels: dict[int, tuple[Tensor, Label]] = {}
         # Tensors computed from neurons of these axes in a way that no label describes.
         self.untracked: dict[int, tuple[Tensor, frozenset[Axis]]] = {}
-        # By the parameter that writes the neurons, and its dimension: a tied one may write two.
+        # By writing parameter and its dimension: a tied parameter may write along both.
         self.axes: dict[tuple[str, int], Axis] = {}
-        self.uses: dict[str, Use] = {}  # by parameter
-        self.described: set[str] = set()  # parameters whose use the present rule has recorded
-        self.other_uses: dict[str, str] = {}  # parameters that calls without a rule for them use
+        self.uses: dict[str, Use] = {}  # by parameter name
+        self.described: set[str] = set()  # parameters whose use was recorded in the present call
+        self.other_uses: dict[str, str] = {}  # parameters used in ways without a rule, and where
         self.recurrent: set[str] = set()  # recurrent modules whose neurons have axes
         self.ungated: dict[str, str] = {}  # recurrent modules that cannot be gated, and why
         self.layers: list[dict[str, Any]] = []  # the calls, as the description of a chain
         self.depth = 0  # how many recurrent layers have been found
         self.path: list[str] = [""]  # the modules that are running, the innermost last
-        self.called: set[str] = set()  # modules
-        self.touched: set[str] = set()  # parameters that any call was given
+        self.called: set[str] = set()  # modules that have run
+        self.touched: set[str] = set()  # parameters that were an argument of any call
         self.states: dict[int, Tensor] = {}  # what recurrent cells returned
 
     def run(self, inputs: Inputs) -> None:
-        """Run the model under this trace, then note which axes it returns to the caller."""
+        """Run the model under this trace, then mark the axes that it returns to the caller."""
         handles = []
         for name, module in self.model.named_modules():
             if isinstance(module, torch.jit.ScriptModule):
-                continue  # takes no hooks; what it reads shows when the small model is tried
+                continue  # takes no hooks; the trial with random gates shows if it reads neurons
             handles.append(module.register_forward_pre_hook(self._enter(name), prepend=True))
             handles.append(module.register_forward_hook(self._leave, always_call=True))
         try:
@@ -123,7 +124,8 @@ class Trace(TorchFunctionMode):
             for handle in handles:
                 handle.remove()
         returned = list(returned_tensors(out))
-        # Returned states may shrink with their layer, unless the model returns nothing else.
+        # Returned states may shrink with their layer: they freeze no axis, unless the model returns
+        # nothing else.
         others = [t for t in returned if not self._is_state(t)]
         for tensor in others or returned:
             label = self.label_of(tensor)
@@ -151,7 +153,7 @@ class Trace(TorchFunctionMode):
     ) -> Any:
         kwargs = kwargs or {}
         given = [*tensors(args), *tensors(kwargs)]
-        # Labels are looked up before the call: one that works in place relabels its argument.
+        # Labels are looked up before the call, since an in-place call relabels its argument.
         labels = {i: known for i, t in enumerate(given) if (known := self.label_of(t)) is not None}
         untracked = frozenset[Axis]().union(*(self.untracked_of(t) for t in given))
         self.touched |= {self.names[id(t)] for t in given if id(t) in self.names}
@@ -180,7 +182,7 @@ class Trace(TorchFunctionMode):
         return out
 
     def _propagate(self, call: Call) -> frozenset[Axis]:
-        """Label what a call without parameters returns; returns the axes that it freezes."""
+        """Apply the rule of a call that is not a layer; returns the axes that this freezes."""
         rule = self.rules.calls.get(call.name)
         how = f"{call.name}, which l0gate cannot follow" if rule is None else rule(self, call)
         return frozenset() if how is None else self.freeze_in(call.labels.values(), how)
@@ -203,21 +205,22 @@ class Trace(TorchFunctionMode):
         self.labels[id(tensor)] = (tensor, label)
 
     def freeze(self, labels: Iterable[Label], reason: str) -> frozenset[Axis]:
-        """Freeze the axes of these labels, for that reason, and return them."""
+        """Freeze the axes of these labels; note the reason, and return the axes."""
         axes = frozenset(axis for label in labels for axis in axes_of(label))
         for axis in axes:
             axis.reasons.append(reason)
         return axes
 
     def freeze_in(self, labels: Iterable[Label], how: str) -> frozenset[Axis]:
-        """Freeze the axes of these labels, because the module that is running uses them so."""
+        """Freeze the axes of these labels, with the module that is running and `how` as reason."""
         return self.freeze(labels, f"{self.where()} uses its neurons in {how}")
 
-    def unite(self, a: Parts, b: Parts, reason: str) -> Parts | None:
-        """Treat the neurons of two dimensions as the same ones, position by position.
+    def unite_parts(self, a: Parts, b: Parts, reason: str) -> Parts | None:
+        """Unite the axes of two dimensions whose neurons must be pruned together, block by block.
 
-        Axes at the same place become one. An axis beside positions without one is frozen for that
-        reason. If the blocks differ in size, all axes are frozen and the result is None.
+        Returns the blocks of the united dimension. An axis opposite a block without an axis is
+        frozen, for `reason`. If the blocks differ in size, all axes are frozen and the result is
+        None.
         """
         if [size for _, size in a] != [size for _, size in b]:
             self.freeze([Features(-1, a), Features(-1, b)], reason)
@@ -232,10 +235,10 @@ class Trace(TorchFunctionMode):
         return tuple(united)
 
     def features_from(self, label: Label) -> Features | None:
-        """A label of features; stacked states become that by uniting their layers and directions.
+        """The label as `Features`. For stacked states, all layers and directions are united.
 
-        All layers and directions then keep the same neurons. If their sizes differ, their axes are
-        frozen and the result is None.
+        They then keep the same neurons. If their sizes differ, their axes are frozen and the result
+        is None.
         """
         if isinstance(label, Features):
             return label
@@ -243,7 +246,7 @@ class Trace(TorchFunctionMode):
         parts: Parts | None = label.parts[0]
         for other in label.parts[1:]:
             if parts is not None:
-                parts = self.unite(parts, other, reason)
+                parts = self.unite_parts(parts, other, reason)
         return None if parts is None else Features(-1, parts)
 
     def where(self) -> str:
@@ -266,13 +269,13 @@ class Trace(TorchFunctionMode):
                 self.freeze([Features(-1, dimension)], reason)
             return
         pairs = zip(known.dimensions, use.dimensions, strict=True)
-        dimensions = tuple(self.unite(a, b, reason) or unpruned(width(a)) for a, b in pairs)
+        dimensions = tuple(self.unite_parts(a, b, reason) or unpruned(width(a)) for a, b in pairs)
         form = "{0} <- {1}" if tied else known.form
         self.uses[name] = Use(form, dimensions, known.blocks, known.lookup and use.lookup)
 
 
 def _name(func: Any) -> str:
-    """One name for a function, its method, its in-place form and its operator."""
+    """The name of a torch function; the same for its method, in-place form and operator."""
     name: str = getattr(func, "__name__", "") or repr(func)
     if name in ("__get__", "__set__"):
         return f"{getattr(func.__self__, '__name__', '')}.{name.strip('_')}"

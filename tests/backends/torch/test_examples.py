@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from typing import Any
 
 import pytest
@@ -40,9 +41,17 @@ def test_what_is_drawn() -> None:
         assert torch.equal(drawn[3], inputs[0][3])
         assert set(drawn[4].tolist()) <= {0.0, 1.0}
     assert not torch.equal(second[1], third[1])
-    free = Examples(((tokens(),), {}), {0: 3}, torch.device("cpu"), free=True)
-    shapes = [tuple(args[0].shape) for args, _ in free.draw(3, torch.device("cpu"))]
+    resized = Examples(((tokens(),), {}), {0: 3}, torch.device("cpu"), any_size=True)
+    shapes = [tuple(args[0].shape) for args, _ in resized.draw(3, torch.device("cpu"))]
     assert shapes == [(5, 3), (1, 1), (7, 5)]
+
+
+def test_a_pickle_of_0_1_0_has_another_name_for_any_size() -> None:
+    old = Examples.__new__(Examples)
+    state = {"inputs": ((tokens(),), {}), "tokens": {0: 3}, "device": torch.device("cpu")}
+    old.__setstate__({**state, "free": True})
+    assert old.any_size
+    assert pickle.loads(pickle.dumps(old)).any_size
 
 
 def test_likely_inputs() -> None:

@@ -30,7 +30,7 @@ ADVICE = (
 def test_a_copy_may_share_its_parameters() -> None:
     model = Language()
     model.register_buffer("calls", torch.zeros(1))
-    shared, apart = copied(model, share=True), copied(model)
+    shared, apart = copied(model, share_parameters=True), copied(model)
     assert shared.decoder.weight is model.decoder.weight
     assert apart.decoder.weight is not model.decoder.weight
     assert torch.equal(apart.decoder.weight, model.decoder.weight)

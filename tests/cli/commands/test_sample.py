@@ -71,8 +71,14 @@ def test_samples_are_drawn_as_the_net_predicts() -> None:
     ("changes", "message"),
     [
         ({"length": 0}, "`--length` is 0; it must be at least 1"),
-        ({"temperature": -0.5}, "`--temperature` is -0.5; it must be a finite number of at least 0"),
-        ({"temperature": math.inf}, "`--temperature` is inf; it must be a finite number of at least 0"),
+        (
+            {"temperature": -0.5},
+            "`--temperature` is -0.5; it must be a finite number of at least 0",
+        ),
+        (
+            {"temperature": math.inf},
+            "`--temperature` is inf; it must be a finite number of at least 0",
+        ),
         ({"seed": -1}, "`--seed` is -1; it must be at least 0"),
         ({"prompt": "a?"}, "`--prompt` holds '?', which the model's vocabulary of 2 lacks"),
     ],

@@ -1,7 +1,7 @@
 """Helpers that several propagation rules share.
 
-A rule labels `call.out` and returns None. Where it does not cover the call, it returns how the call
-uses the neurons, which completes the sentence "module 'm' uses its neurons in ...".
+A rule labels `call.out` and returns None. If it does not cover the call, it returns a phrase that
+completes the sentence "module 'm' uses its neurons in ...".
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from torch import Tensor
 from l0gate.backends._torch.tracing.labels import Features, Parts
 from l0gate.backends._torch.tracing.tracer import Call, Rule, Trace
 
-#: For two arrays whose neurons would have to be pruned together.
+#: Part of a reason: the neurons of two tensors would have to be pruned together, and cannot be.
 CANNOT_UNITE = "together with other neurons that cannot be pruned along with them"
 
 
 def on_features(rule: Rule) -> Rule:
-    """A rule that sees features only: labels of stacked states are converted first."""
+    """The rule, given `Features` labels only: labels of stacked states are converted first."""
 
     @wraps(rule)
     def converted(trace: Trace, call: Call) -> str | None:
@@ -35,7 +35,7 @@ def on_features(rule: Rule) -> Rule:
 
 
 def is_constant_along(tensor: Tensor, dim: int) -> bool:
-    """Whether the tensor has the same values at all positions of the dimension."""
+    """Whether the dimension has size 1 or was expanded (stride 0). Values are not compared."""
     strided = tensor.layout == torch.strided
     return tensor.shape[dim] == 1 or (strided and tensor.stride(dim) == 0)
 
@@ -53,13 +53,14 @@ def dimensions(call: Call, position: int, name: str = "dims") -> tuple[Any, ...]
     return tuple(given) if isinstance(given, (tuple, list)) else (given,)
 
 
-def along(
+def along_other_dimension(
     position: int, name: str = "dim", *, several: bool = False, default: int | None = None
 ) -> Rule:
-    """The rule of functions that work along one dimension and return the same dimensions.
+    """Make the rule of a function that works along one dimension, such as `cumsum`.
 
-    That dimension is the argument `name` at `position`, or with `several` a tuple of dimensions.
-    It must not be that of the neurons: `cumsum` over time, for example.
+    The result has the same dimensions as the argument. The call is followed if the function works
+    along another dimension than the neurons', such as time. The dimension is the argument `name`,
+    at `position`; with `several` it is a tuple of dimensions.
     """
 
     @on_features
@@ -83,10 +84,10 @@ def along(
 
 
 def pieces(trace: Trace, label: Features, count: int) -> list[Parts] | None:
-    """The neurons cut into `count` pieces of the same sizes, such as the two directions.
+    """Cut a dimension into `count` pieces of equal size, such as two directions, and unite them.
 
-    All pieces then keep the same neurons, so that code which cuts the dimension into equal pieces
-    works in the small model too. The result is None if the pieces would differ in size.
+    Returns the parts of each piece, or None if the pieces would differ in size. United pieces keep
+    the same neurons, so code that cuts the dimension into equal pieces works in the small model.
     """
     each, over = divmod(len(label.parts), count)
     groups = [label.parts[i : i + each] for i in range(0, len(label.parts), each or 1)]
@@ -95,5 +96,5 @@ def pieces(trace: Trace, label: Features, count: int) -> list[Parts] | None:
     reason = f"{trace.where()} uses its neurons in pieces, {CANNOT_UNITE}"
     united: Parts | None = groups[0]
     for group in groups[1:]:
-        united = united if united is None else trace.unite(united, group, reason)
+        united = united if united is None else trace.unite_parts(united, group, reason)
     return [united or ()] * len(groups)

@@ -1,6 +1,6 @@
 """Elementwise operations: neuron i of the result depends on neuron i of the arguments alone.
 
-An operation listed in `ELEMENTWISE` is channel-wise: its result is labelled as its argument is.
+The result of an operation in `ELEMENTWISE` has the label of its argument.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ ELEMENTWISE = frozenset(_NAMES.split())
 
 @on_features
 def elementwise(trace: Trace, call: Call) -> str | None:
-    """Neurons at the same position of two arguments become the same ones.
+    """Unite the axes of all arguments: neurons at the same position are pruned together.
 
-    An argument without neurons must be constant along their dimension, or be a parameter, such as
-    a gain for each neuron. That parameter is then pruned with them.
+    An argument without a label must be constant along the neurons' dimension, or be a parameter or
+    saved buffer, such as a gain for each neuron. That parameter is then pruned with the neurons.
     """
     if not isinstance(call.out, Tensor):
         return call.name
@@ -53,7 +53,7 @@ def elementwise(trace: Trace, call: Call) -> str | None:
         else:
             how = f"{call.name}, {CANNOT_UNITE}"
             reason = f"{trace.where()} uses its neurons in {how}"
-            parts = trace.unite(united.parts, label.parts, reason)
+            parts = trace.unite_parts(united.parts, label.parts, reason)
             if parts is None:
                 return how
             united = Features(dim, parts)
@@ -80,7 +80,7 @@ def elementwise(trace: Trace, call: Call) -> str | None:
 
 @on_features
 def prelu(trace: Trace, call: Call) -> str | None:
-    """`prelu`, with one weight for all neurons."""
+    """`prelu` is followed if it has one weight for all neurons."""
     if call.argument(1, "weight").numel() == 1:
         return elementwise(trace, call)
     return "prelu with a weight for each channel"
@@ -88,6 +88,6 @@ def prelu(trace: Trace, call: Call) -> str | None:
 
 @on_features
 def maximum_or_reduction(trace: Trace, call: Call) -> str | None:
-    """`max` and `min`: of two tensors, or over a dimension."""
+    """`max` and `min`: elementwise of two tensors, or a reduction over a dimension."""
     other = isinstance(call.argument(1, "dim", call.kwargs.get("axis")), Tensor)
     return elementwise(trace, call) if other else reduction(trace, call)

@@ -1,7 +1,7 @@
-"""Parts of a tensor: indices, slices, chunks and selections, mostly over time.
+"""Parts of a tensor: indices, slices, chunks and selections.
 
-Along the neurons' own dimension a part is followed only if it consists of whole axes, such as those
-of one direction.
+Parts along other dimensions than the neurons', such as time, are followed. Along the neurons' own
+dimension, a part is followed only if it consists of whole axes, such as one direction.
 """
 
 from __future__ import annotations
@@ -13,12 +13,20 @@ import torch
 from torch import Tensor, nn
 
 from l0gate.backends._torch.tracing.labels import Features, Parts, StackedStates
-from l0gate.backends._torch.tracing.rules.common import along, on_features, pieces, tensors_of
+from l0gate.backends._torch.tracing.rules.common import (
+    along_other_dimension,
+    on_features,
+    pieces,
+    tensors_of,
+)
 from l0gate.backends._torch.tracing.tracer import Call, Trace
 
 
 def index(trace: Trace, call: Call) -> str | None:
-    """`x[...]`: an index of other dimensions, a slice of whole axes, or one of stacked states."""
+    """`x[...]`: followed along other dimensions, and along the neurons' for a slice of whole axes.
+
+    An integer index into stacked states gives the state of one layer and direction.
+    """
     tensor, given = call.args
     label = trace.label_of(tensor)
     if isinstance(label, StackedStates):
@@ -53,17 +61,18 @@ def index(trace: Trace, call: Call) -> str | None:
 
 
 def _taken_by(item: Any) -> int:
-    """How many dimensions of the tensor this item of an index stands for."""
+    """How many dimensions of the tensor this item of an index takes."""
     is_mask = isinstance(item, Tensor) and item.dtype in (torch.bool, torch.uint8)
     return 0 if item is None else item.dim() if is_mask else 1
 
 
 def _slice(trace: Trace, label: Features, cut: slice) -> Parts | None:
-    """The parts that a slice takes, if these are all neurons, one of several equal pieces, or
-    positions without axes at either end.
+    """The parts that a slice along the neurons' dimension takes, or None if it is not followed.
 
-    Equal pieces become the same neurons: code that slices by their size then finds the boundary in
-    the small model too.
+    The bounds must lie between parts. A slice is followed if its bounds do not move when neurons
+    are pruned: no axis lies before its start, and it ends with the dimension or before the first
+    axis. It is also followed if it is one of several equal pieces. These are united: code that
+    slices by their size then finds the boundary in the small model too.
     """
     parts = label.parts
     bounds = list(accumulate((size for _, size in parts), initial=0))
@@ -83,7 +92,7 @@ def _slice(trace: Trace, label: Features, cut: slice) -> Parts | None:
 
 @on_features
 def narrow(trace: Trace, call: Call) -> str | None:
-    """`narrow`: a slice of one dimension."""
+    """`narrow`: followed like a slice of that dimension."""
     label, (dim, start, length) = (
         call.features,
         (call.argument(i, name) for i, name in enumerate(("dim", "start", "length"), start=1)),
@@ -91,7 +100,7 @@ def narrow(trace: Trace, call: Call) -> str | None:
     count = call.given[0].dim()
     numbers = all(isinstance(number, int) for number in (dim, start, length))
     if label is None or not numbers or dim % count - count != label.dim:
-        return along(1)(trace, call)
+        return along_other_dimension(1)(trace, call)
     parts = _slice(trace, label, slice(start, start + length))
     if parts is None:
         return "narrow along their own dimension"
@@ -100,11 +109,11 @@ def narrow(trace: Trace, call: Call) -> str | None:
 
 
 def chunk(trace: Trace, call: Call) -> str | None:
-    """`chunk` and `split`: of the neurons' own dimension, into equal pieces of whole axes."""
+    """`chunk` and `split`: along the neurons' dimension, only into equal pieces of whole axes."""
     label = trace.features_from(call.labels[0]) if 0 in call.labels else None
     dim, count = call.argument(2, "dim", 0), call.given[0].dim()
     if label is None or dim % count - count != label.dim or not isinstance(call.out, tuple):
-        return along(2, default=0)(trace, call)
+        return along_other_dimension(2, default=0)(trace, call)
     found = pieces(trace, label, len(call.out))
     if found is None:
         return f"{call.name} along their own dimension"
@@ -114,17 +123,24 @@ def chunk(trace: Trace, call: Call) -> str | None:
 
 
 def index_select(trace: Trace, call: Call) -> str | None:
-    """`index_select`: also of stacked states, whose batch a recurrent module sorts itself."""
+    """`index_select`: followed along other dimensions than the neurons'.
+
+    `nn.LSTM`, `nn.GRU` and `nn.RNN` call it themselves if they are given a packed batch that is not
+    sorted by length: it reorders the stacked states along their batch dimension.
+    """
     label = call.labels.get(0)
     inside = isinstance(trace.model.get_submodule(trace.path[-1]), nn.RNNBase)
     if isinstance(label, StackedStates) and inside and call.argument(1, "dim") == 1:
         trace.label(call.out, label)
         return None
-    return along(1)(trace, call)
+    return along_other_dimension(1)(trace, call)
 
 
 def select(trace: Trace, call: Call) -> str | None:
-    """`select` and `unbind`: one dimension is taken apart, and is missing in the result."""
+    """`select` and `unbind`: the results lack one dimension, which must not be the neurons'.
+
+    `unbind` of stacked states gives the state of each layer and direction.
+    """
     tensor, dim = call.given[0], call.argument(1, "dim", 0)
     label = trace.label_of(tensor)
     if isinstance(label, StackedStates):

@@ -13,7 +13,10 @@ from l0gate.backends._torch.tracing.tracer import Call, Trace
 
 @on_features
 def concatenation(trace: Trace, call: Call) -> str | None:
-    """`cat`: along the neurons' dimension, the axes of all tensors stand side by side."""
+    """`cat`: along the neurons' dimension, the result has the axes of all tensors in a row.
+
+    Along another dimension, the neurons of all tensors are united.
+    """
     labels = [call.labels.get(i) for i in range(len(call.given))]
     dims = _dims(call)
     if len(dims) != 1:
@@ -31,7 +34,7 @@ def concatenation(trace: Trace, call: Call) -> str | None:
 
 @on_features
 def stack(trace: Trace, call: Call) -> str | None:
-    """`stack`: along a new dimension, all tensors have the same neurons."""
+    """`stack` along a new dimension: the neurons of all tensors are united."""
     dims = _dims(call)
     if len(dims) != 1:
         return _different_dimensions(call)
@@ -43,14 +46,14 @@ def stack(trace: Trace, call: Call) -> str | None:
 
 @on_features
 def pad_sequence(trace: Trace, call: Call) -> str | None:
-    """`pad_sequence`: tensors of different lengths, padded along their first dimension."""
+    """`pad_sequence` of tensors (T_i, ..., H): their neurons are united."""
     if _dims(call) != {-1} or any(tensor.dim() < 2 for tensor in call.given):
         return _different_dimensions(call)
     return _same_neurons(trace, call, -1, -1)
 
 
 def _dims(call: Call) -> set[int]:
-    """The dimensions in which the arguments have neurons."""
+    """The dimensions (negative) in which the arguments have neurons."""
     return {label.dim for label in call.labels.values() if isinstance(label, Features)}
 
 
@@ -59,7 +62,10 @@ def _different_dimensions(call: Call) -> str:
 
 
 def _same_neurons(trace: Trace, call: Call, dim: int, dim_out: int) -> str | None:
-    """Tensors that are joined along another dimension: their neurons become the same ones."""
+    """Unite the neurons, in dimension `dim`, of tensors joined along another dimension.
+
+    The result has them in dimension `dim_out`.
+    """
     united: Parts | None = None
     for i, tensor in enumerate(call.given):
         label = call.labels.get(i)
@@ -69,7 +75,7 @@ def _same_neurons(trace: Trace, call: Call, dim: int, dim_out: int) -> str | Non
             return f"{call.name}, together with a tensor that is not pruned along with them"
         how = f"{call.name}, {CANNOT_UNITE}"
         reason = f"{trace.where()} uses its neurons in {how}"
-        united = label.parts if united is None else trace.unite(united, label.parts, reason)
+        united = label.parts if united is None else trace.unite_parts(united, label.parts, reason)
         if united is None:
             return how
     assert united is not None

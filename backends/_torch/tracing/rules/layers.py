@@ -1,6 +1,6 @@
 """Layers with parameters that are not recurrent: `embedding`, `linear`, `conv1d`, `batch_norm`.
 
-They write neurons, read them, or both.
+A layer reads neurons, writes them, or both.
 """
 
 from __future__ import annotations
@@ -8,12 +8,12 @@ from __future__ import annotations
 from l0gate.backends._torch.tracing.labels import Axis, Features, Parts, Use, unpruned
 from l0gate.backends._torch.tracing.tracer import Call, Trace
 
-#: Completes a reason: a tensor that is no parameter itself but is made from some.
+#: Part of a reason: the tensor is not a parameter itself, but computed from some.
 COMPUTED = "is computed, as by weight_norm or a parametrization, so gates cannot be folded into it"
 
 
 def embedding(trace: Trace, call: Call, untracked: frozenset[Axis]) -> frozenset[Axis]:
-    """Writes neurons, whatever the index depends on."""
+    """Writes neurons: the columns of the table get an axis, however the index was computed."""
     weight = call.argument(1, "weight")
     name = trace.names.get(id(weight))
     if name is None:  # a computed table: its columns get no axis
@@ -38,7 +38,7 @@ def linear(trace: Trace, call: Call, untracked: frozenset[Axis]) -> frozenset[Ax
 
 
 def conv1d(trace: Trace, call: Call, untracked: frozenset[Axis]) -> frozenset[Axis]:
-    """Reads and writes channels, in dimension -2; groups would assign them by their number."""
+    """Reads and writes channels, in dimension -2. Calls with groups are not followed."""
     groups = call.argument(6, "groups", 1)
     if groups == 1:
         return _dense(trace, call, -2, "{0} <- {1} {2}", "conv1d")
@@ -47,7 +47,7 @@ def conv1d(trace: Trace, call: Call, untracked: frozenset[Axis]) -> frozenset[Ax
 
 
 def _dense(trace: Trace, call: Call, dim: int, form: str, kind: str) -> frozenset[Axis]:
-    """A weight of shape (out, in, ...), with a bias: reads and writes dimension `dim`."""
+    """A weight of shape (out, in, ...), perhaps a bias: reads and writes dimension `dim`."""
     x, weight, bias = (call.argument(i, n) for i, n in enumerate(("input", "weight", "bias")))
     name, bias_name = trace.names.get(id(weight)), trace.names.get(id(bias))
     size, inputs = weight.shape[:2]
@@ -60,7 +60,7 @@ def _dense(trace: Trace, call: Call, dim: int, form: str, kind: str) -> frozense
         which = "the last" if dim == -1 else "the last but one"
         return trace.freeze_in([label], f"{kind}, but not in {which} dimension, which it reads")
     read: Parts = unpruned(inputs) if features is None else features.parts
-    # A single neuron gets no axis, since every axis keeps at least one.
+    # A single neuron gets no axis: every axis keeps at least one, so it could not be pruned.
     axis = trace.axes.setdefault((name, 0), Axis(size)) if size > 1 else None
     written: Parts = ((axis, size),)
     further: tuple[Parts, ...] = tuple(unpruned(n) for n in weight.shape[2:])
@@ -76,7 +76,7 @@ def _dense(trace: Trace, call: Call, dim: int, form: str, kind: str) -> frozense
 
 
 def batch_norm(trace: Trace, call: Call, untracked: frozenset[Axis]) -> frozenset[Axis]:
-    """Channel-wise: scale, shift and running statistics are pruned with the neurons."""
+    """Channel-wise: weight, bias and running statistics are pruned with the neurons."""
     x = call.argument(0, "input")
     label = trace.label_of(x)
     own = [

@@ -1,8 +1,8 @@
 """Products of matrices: `matmul` in all its forms, `einsum`, attention.
 
-Neurons are followed where a product sums over another dimension, such as a weighted sum over time,
-and where a parameter reads them. A dot product of two activations over their neurons is not
-followed: each neuron takes part with the product of two gates.
+Neurons are followed if the product sums over another dimension, as in a weighted sum over time, or
+if it multiplies them by a parameter. A dot product of two activations over their neurons is not
+followed: there is no parameter that reads the neurons, into which their gates could be folded.
 """
 
 from __future__ import annotations
@@ -13,9 +13,11 @@ from l0gate.backends._torch.tracing.tracer import Call, Trace
 
 
 def matmul(trace: Trace, call: Call) -> str | None:
-    """`a @ b`: with weights over time on one side, the neurons of the other side are kept.
+    """`a @ b`: followed if it does not sum over neurons, or if b is a parameter that reads them.
 
-    With neurons in the last dimension of a, and a parameter b of shape (in, out), b reads them.
+    For a weighted sum over time, such as (B, S, T) @ (B, T, H) or (B, H, T) @ (B, T, S), the result
+    has the neurons of the labelled factor. If a has neurons in its last dimension and b is a
+    parameter of shape (in, out), b reads them and writes neurons of its own.
     """
     a, b = call.given[:2]
     if call.name == "rmatmul":
@@ -26,7 +28,7 @@ def matmul(trace: Trace, call: Call) -> str | None:
     if left is not None and right is not None:
         if left.dim != -2 or right.dim != -1:
             return dot_product
-        # The result is neurons by neurons, of which a label can describe one dimension only.
+        # Both dimensions of the result have neurons, but a label describes one dimension only.
         how = f"{call.name}, a product with other neurons"
         if _feed_forward(left):
             trace.freeze_in([left], how)
@@ -60,14 +62,17 @@ def matmul(trace: Trace, call: Call) -> str | None:
 def _feed_forward(label: Features) -> bool:
     """Whether no recurrent layer writes these neurons.
 
-    They have gates only if a recurrent layer reads them, so it costs less to freeze them.
+    Such neurons get gates only if a recurrent layer reads them, so freezing them costs less.
     """
     return not any(axis.name for axis in axes_of(label))
 
 
 @on_features
 def einsum(trace: Trace, call: Call) -> str | None:
-    """`einsum`: the letter of the neurons stands in the result, and in no unlabelled operand."""
+    """`einsum`: followed if the letter of the neurons is in the result.
+
+    Every operand with that letter must have these neurons.
+    """
     equation = call.args[0]
     if not isinstance(equation, str) or "." in equation or "->" not in equation:
         return "einsum with an equation that is not written out"
@@ -83,7 +88,7 @@ def einsum(trace: Trace, call: Call) -> str | None:
         how = f"einsum, {CANNOT_UNITE}"
         reason = f"{trace.where()} uses its neurons in {how}"
         known = found.get(letter)
-        united = label.parts if known is None else trace.unite(known, label.parts, reason)
+        united = label.parts if known is None else trace.unite_parts(known, label.parts, reason)
         if united is None:
             return how
         found[letter] = united
@@ -105,7 +110,10 @@ def einsum(trace: Trace, call: Call) -> str | None:
 
 
 def attention(trace: Trace, call: Call) -> str | None:
-    """`scaled_dot_product_attention`: queries and keys are multiplied, values are averaged."""
+    """`scaled_dot_product_attention`: the result has the neurons of `value`.
+
+    Those of `query` and `key` are frozen: it takes their dot product.
+    """
     query, key, value = (call.argument(i, n) for i, n in enumerate(("query", "key", "value")))
     labels = [trace.label_of(t) for t in (query, key)]
     how = f"{call.name}, a dot product over neurons"

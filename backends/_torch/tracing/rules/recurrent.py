@@ -26,9 +26,9 @@ from l0gate.layout.stacked import BLOCKS
 
 
 def recurrent(trace: Trace, call: Call, untracked: frozenset[Axis]) -> frozenset[Axis]:
-    """`torch.lstm`, `torch.gru` and so on, all layers and directions at once.
+    """`torch.lstm`, `torch.gru` and so on: one call runs all layers and directions.
 
-    The input is padded, unbatched or packed.
+    The input may be padded, unbatched or packed.
     """
     packed = isinstance(call.args[3], (list, tuple))
     x, (hx, weights, bias, layers, _, _, bidirectional) = (
@@ -96,9 +96,10 @@ def recurrent_cell(trace: Trace, call: Call, untracked: frozenset[Axis]) -> froz
 
 
 def _input(trace: Trace, x: Tensor, untracked: frozenset[Axis]) -> tuple[Parts, frozenset[Axis]]:
-    """The features that a recurrent layer reads, and the axes that it freezes.
+    """What the features of x run over, and the axes that reading them freezes.
 
-    Feed-forward axes that it depends on, labelled or not, are named after its depth.
+    Feed-forward axes that x depends on, labelled or untracked, get the depth of this layer, from
+    which their name is made.
     """
     label = trace.label_of(x)
     features = None if label is None else trace.features_from(label)
@@ -123,10 +124,10 @@ def _layer(
     letter: str,
     blocks: int,
 ) -> tuple[Parts, Parts]:
-    """Record the uses of one layer and direction; the neurons of its h and of its c.
+    """Record the uses of the parameters of one layer and direction; returns the parts of h and c.
 
-    `names` and `weights` are w_ih and w_hh, then the two biases, then a projection, as far as the
-    layer has them. h and c differ where a projection writes h.
+    `names` and `weights` are those of w_ih and w_hh, then of the two biases, then of a projection,
+    as far as the layer has them. h and c differ only if a projection writes h.
     """
     size, fed_back = weights[1].shape[0] // blocks, weights[1].shape[1]
     c: Parts = ((trace.axes.setdefault((names[1], 0), Axis(size, f"{letter}{trace.depth}")), size),)
@@ -147,12 +148,12 @@ def _layer(
 
 
 def _initial_state(trace: Trace, given: Tensor, parts: list[Parts]) -> frozenset[Axis]:
-    """An initial state: its neurons become those of the layers that it is given to.
+    """Unite the neurons of an initial state with those of the layers that it is given to.
 
     `parts` are those of each layer and direction. Returns the axes that this freezes.
     """
     label = trace.label_of(given)
-    if label is None:  # of the dense size, which the small module accepts and reduces
+    if label is None:  # it keeps the dense size, which the small module accepts and reduces
         return frozenset()
     how = "the initial state, where they do not match the module's own neurons"
     befores: list[Parts] = []
@@ -165,13 +166,13 @@ def _initial_state(trace: Trace, given: Tensor, parts: list[Parts]) -> frozenset
     reason = f"{trace.where()} uses its neurons in {how}"
     frozen: frozenset[Axis] = frozenset()
     for before, own in zip(befores, parts, strict=True):
-        if trace.unite(before, own, reason) is None:
+        if trace.unite_parts(before, own, reason) is None:
             frozen |= trace.freeze([Features(-1, before)], reason)
     return frozen
 
 
 def _ungated(trace: Trace, call: Call, why: str) -> frozenset[Axis]:
-    """Leave a recurrent module ungated, and freeze the axes of all that it is given."""
+    """Leave a recurrent module ungated, and freeze the axes of all its arguments."""
     trace.ungated[trace.path[-1]] = why
     labels: list[Label] = list(call.labels.values())
     return trace.freeze(labels, f"{trace.where()} {why}")

@@ -1,4 +1,4 @@
-"""Reductions over other dimensions than the neurons' own, such as mean and pooling over time."""
+"""Reductions: followed over other dimensions than the neurons', such as a mean over time."""
 
 from __future__ import annotations
 
@@ -36,5 +36,5 @@ def pooling(trace: Trace, call: Call) -> str | None:
 
 
 def norm_over_neurons(trace: Trace, call: Call) -> str | None:
-    """`layer_norm` and so on: a closed neuron would still count in the statistics."""
+    """`layer_norm` and so on: not followed, since removing a neuron changes their statistics."""
     return f"{call.name}, a norm over all neurons"

@@ -1,4 +1,4 @@
-"""Dimensions that are moved, merged, split, added, padded or repeated; no value is computed."""
+"""Functions that move, merge, split, add, pad or repeat dimensions, or copy the tensor."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from l0gate.backends._torch.tracing.tracer import Call, Trace
 
 
 def identity(trace: Trace, call: Call) -> str | None:
-    """`detach`, `contiguous`: a label of stacked states stays one.
+    """`detach`, `contiguous`: the result has the label of its argument.
 
-    Such a call works on all layers at once, so their sizes must agree in the small model too.
+    On stacked states such a call works on all layers at once. All layers and directions are united,
+    so that they can be stacked in the small model too.
     """
     label, given = call.labels.get(0), call.given[0]
     if label is not None and trace.features_from(label) is not None:
@@ -24,7 +25,7 @@ def identity(trace: Trace, call: Call) -> str | None:
 
 @on_features
 def cast(trace: Trace, call: Call) -> str | None:
-    """`to`, `type`: of `x.to(other)`, only x passes on its neurons."""
+    """`to`, `type`: the result has the label of x; in `x.to(other)`, `other` has no effect."""
     if call.features is not None:
         trace.label(call.out, call.features)
     return None
@@ -33,8 +34,8 @@ def cast(trace: Trace, call: Call) -> str | None:
 def squeeze(trace: Trace, call: Call) -> str | None:
     """`squeeze` and `unsqueeze`.
 
-    A label of stacked states stays one if the dimension lies between their first and last, and
-    becomes one of features if the first, of size 1, is squeezed.
+    Stacked states stay stacked if the dimension lies between their first and their last. If their
+    first dimension, of size 1, is squeezed, the result is the state of a single layer.
     """
     label, dim = call.labels.get(0), call.argument(1, "dim")
     if isinstance(label, StackedStates) and isinstance(dim, int):
@@ -50,10 +51,10 @@ def squeeze(trace: Trace, call: Call) -> str | None:
 
 @on_features
 def reshape(trace: Trace, call: Call) -> str | None:
-    """`reshape`, `view`, `flatten`: finds the neurons' dimension by its size and what follows it.
+    """`reshape`, `view`, `flatten`: looks for the neurons' dimension in the result.
 
-    It may also be split into equal pieces, such as two directions, or merged with dimensions
-    before it, which repeats the neurons.
+    It has the same size, and as many elements behind it. It may also be split into equal pieces,
+    such as two directions, or merged with dimensions before it: its parts are then repeated.
     """
     features = call.features
     if features is None or call.out.dtype != call.given[0].dtype:
@@ -108,7 +109,7 @@ def permute(trace: Trace, call: Call) -> str | None:
 
 @on_features
 def pad(trace: Trace, call: Call) -> str | None:
-    """`pad`: of other dimensions than the neurons' own."""
+    """`pad`: followed along other dimensions than the neurons'."""
     label, sizes = call.features, call.argument(1, "pad")
     if label is None or any(sizes[-2 * label.dim - 2 : -2 * label.dim]):
         return "pad along their own dimension"
@@ -118,7 +119,7 @@ def pad(trace: Trace, call: Call) -> str | None:
 
 @on_features
 def repeat(trace: Trace, call: Call) -> str | None:
-    """`repeat` and `tile`: along their own dimension, the same neurons stand side by side."""
+    """`repeat` and `tile`: along the neurons' dimension, its parts are repeated."""
     label, times = call.features, dimensions(call, 1, "repeats" if call.name == "repeat" else "")
     if label is None or not all(isinstance(n, int) for n in times):
         return call.name
@@ -128,13 +129,13 @@ def repeat(trace: Trace, call: Call) -> str | None:
 
 
 def new_tensor(trace: Trace, call: Call) -> str | None:
-    """`x.new_tensor(data)`: takes the dtype of x alone; a tensor as data would be copied."""
+    """`x.new_tensor(data)`: uses dtype and device of x. Not followed if data is a tensor."""
     return "new_tensor" if isinstance(call.argument(1, "data"), Tensor) else None
 
 
 @on_features
 def packing(trace: Trace, call: Call) -> str | None:
-    """`pack_padded_sequence` and `pad_packed_sequence`, as torch implements them."""
+    """The functions that `pack_padded_sequence` and `pad_packed_sequence` call."""
     features = call.features
     if features is None or features.dim != -1:
         return f"{call.name} with the neurons in another than the last dimension"

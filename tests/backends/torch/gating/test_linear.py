@@ -44,7 +44,7 @@ def test_the_smaller_of_input_and_weight_is_gated(rows: int) -> None:
     weight = GatedWeight(linear.weight, gates := torch.rand(4, dtype=torch.float64))
     expected = nn.functional.linear(x * gates, linear.weight, linear.bias)
     assert_close(nn.functional.linear(x, weight, linear.bias), expected)
-    assert (weight.written is None) == (rows < 3)
+    assert (weight.computed is None) == (rows < 3)
 
 
 def test_only_stock_linear_layers_are_gated_at_their_input() -> None:

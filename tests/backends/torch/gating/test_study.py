@@ -14,11 +14,11 @@ from l0gate.backends._torch.gating.study import study
 def test_a_model_with_example_inputs() -> None:
     found = study(Language(), tokens(), None, (), strict=False)
     assert found.layout.axes == ("x", "h0", "h1")
-    assert found.axes == {"rnn": (("h0", "h1"),) * 2}
+    assert found.state_axes == {"rnn": (("h0", "h1"),) * 2}
     assert found.chain is not None
     assert found.stateful == {"rnn"}  # `forward` hands on its own `state`, though it is None
     assert found.examples is not None
-    assert found.examples.free
+    assert found.examples.any_size
     assert found.examples.tokens == {0: 11}
 
 
@@ -35,7 +35,7 @@ def test_a_layout_alone_is_tried_on_likely_inputs() -> None:
 
     found = study(Two(), None, layout, (), strict=False)
     assert (found.examples, found.chain, found.stateful) == (None, None, None)
-    assert found.axes == {"rnn": (("h0", "h1"),) * 2}
+    assert found.state_axes == {"rnn": (("h0", "h1"),) * 2}
 
 
 def test_initial_states_are_noticed() -> None:
@@ -43,7 +43,7 @@ def test_initial_states_are_noticed() -> None:
     found = study(Language(nn.GRU), (tokens(), state), None, (), strict=False)
     assert found.stateful == {"rnn"}
     assert found.examples is not None
-    assert not found.examples.free
+    assert not found.examples.any_size
 
 
 def test_the_examples_are_copies() -> None:

@@ -11,8 +11,8 @@ from torch_models import Language, gated_language, set_gates
 
 from l0gate import L0GateError, Layout
 from l0gate.backends._torch.pytree import named_tensors
+from l0gate.backends._torch.recurrent_axes import recurrent_axes
 from l0gate.backends._torch.shrinking.certify import InOneDtype, Runner
-from l0gate.backends._torch.shrinking.recurrent_axes import recurrent_axes
 
 
 def test_code_that_makes_floats_of_its_own_is_certified_in_float64() -> None:

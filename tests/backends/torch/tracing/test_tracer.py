@@ -68,11 +68,11 @@ def test_a_parameter_that_is_used_in_two_ways_is_frozen() -> None:
 def test_axes_that_are_united_or_frozen() -> None:
     trace = Trace(nn.Linear(1, 1), RULES)
     a, b, c = Axis(4), Axis(4), Axis(3)
-    assert trace.unite(((a, 4),), ((b, 4),), "unequal") == ((a, 4),)
+    assert trace.unite_parts(((a, 4),), ((b, 4),), "unequal") == ((a, 4),)
     assert not a.reasons
-    assert trace.unite(((a, 4),), ((None, 4),), "no axis") == ((None, 4),)
+    assert trace.unite_parts(((a, 4),), ((None, 4),), "no axis") == ((None, 4),)
     assert a.reasons == ["no axis"]
-    assert trace.unite(((a, 4),), ((c, 3),), "unequal") is None
+    assert trace.unite_parts(((a, 4),), ((c, 3),), "unequal") is None
     assert (a.reasons, c.reasons) == (["no axis", "unequal"], ["unequal"])
 
 

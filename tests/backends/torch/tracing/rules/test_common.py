@@ -11,7 +11,7 @@ from torch import nn
 from l0gate.backends._torch.tracing.labels import Axis, Features, StackedStates, root
 from l0gate.backends._torch.tracing.rules import RULES
 from l0gate.backends._torch.tracing.rules.common import (
-    along,
+    along_other_dimension,
     dimensions,
     is_constant_along,
     on_features,
@@ -52,11 +52,14 @@ def test_a_function_along_another_dimension_keeps_the_label(trace: Trace) -> Non
     axis, x = Axis(4), torch.ones(3, 4)
     label = Features(-1, ((axis, 4),))
     call = call_of(label, x, 0)
-    assert along(1)(trace, call) is None
+    assert along_other_dimension(1)(trace, call) is None
     assert trace.label_of(call.out) == label
     for dim in (1, -1):
-        assert along(1)(trace, call_of(label, x, dim)) == "some along their own dimension"
-    assert "over all dimensions" in str(along(1)(trace, call_of(label, x)))
+        assert (
+            along_other_dimension(1)(trace, call_of(label, x, dim))
+            == "some along their own dimension"
+        )
+    assert "over all dimensions" in str(along_other_dimension(1)(trace, call_of(label, x)))
 
 
 def test_equal_pieces_become_the_same_neurons(trace: Trace) -> None:

@@ -19,9 +19,6 @@ from traced_models import (
     hidden,
 )
 
-from l0gate.backends._torch.tracing.rules import RULES
-from l0gate.backends._torch.tracing.rules.elementwise import ELEMENTWISE, elementwise
-
 pytestmark = EXPECTED_WARNINGS
 
 
@@ -47,11 +44,6 @@ FOLLOWED: dict[str, Run] = {
 @pytest.mark.parametrize("equal", [False, True])
 def test_channel_wise_operations_are_followed(name: str, equal: bool) -> None:
     assert_followed(FOLLOWED[name], equal)
-
-
-def test_every_channel_wise_operation_has_the_rule() -> None:
-    assert {"add", "mul", "tanh", "relu", "dropout", "where"} <= ELEMENTWISE
-    assert all(RULES.calls[name] is elementwise for name in ELEMENTWISE)
 
 
 def test_a_tensor_that_would_keep_its_size_freezes_the_axis() -> None:

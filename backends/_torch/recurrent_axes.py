@@ -1,4 +1,4 @@
-"""Which axes the states of each recurrent module run over, and which must keep equal counts."""
+"""The axes of the states of each recurrent module, and which axes must keep equal counts."""
 
 from __future__ import annotations
 
@@ -14,15 +14,14 @@ from l0gate.layout.layout import Layout
 from l0gate.layout.notation import Block, Pattern
 from l0gate.layout.stacked import BLOCKS
 
-#: The axes of h, and for an LSTM also those of c: for each, one axis per layer and direction.
+#: (axes of h,), or (axes of h, axes of c) for an LSTM; each has one axis per layer and direction.
 StateAxes = tuple[tuple[str, ...], ...]
 
 
 def recurrent_axes(model: nn.Module, layout: Layout) -> dict[str, StateAxes]:
-    """For every recurrent module whose hidden neurons the layout names: the axes of its states.
+    """The axes of the states of every recurrent module that the layout describes, by module path.
 
-    The h and c of an LSTM run over the same neurons, unless it has a projection. The keys are the
-    paths of the modules.
+    The h and c of an LSTM have the same axes, unless it has a projection.
     """
     found: dict[str, StateAxes] = {}
     for path, module in model.named_modules():
@@ -49,14 +48,16 @@ def recurrent_axes(model: nn.Module, layout: Layout) -> dict[str, StateAxes]:
 
 
 def equal_groups(
-    model: nn.Module, axes: Mapping[str, StateAxes], *, every: bool = True
+    model: nn.Module, state_axes: Mapping[str, StateAxes], *, every: bool = True
 ) -> tuple[tuple[str, ...], ...]:
-    """The axes that must keep one count so that every recurrent module keeps its class.
+    """Groups of axes that must keep equal counts, so that recurrent modules keep their class.
 
-    Without `every`, only for subclasses of torch's modules, which cannot become a `RaggedRNN`.
+    With `every`, each recurrent module keeps its class. Without, only subclasses of `nn.LSTM`,
+    `nn.GRU` and `nn.RNN` and cells do: these cannot become a `RaggedRNN`. Groups that share an axis
+    are merged.
     """
     groups: list[tuple[str, ...]] = []
-    for path, states in axes.items():
+    for path, states in state_axes.items():
         stock = type(model.get_submodule(path)) in CELLS.values()
         for own in states if every or not stock else ():
             shared = [group for group in groups if set(group) & set(own)]
@@ -65,8 +66,8 @@ def equal_groups(
     return tuple(groups)
 
 
-def gate_count(module: nn.Module) -> int:
-    """How many blocks over the hidden neurons the weights of a recurrent module or cell have."""
+def cell_blocks(module: nn.Module) -> int:
+    """The number of gates stacked in the weights of a module or cell: LSTM 4, GRU 3, RNN 1."""
     if isinstance(module, nn.RNNBase):
         return BLOCKS[module.mode.lower()]
     if isinstance(module, nn.LSTMCell):
@@ -75,9 +76,9 @@ def gate_count(module: nn.Module) -> int:
 
 
 def _axes_of_weight(layout: Layout, name: str, module: nn.Module) -> tuple[str, str]:
-    """The axes of a `weight_hh`: the one that it reads (h), and the one that it writes (c)."""
+    """The axes (h, c) of a `weight_hh`: it reads the neurons of h and writes those of c."""
     pattern = layout.patterns[name]
-    blocks = gate_count(module)
+    blocks = cell_blocks(module)
     projected = getattr(module, "proj_size", 0) > 0
     if isinstance(pattern, Pattern) and pattern.arrow == "<-":
         written, read = (dimension.blocks for dimension in pattern.dimensions)
@@ -100,24 +101,25 @@ def _axes_of_weight(layout: Layout, name: str, module: nn.Module) -> tuple[str, 
 
 
 def widen_projected(
-    axes: Mapping[str, StateAxes],
+    state_axes: Mapping[str, StateAxes],
     kept: Mapping[str, np.ndarray],
     sizes: Mapping[str, int],
     groups: Sequence[Sequence[str]],
 ) -> dict[str, np.ndarray]:
-    """`kept`, with closed neurons added where an LSTM would project to as many as it has.
+    """`kept`, with closed neurons added until each projected LSTM has `proj_size < hidden_size`.
 
-    PyTorch's LSTM has a projection only if `proj_size` is below `hidden_size`. The axes of a group
-    get the same number of neurons.
+    `nn.LSTM` has a projection only in that case. `kept` maps axes to the indices of the neurons
+    kept, `sizes` to the dense sizes. Axes of a group get the same number of neurons.
     """
     kept = dict(kept)
     pairs = [
         (h, c)
-        for states in axes.values()
+        for states in state_axes.values()
         for h, c in zip(states[0], states[-1], strict=True)
         if h != c
     ]
-    # Closed neurons contribute nothing, so any will do: the first.
+    # Closed neurons contribute nothing, so it does not matter which are added. With equal scores
+    # `pad` adds the first ones.
     order = {axis: np.zeros(size) for axis, size in sizes.items()}
     while narrow := [(h, c) for h, c in pairs if len(kept[c]) <= len(kept[h])]:
         for h, c in narrow:

@@ -11,9 +11,9 @@ from torch_models import Language
 
 import l0gate
 from l0gate import L0GateError, Layout
-from l0gate.backends._torch.shrinking.recurrent_axes import (
+from l0gate.backends._torch.recurrent_axes import (
+    cell_blocks,
     equal_groups,
-    gate_count,
     recurrent_axes,
     widen_projected,
 )
@@ -42,7 +42,7 @@ def test_the_axes_of_every_state() -> None:
 )
 def test_the_blocks_of_a_weight(module: Any, count: int) -> None:
     weight = next(p for name, p in module.named_parameters() if name.startswith("weight_hh"))
-    assert gate_count(module) == count == weight.shape[0] // 3
+    assert cell_blocks(module) == count == weight.shape[0] // 3
 
 
 def test_modules_that_share_an_axis_keep_one_count() -> None:
