@@ -24,7 +24,7 @@ def check_path(path: str | os.PathLike[str]) -> str:
 
 
 def write_atomically(path: str | os.PathLike[str], content: bytes) -> None:
-    """Write a file beside the target, then rename it: readers see the old file or the whole new one.
+    """Write a file beside the target and rename it: readers see the old file or the new one, whole.
 
     >>> import os, tempfile
     >>> path = os.path.join(tempfile.mkdtemp(), "row.json")
