@@ -1,4 +1,4 @@
-"""The nets that are compared: stacks of LSTM or GRU layers, with the same weights everywhere."""
+"""The nets that are compared: stacks of LSTM or GRU layers, with fixed random weights."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Spec:
 
     @property
     def multiply_adds(self) -> int:
-        """Per time step and sequence.
+        """The number of multiply-adds per time step and sequence.
 
         >>> Spec("lstm", 3, (5,)).multiply_adds
         160
@@ -33,7 +33,7 @@ class Spec:
         return BLOCKS[self.cell] * sum((read + size) * size for read, size in pairs)
 
     def names(self, layer: int) -> list[str]:
-        """The layer's parameters: input and recurrent matrix, and the bias of each."""
+        """The names of a layer's parameters: input and recurrent matrix, and their biases."""
         kinds = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
         return [f"rnn.{kind}_l{layer}" for kind in kinds]
 

@@ -1,4 +1,4 @@
-"""A net as an ONNX model, and ONNX Runtime: from arrays to arrays, or with bound buffers."""
+"""Converts a net to an ONNX model, and runs it in ONNX Runtime."""
 
 from __future__ import annotations
 
@@ -12,14 +12,16 @@ from _nets import Array, Spec
 
 from l0gate.layout.stacked import BLOCKS
 
-ONNX_ORDER = {"lstm": [0, 3, 1, 2], "gru": [1, 0, 2]}  # of the blocks: i o f g, and z r n
+# The order of a cell's gates in ONNX, as positions in PyTorch's order: i o f g, and z r n.
+ONNX_ORDER = {"lstm": [0, 3, 1, 2], "gru": [1, 0, 2]}
 
 
 class OnnxRuntime:
-    """A session with all optimisations: called with arrays, or with `bound` buffers.
+    """A net in ONNX Runtime, with all optimisations.
 
-    With bound buffers a call allocates nothing: a stream copies its new input into a buffer, and
-    two sets of states take turns as input and output; a sequence is bound to its input itself.
+    By default, a call takes arrays and returns new ones. With `bound`, inputs and outputs are bound
+    to buffers beforehand, and a call allocates nothing. A step copies its input into a buffer; two
+    sets of states take turns as input and output. A sequence is bound to its input array.
     """
 
     def __init__(
@@ -157,7 +159,7 @@ def onnx_model(spec: Spec, parameters: dict[str, Array], with_state: bool) -> by
 
 
 def _state_names(cell: str, layer: int, when: str) -> list[str]:
-    """What a layer's state is called as an input (`before` a call) and as an output (`after`)."""
+    """The names of a layer's state, as inputs (`when` is "before") or as outputs ("after")."""
     return [f"{part}{layer}_{when}" for part in ("hc" if cell == "lstm" else "h")]
 
 

@@ -1,4 +1,4 @@
-"""Pictures of results: rows of panels, with axes that show plain numbers."""
+"""Plots of results: rows of panels, with plain numbers on logarithmic axes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 
 def figure(columns: int, width: float = 5.0) -> tuple[Any, Any]:
-    """A matplotlib figure with so many axes in a row."""
+    """A matplotlib figure with `columns` axes in a row; returns the figure and the axes."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -24,7 +24,7 @@ def figure(columns: int, width: float = 5.0) -> tuple[Any, Any]:
 
 
 def log_axes(axis: Any, x: Sequence[float] = (), y: Sequence[float] = ()) -> None:
-    """Logarithmic axes whose ticks are plain numbers: these, as far as they are in sight."""
+    """Make x, y or both logarithmic, if ticks are given; shows those in range as plain numbers."""
     for name, ticks in (("x", x), ("y", y)):
         if ticks:
             getattr(axis, f"set_{name}scale")("log")

@@ -1,10 +1,11 @@
 """One net, with the same weights, in each of the runtimes that are compared.
 
-A runtime makes calls without arguments, to be repeated by `_timing.in_turns`: `sequence` runs a
-whole sequence from a state of zeros and returns its outputs; `stream` runs one step and keeps its
-state for the next. ONNX Runtime is there twice: as most call it, from arrays to arrays, and with
-buffers bound beforehand, which takes more code and is faster on small nets. Torch runs in inference
-mode, entered once for all calls (`inference`).
+A runtime makes functions without arguments, which `_timing.in_turns` repeats. That of `sequence`
+runs a whole sequence from a state of zeros and returns its outputs. That of `stream` runs one step
+and keeps the state for the next step. ONNX Runtime is measured in two ways: with arrays as inputs
+and outputs, as most users call it, and with buffers that are bound beforehand, which takes more
+code and is faster on small nets. Torch runs in inference mode, which is entered once for all calls
+(`inference`).
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ inference = torch.inference_mode
 
 
 class Runtime(Protocol):
-    """A net that is ready to run. The calls return y (T, B, H), as the runtime lays it out."""
+    """A net in a runtime. The functions return y (T, B, H), which may have more dimensions of 1."""
 
     def sequence(self, x: Array) -> Callable[[], Any]: ...
 
@@ -29,7 +30,7 @@ class Runtime(Protocol):
 
 
 class L0gate:
-    """`Net.bind` with compiled kernels; with `handed_on`, the caller keeps the state."""
+    """`Net.bind` with compiled kernels. With `handed_on`, `step` takes and returns the state."""
 
     def __init__(self, spec: Spec, parameters: dict[str, Array], handed_on: bool = False) -> None:
         self.bound, self.handed_on = spec.net().bind(parameters, engine="numba"), handed_on
@@ -53,7 +54,10 @@ class L0gate:
 
 
 class Torch:
-    """`torch.nn.LSTM` or `GRU`, one module where the layers have one size; or the single cells."""
+    """`torch.nn.LSTM` or `GRU`: one module, or one per layer if the sizes differ.
+
+    With `cells`, one `LSTMCell` or `GRUCell` per layer.
+    """
 
     def __init__(self, spec: Spec, parameters: dict[str, Array], cells: bool = False) -> None:
         sizes = list(zip((spec.input, *spec.hidden), spec.hidden, strict=False))
@@ -114,7 +118,7 @@ def runtimes(spec: Spec, threads: int) -> dict[str, Runtime]:
 
 
 def agreeing(calls: dict[str, Callable[[], Any]], steps: int = 1) -> dict[str, Callable[[], Any]]:
-    """Return the calls after checking, `steps` times, that all of them give the same to 1e-4."""
+    """Check `steps` times that the outputs of all calls agree to 1e-4; returns the calls."""
     for step in range(steps):
         outputs = {name: np.asarray(call()) for name, call in calls.items()}
         expected = next(iter(outputs.values())).ravel()

@@ -1,4 +1,4 @@
-"""What every claim's script does: take options, measure in child processes, keep rows on disk."""
+"""What all scripts here share: options, measuring in child processes, and results on disk."""
 
 from __future__ import annotations
 
@@ -20,19 +20,21 @@ Row = dict[str, Any]
 Report = dict[str, Any]
 
 RESULTS = Path(__file__).resolve().parent / "results"
-# Names of environment variables without _NUM_THREADS; a library reads its own when it is loaded.
+# Environment variables, without the ending _NUM_THREADS. A library reads its own when it is loaded.
 THREADS = ("OMP", "OPENBLAS", "MKL", "NUMBA")
 
 
 def parser(documentation: str | None, threads: Sequence[int] = (1,)) -> argparse.ArgumentParser:
-    """The options that every script has."""
+    """A parser with the options that all scripts have."""
     lines = (documentation or "").strip().splitlines()
     made = argparse.ArgumentParser(description=lines[0] if lines else None)
-    made.add_argument("--quick", action="store_true", help="a coarse part of the measurements")
+    made.add_argument("--quick", action="store_true", help="measure only a few of the nets")
     made.add_argument("--threads", type=int, nargs="+", default=list(threads), metavar="N")
-    made.add_argument("--seconds", type=float, default=1.0, help="to spend on a row, about")
-    made.add_argument("--json", type=Path, help="write results; an interrupted run is taken up")
-    made.add_argument("--plot", type=Path, help="write a picture, PNG or SVG")
+    made.add_argument(
+        "--seconds", type=float, default=1.0, help="approximate time to measure a row"
+    )
+    made.add_argument("--json", type=Path, help="results file; resumes an interrupted run")
+    made.add_argument("--plot", type=Path, help="write a plot to this file, PNG or SVG")
     made.add_argument("--measuring", action="store_true", help=argparse.SUPPRESS)  # in a child
     return made
 
@@ -40,7 +42,7 @@ def parser(documentation: str | None, threads: Sequence[int] = (1,)) -> argparse
 class Script(Protocol):
     """What a script must define for `run`, and for `pages.py`."""
 
-    KEYS: tuple[str, ...]  # of its rows
+    KEYS: tuple[str, ...]  # the fields that identify a row of results
 
     def measure(self, results: Results, threads: int, options: argparse.Namespace) -> None: ...
 
@@ -52,10 +54,11 @@ class Script(Protocol):
 
 
 class Results:
-    """Rows of results in a JSON file, which is written after each; rows that it holds are kept.
+    """Rows of results in a JSON file, which is written after every row.
 
-    Two rows with the same values of `keys` are the same. On another machine, and with other
-    versions, settings or kernels, the file is begun anew.
+    If the file exists, its rows are kept and not measured again; `keys` are the fields that
+    identify a row. But if the machine, the versions, the settings or the kernels have changed, all
+    rows are measured again.
     """
 
     def __init__(self, path: Path | None, keys: Sequence[str], **settings: Any) -> None:
@@ -87,7 +90,7 @@ class Results:
 
 
 def kernels_digest() -> str:
-    """A digest of the code that is measured."""
+    """A digest of the source files of `l0gate.reference`."""
     import l0gate.reference
 
     files = sorted(Path(next(iter(l0gate.reference.__path__))).rglob("*.py"))
@@ -100,7 +103,7 @@ def read(path: Path) -> Report:
 
 
 def write(path: Path, report: Report) -> None:
-    """Write one row a line, so that versions can be compared, and never half a file."""
+    """Write one row per line, for readable diffs; the file is replaced as a whole."""
     from l0gate.files import write_atomically
 
     head = {name: value for name, value in report.items() if name != "rows"}
@@ -111,9 +114,9 @@ def write(path: Path, report: Report) -> None:
 
 
 def run(script: Script, options: argparse.Namespace) -> None:
-    """Measure in a child process for each number of threads, then print tables and draw a picture.
+    """Measure with each number of threads, then print tables and draw the plot.
 
-    Libraries read their number of threads when they are loaded.
+    Every number of threads has a child process, because libraries read it when they are loaded.
     """
     with tempfile.TemporaryDirectory() as folder:
         path = options.json or Path(folder) / "rows.json"

@@ -1,4 +1,4 @@
-"""Tables of figures for a terminal and for a page, and limits: figures beside what was claimed."""
+"""Tables of results as text and as Markdown, and limits: a measured value and its claimed bound."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Limit:
-    """A measured figure and the bound that was claimed for it; NaN, not measured, is not met."""
+    """A measured value and its claimed bound. NaN means not measured; then the bound is not met."""
 
     what: str
     value: float
@@ -36,7 +36,7 @@ class Limit:
 
 @dataclass(frozen=True)
 class Table:
-    """A table to be read on a terminal and on a page.
+    """A table, as text for a terminal and as Markdown.
 
     >>> table = Table("Speed", ("net", "times"), [("small", 12.345), ("large", 1.5)])
     >>> print(table.text())
@@ -96,6 +96,6 @@ def shown(value: Any) -> str:
 
 
 def limits_table(limits: Sequence[Limit]) -> Table:
-    """What was claimed, and whether it holds."""
+    """A table of limits: measured value, claimed bound, and whether the claim holds."""
     rows = [(x.what, x.value, x.allowed, x.holds) for x in limits]
     return Table("Claimed", ("figure", "measured", "claimed", "holds"), rows)

@@ -1,4 +1,4 @@
-"""Times of calls that take turns in one process, and what machine they were measured on.
+"""Times functions that take turns in one process, and describes the machine.
 
 Nothing here imports NumPy, so that a script can set the number of threads first.
 """
@@ -17,12 +17,12 @@ from pathlib import Path
 from typing import Any
 
 PACKAGES = ("l0gate", "numpy", "numba", "onnxruntime", "torch")
-SAMPLE = 1e-3  # seconds that a sample lasts at least
-ROUNDS = (5, 25)
+SAMPLE = 1e-3  # least seconds of a sample
+ROUNDS = (5, 25)  # fewest and most
 
 
 def machine() -> dict[str, Any]:
-    """What figures are measured on.
+    """The machine and the versions of the packages.
 
     >>> list(machine())[:3]
     ['processor', 'isa', 'cores']
@@ -65,12 +65,13 @@ def in_turns(
     pause: float = 0.0,
     sample: float = SAMPLE,
 ) -> dict[str, list[float]]:
-    """Seconds per call, one value a round, by name; the calls take turns.
+    """Seconds per call by name, one value per round. The calls take turns.
 
-    A sample repeats its call for `sample` seconds at least. There are as many rounds as `seconds`
-    allow, within `rounds`. Every other round runs backwards, so that a call does not always follow
-    the same one. Before a sample comes a pause, in which threads of the previous call stop waiting
-    for work; then the call runs once, so that the caches hold its data again.
+    A round takes one sample of every call. A sample repeats its call for at least `sample` seconds.
+    There are as many rounds as fit in `seconds`, within `rounds` (fewest, most). Every other round
+    is in reverse order, so that a call does not always follow the same one. Before a sample there
+    is a pause, in which threads of the previous call stop waiting for work. Then a short call runs
+    once untimed, so that the caches hold its data.
     """
     counts = {name: _count(call, sample) for name, call in calls.items()}
     took = sum(count * least for count, least in counts.values())
@@ -94,7 +95,7 @@ def in_turns(
 
 
 def _count(call: Callable[[], object], sample: float = SAMPLE) -> tuple[int, float]:
-    """How many calls make a sample, and the seconds of one; the first calls compile and warm up."""
+    """The number of calls in a sample, and the seconds of one call. Compiles and warms up first."""
     call()
     call()
     count, took = 1, _timed(call, 1)

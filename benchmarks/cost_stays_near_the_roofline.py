@@ -1,15 +1,16 @@
 """Claim: with 128 neurons or more, sequences run at half or more of what the processor allows.
 
-One layer on one thread, over hidden size, batch and length. The roofline is the least time that a
-sequence can take: its arithmetic at the peak of fused multiply-adds, or reading the recurrent
-matrix once a time step and the input matrix once, whichever is longer. Peak and bandwidth are
-measured in turns with the net, by loops compiled with numba: multiply-adds in registers, and a sum
-over as many bytes as the recurrent matrix has, so that the same cache holds them. Activations are
-not counted, so no net can reach the roofline. The triad a = b + s c over 240 MB is the usual
-figure for the memory behind the caches.
+One layer runs on one thread, with various hidden sizes, batch sizes and lengths. The roofline is
+the least time that a sequence can take: the longer of its arithmetic, at the peak rate of fused
+multiply-adds, and of its memory traffic, which reads the recurrent matrix once per time step and
+the input matrix once. Peak and bandwidth are measured in turns with the net, by loops compiled with
+numba: multiply-adds in registers, and a sum over as many bytes as the recurrent matrix has, so that
+they lie in the same cache. Activations are not counted, so no net can reach the roofline. The
+bandwidth of main memory is measured by the usual loop, the triad a = b + s c, over 240 MB.
 
-The part of the roofline that is reached is a median over rounds; the claim is its geometric mean
-over all nets with 128 neurons or more and sequences of 10 steps or more.
+A net reaches a part of the roofline: the roofline divided by the net's time, as a median over
+rounds. The claim is about its geometric mean over all nets with 128 neurons or more and sequences
+of 10 steps or more.
 
     python benchmarks/cost_stays_near_the_roofline.py [--quick] [--seconds 1] [--json FILE]
         [--plot FILE]
@@ -33,7 +34,7 @@ from _scripts import Report, Results
 from _tables import Limit, Table
 from _timing import mean
 
-# name: what changes, and (input, hidden, batch, length) at each point
+# name of a sweep: the points (input, hidden, batch, length); its first word is what changes
 SWEEPS: dict[str, list[tuple[int, int, int, int]]] = {
     "hidden": [(h, h, 1, 100) for h in (8, 16, 32, 64, 128, 256, 512, 1024, 1500)],
     "hidden in batches": [(h, h, 16, 50) for h in (8, 16, 32, 64, 128, 256, 512, 1024)],
@@ -57,11 +58,11 @@ def loops() -> tuple[Any, Any, Any]:
 
     @intrinsic  # type: ignore[untyped-decorator]
     def chains(typingctx: Any, times: Any) -> Any:
-        """On whole vector registers: on AVX-512 the compiler alone would use half of each."""
+        """Multiply-adds on whole registers: on AVX-512, compiled loops would use half of each."""
 
         def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
             vector = ir.VectorType(ir.FloatType(), BYTES // 4)
-            # Different start values, as the compiler would merge equal chains into one.
+            # Different start values, because the compiler would merge equal chains.
             starts = [ir.Constant(vector, [float(n)] * vector.count) for n in range(CHAINS)]
             sums = [cgutils.alloca_once_value(builder, start) for start in starts]
             with cgutils.for_range(builder, arguments[0]):
@@ -100,7 +101,7 @@ def loops() -> tuple[Any, Any, Any]:
 
 
 class Machine:
-    """Calls that measure the peak of arithmetic and of reading on this processor."""
+    """Functions that measure the peak of arithmetic and of reading on this processor."""
 
     TIMES = 20_000
 
@@ -121,7 +122,7 @@ class Machine:
         return self.flops / seconds
 
     def reading(self, size: int) -> tuple[Callable[[], Any], int]:
-        """A call that reads `size` bytes many times, and how many bytes that is in all."""
+        """A function that reads `size` bytes many times, and the total number of bytes."""
         import numpy as np
 
         x = np.ones(max(size // 4, 64), np.float32)
@@ -177,7 +178,7 @@ def measure(results: Results, threads: int, options: argparse.Namespace) -> None
 def figures(
     times: dict[str, list[float]], bounds: list[tuple[float, float]], flops: float
 ) -> dict[str, Any]:
-    """The figures of a row; `bounds` has the least (arithmetic, memory) seconds of each round."""
+    """The results of a row; `bounds` has the least seconds (arithmetic, memory) of each round."""
     net = statistics.median(times["net"])
     roof = [max(pair) for pair in bounds]
     arithmetic, memory = (statistics.median(values) for values in zip(*bounds, strict=True))
@@ -233,7 +234,7 @@ def limits(report: Report) -> list[Limit]:
 
 
 def axis(sweep: str) -> str:
-    """What a sweep runs over.
+    """What changes in a sweep.
 
     >>> axis("hidden in batches")
     'hidden'

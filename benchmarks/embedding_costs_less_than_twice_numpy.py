@@ -1,17 +1,17 @@
 """Claim: in a C program, a saved net costs less than twice what bare NumPy costs.
 
 Each row is a C program of its own that starts Python and
-- imports NumPy, and nothing else;
-- runs a net written with bare NumPy in a few lines, from the same file;
-- opens the file with l0gate and runs it, with the engine "numpy" and with "numba".
+- only imports NumPy;
+- or reads a saved net and runs it with a few lines of bare NumPy;
+- or loads the saved net with l0gate and runs it, with the engine "numpy" or "numba".
 
-The claim is about the engine "numpy", in all three columns: ready, resident, and a step. numba
-makes steps faster than bare NumPy's, and costs far more in the other two.
+The table gives, on one thread, the time from a running Python until the net has run its first step
+(ready), the resident memory at that time, and the median time of a step, measured in C. The claim
+is about the engine "numpy", for all three. With numba, steps are faster than in bare NumPy, but the
+other two cost far more.
 
-The table gives the time from a running Python to a net that has run its first step, the memory
-that is resident then, and the median time of a step as the C program sees it, on one thread. The
-programs take turns, each in a fresh process, with compiled bytecode at hand and numba's kernels on
-disk. The ratios beside NumPy are medians over the rounds, taken round by round.
+The programs take turns, each in a fresh process. Compiled bytecode and numba's kernels are on disk.
+Ratios to NumPy are taken within a round; the table shows their medians.
 
     python benchmarks/embedding_costs_less_than_twice_numpy.py [--rounds 9] [--json FILE]
 """
@@ -61,7 +61,7 @@ step(x, state)
 
 
 def write_net(folder: Path, hidden: int) -> tuple[Path, Path]:
-    """A saved net, and the same net in bare NumPy, which must agree."""
+    """Write a net to a file, and a program that runs it in bare NumPy; their outputs must agree."""
     net = l0gate.get_backend("numpy").net(LAYERS)
     sizes = {"rnn": hidden, "out": 1}
     parameters = net.init(np.random.default_rng(0), input_size=1, sizes=sizes)
@@ -76,7 +76,7 @@ def write_net(folder: Path, hidden: int) -> tuple[Path, Path]:
 
 
 def measure(program: Path, arguments: list[str]) -> dict[str, float]:
-    """What `measure.c` prints."""
+    """The values that the program `measure.c` prints."""
     threads = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"}
     result = subprocess.run(
         [program, sys.executable, *arguments],
@@ -112,7 +112,7 @@ def main() -> None:
         ]
 
     def median(label: str, hidden: int, value: str, beside: str = "") -> float:
-        """Over the rounds; with `beside`, of the ratio to that label."""
+        """The median over the rounds of a value, or of its ratio to the value of label `beside`."""
         size = 0 if beside == "import numpy" else hidden
         return statistics.median(
             r[label, hidden][value] / (r[beside, size][value] if beside else 1) for r in rounds

@@ -1,20 +1,23 @@
 """Claim: on a CPU, l0gate's compiled nets are the fastest way to run a small LSTM or GRU in Python.
 
-One layer on whole sequences, beside ONNX Runtime and `torch.nn.LSTM`/`GRU` (eager, inference mode),
-on one thread and on two, over the grid below. On one thread the geometric mean is at least 1.0
-times ONNX Runtime's speed and 1.5 times torch's; for up to 64 neurons at batch 1, 2 and 8 times;
-nowhere below 0.7 times ONNX Runtime. On two threads it is at least 1.0 times the faster of both.
-ONNX Runtime is called from arrays to arrays (`run`); what it reaches with input and outputs bound
-to buffers beforehand is listed beside that ("bound").
+One layer runs whole sequences, compared with ONNX Runtime and with `torch.nn.LSTM`/`GRU` (eager,
+inference mode), on one and on two threads, over the grid below. The claims are about the geometric
+mean of the speed over the grid:
+- one thread: at least 1.0 times the speed of ONNX Runtime and 1.5 times that of torch;
+- one thread, batch 1, up to 64 neurons: at least 2 times ONNX Runtime and 8 times torch;
+- two threads: at least 1.0 times the faster of both.
+Besides, on one thread no net is slower than 0.7 times the speed of ONNX Runtime. ONNX Runtime is
+called with arrays (`run`); its speed with buffers that are bound beforehand ("bound") is listed
+too.
 
-Nets with more than 10^10 multiply-adds a call are left out, as they would take too long; the rule
-counts arithmetic alone, so it favours no runtime. Outputs must agree to 1e-4 before anything is
-timed. The runtimes take turns; a figure is the median over rounds of their time divided by ours.
+Nets with more than 10^10 multiply-adds per call are left out, because they would take too long. The
+outputs must agree to 1e-4 before anything is timed. The runtimes take turns; a ratio is the median
+over rounds of their time divided by ours.
 
     python benchmarks/faster_than_onnxruntime_and_torch.py [--quick] [--threads 1 2] [--seconds 1]
         [--only hidden=8,20 batch=1] [--json FILE] [--plot FILE]
 
-The grid takes about an hour; with --json an interrupted run goes on where it stopped.
+The grid takes about an hour; with --json an interrupted run continues where it stopped.
 """
 
 from __future__ import annotations
@@ -49,7 +52,7 @@ KEYS = (*GRID, "threads")
 
 
 def shapes(quick: bool, only: dict[str, tuple[str, ...]]) -> Iterator[dict[str, Any]]:
-    """The points of the grid, those of one net after each other."""
+    """The points of the grid; all points of one net come one after the other."""
     from _nets import Spec
 
     grid = GRID | (QUICK if quick else {})
@@ -171,7 +174,7 @@ def limits(report: Report) -> list[Limit]:
 
 
 def plot(path: Path, report: Report) -> None:
-    """Times faster over hidden size, a line per batch: the mean, and in the shade the range."""
+    """How many times faster over hidden size: a line per batch size, with the range shaded."""
     made, axes = _plots.figure(2)
     rows = [row for row in report["rows"] if row["threads"] == 1] or report["rows"]
     sides = (("onnxruntime", "ONNX Runtime"), ("torch", "torch"))

@@ -1,13 +1,15 @@
-"""Claim: gates cost little in training. A gated torch step takes at most 1.25 times the dense one
-at 2 x 200 and 1.1 times from 2 x 650 on; peak memory at most 1.2 times with Adam, 1.5 with SGD.
+"""Claim: gates cost little in training. A training step of a gated torch model takes at most
+1.25 times that of the dense model with two layers of 200 neurons, and 1.1 times with 650 or more.
+Its peak memory is at most 1.2 times that of the dense model with Adam, and 1.5 times with SGD.
 
 The model is that of Penn TreeBank language modelling: embedding, two LSTM layers, decoder; batch
-20, 35 time steps, 10,000 words. A step is forward, backward and update. Beside both runs the usual
-way to put gates into an LSTM, a Python loop over the time steps ("loop").
+20, 35 time steps, 10,000 words. A step is forward, backward and update. A third model
+("loop") has gates in the usual way: a Python loop over the time steps.
 
 The models take turns, and a ratio is the median over rounds of ratios within a round. Memory is
-measured in a process of its own for each model: the peak over its own start with torch imported
-(resident; on CUDA what torch allocates), from building and gating the model through some steps.
+measured in a process of its own for each model: the growth of the peak resident memory after torch
+was imported (on CUDA, of the memory that torch allocates), while the model is built and gated and
+runs some steps.
 
     python benchmarks/gated_torch_step_costs_little_more_than_dense.py
         [--device cuda] [--threads 1] [--rounds 15] [--hidden 200 650] [--json FILE]
@@ -83,7 +85,7 @@ class Loop(Language):
 
 
 def step(name: str, hidden: int, optimizer: str, device: str) -> Callable[[], None]:
-    """One training step of a model, to be called again and again."""
+    """A function that runs one training step of a model."""
     torch.manual_seed(0)
     tokens = torch.randint(VOCABULARY, (LENGTH, BATCH), device=device)
     targets = torch.randint(VOCABULARY, (LENGTH * BATCH,), device=device)
@@ -102,7 +104,7 @@ def step(name: str, hidden: int, optimizer: str, device: str) -> Callable[[], No
         taken += 1
         loss = nn.functional.cross_entropy(model(tokens).flatten(0, 1), targets)
         if name == "gated":
-            loss = loss + model.penalty(taken * 1e-5)  # far from the selection, as in training
+            loss = loss + model.penalty(taken * 1e-5)  # long before neurons are selected
         elif name == "loop":
             loss = loss + model.penalty()
         optimize.zero_grad()
@@ -147,7 +149,7 @@ def megabytes(name: str, hidden: int, optimizer: str, device: str, threads: int)
 
 
 def peak(name: str, hidden: int, optimizer: str, device: str) -> float:
-    """What one model, gating included, and some steps add to this process's memory, in MB."""
+    """The memory in MB that building and gating a model and some steps add to this process."""
     before = 0.0 if device == "cuda" else _resident_peak()
     run = step(name, hidden, optimizer, device)
     for _ in range(MEMORY_STEPS):
@@ -170,7 +172,7 @@ def _resident_peak() -> float:
 
 
 def machine(options: argparse.Namespace) -> dict[str, Any]:
-    """What the figures were measured on."""
+    """The machine and the versions that the results were measured with."""
     return {
         "device": torch.cuda.get_device_name() if options.device == "cuda" else "cpu",
         "threads": options.threads,

@@ -1,12 +1,14 @@
-"""A quick guard for every change: no ratio of speeds has become worse by half.
+"""A quick check for every change: no speed relative to ONNX Runtime or torch has dropped by a
+third.
 
-A few nets beside ONNX Runtime and torch on one thread, in turns, against the ratios in
-`results/guard.json`, which were measured on a processor with the same vectors; where there are
-none, against the lowest of the others. A ratio that is more than 1.5 times lower is measured again,
-up to three times, and fails when it stays so. Times are never compared: they belong to a machine.
+A few nets run in turns with ONNX Runtime or torch, on one thread. The ratios of their times are
+compared with those in `results/guard.json` for a processor with the same vector instructions; if it
+has none, with the lowest of all processors. If a ratio is more than 1.5 times lower, it is measured
+up to three times more; if all results are too low, the check fails. Times are not compared, because
+they depend on the machine.
 
     python benchmarks/guard.py           # takes a minute at most
-    python benchmarks/guard.py --write   # after a change that is meant, on a quiet machine
+    python benchmarks/guard.py --write   # after an intended change, on an idle machine
 """
 
 from __future__ import annotations
@@ -41,7 +43,7 @@ SECONDS = 0.8
 
 
 def ratios() -> dict[str, Callable[[], float]]:
-    """The guarded ratios by name: functions that measure how many times faster l0gate is."""
+    """The checked ratios by name: functions that measure how many times faster l0gate is."""
     made: dict[str, Callable[[], float]] = {}
     for cell, inputs, hidden, batch, length in SEQUENCES:
         name = f"{cell} {inputs} -> {hidden}, {batch} x {length}, beside ONNX Runtime"
@@ -91,7 +93,7 @@ def _faster(calls: dict[str, Callable[[], Any]], than: str) -> float:
 
 
 def expected(known: dict[str, Any], isa: str) -> dict[str, float]:
-    """The committed ratios for a processor with these vectors; else the lowest of each.
+    """The committed ratios for a processor with these vector instructions, or else the lowest ones.
 
     >>> known = {"AVX2": {"ratios": {"a": 2.0}}, "AVX-512": {"ratios": {"a": 3.0}}}
     >>> expected(known, "AVX-512"), expected(known, "NEON")
@@ -105,7 +107,7 @@ def expected(known: dict[str, Any], isa: str) -> dict[str, float]:
 
 
 def worse(measured: float, committed: float) -> bool:
-    """Whether a ratio has become worse by half.
+    """Whether a ratio is more than `WORSE` times lower than the committed one.
 
     >>> worse(2.1, 3.0), worse(1.9, 3.0)
     (False, True)
@@ -116,7 +118,7 @@ def worse(measured: float, committed: float) -> bool:
 def guard(
     measures: dict[str, Callable[[], float]], committed: dict[str, float]
 ) -> tuple[Table, list[str]]:
-    """The table of all ratios, and the names of those that stay worse."""
+    """Measure all ratios. Returns their table, and the names of those that stay too low."""
     rows, failed = [], []
     for name, measure in measures.items():
         if name not in committed:
@@ -134,7 +136,7 @@ def guard(
 
 
 def write(known: dict[str, Any], measures: dict[str, Callable[[], float]]) -> None:
-    """The median of three measurements of each, for this kind of processor."""
+    """Write the ratios for this kind of processor: each the median of three measurements."""
     machine = _timing.machine()
     found = {}
     for name, measure in measures.items():
@@ -147,9 +149,11 @@ def write(known: dict[str, Any], measures: dict[str, Callable[[], float]]) -> No
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--write", action="store_true", help="commit to the ratios of this machine")
+    parser.add_argument(
+        "--write", action="store_true", help="write the ratios of this machine to the file"
+    )
     options = parser.parse_args()
-    # One thread in every library, settled before NumPy is imported.
+    # One thread in every library; must be set before NumPy is imported.
     os.environ.update({f"{library}_NUM_THREADS": "1" for library in _scripts.THREADS})
     known: dict[str, Any] = json.loads(PATH.read_text()) if PATH.exists() else {}
     measures = ratios()

@@ -1,11 +1,11 @@
-"""Claim: `import l0gate` takes at most 1.3 times as long as `import numpy`; to load a pruned net
-and run its first step with plain NumPy takes at most 50 ms more.
+"""Claim: `import l0gate` takes at most 1.3 times as long as `import numpy`. Loading a pruned net
+and running its first step with plain NumPy takes at most 50 ms more.
 
-Every figure comes from a fresh interpreter, with compiled bytecode at hand as after an
-installation, on one thread: imports first; then programs that import a runtime, load a net of two
-LSTM layers and run one step, in l0gate (with NumPy, and with numba, whose kernels are on disk),
-ONNX Runtime (from an .onnx file) and torch (weights from `torch.load`). Resident memory is that of
-the process after the step. The programs take turns; ratios are taken within a round.
+Every program runs in a fresh interpreter on one thread, with compiled bytecode on disk as after an
+installation. Some programs only import a package. The others import a runtime, load a net of two
+LSTM layers and run one step: in l0gate with NumPy, in l0gate with numba (with its kernels on disk),
+in ONNX Runtime (from an .onnx file), and in torch (weights from `torch.load`). Resident memory is
+that of the process at the end. The programs take turns; ratios are taken within a round.
 
     python benchmarks/import_costs_little_more_than_numpy.py [--quick] [--rounds 15] [--json FILE]
         [--plot FILE]
@@ -73,7 +73,7 @@ with torch.inference_mode():
 
 
 def programs(folder: Path, nets: dict[str, Any]) -> dict[tuple[str, str], str]:
-    """The programs by what they run and the net, whose files are written to the folder."""
+    """The programs, by what they run and the name of the net; writes the nets to the folder."""
     made = {
         (f"import {name}", ""): PROGRAM.format(imports=f"import {name}", step="")
         for name in ("numpy", "l0gate", "onnxruntime", "torch")
@@ -110,7 +110,7 @@ def write_net(folder: Path, inputs: int, hidden: tuple[int, ...]) -> dict[str, s
     layers = [
         {f"{kind}_l0": torch.from_numpy(parameters[f"rnn.{kind}_l{layer}"]) for kind in KINDS}
         for layer in range(len(hidden))
-    ]  # one module a layer, whatever the sizes
+    ]  # one module per layer, because sizes differ
     torch.save(layers, paths["pt"])
     return paths
 
@@ -200,7 +200,7 @@ def limits(report: Report) -> list[Limit]:
 
 
 def plot(path: Path, report: Report) -> None:
-    """Bars: time to the first step, import below, and resident memory."""
+    """Bars: time to the first step (import, and the rest on top of it), and resident memory."""
     net = list(NETS)[-1]
     rows = [row for row in report["rows"] if row["net"] == net] or [
         row for row in report["rows"] if row["net"]

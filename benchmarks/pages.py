@@ -1,11 +1,11 @@
 """Write the tables and pictures of docs/speed.md from the results in benchmarks/results.
 
-A block of the page that begins with `<!-- results: NAME -->` and ends with `<!-- end -->` is filled
-from results/NAME.json by the script of that name: its limits, its machine, its picture and its
-tables. `<!-- results: claims -->` gathers the limits of all. No figure is typed by hand.
+A block of the page begins with `<!-- results: NAME -->` and ends with `<!-- end -->`. It is filled
+by the script NAME from results/NAME.json, with limits, plot, tables and machine. The block `<!--
+results: claims -->` lists the limits of all scripts. No number is typed by hand.
 
     python benchmarks/pages.py            # after new results
-    python benchmarks/pages.py --check    # is the page what the results say? nothing is written
+    python benchmarks/pages.py --check    # fails if the page differs from the results; no writing
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from _tables import Table, limits_table, shown
 DOCS = RESULTS.parents[1] / "docs"
 PAGE = DOCS / "speed.md"
 BLOCK = re.compile(r"(<!-- results: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
-SHORT = 15  # rows; longer tables are folded away
+SHORT = 15  # rows; longer tables are collapsed on the page
 
 
 def filled(page: str, results: Path) -> str:
@@ -61,14 +61,14 @@ def claims(page: str, names: list[str], reports: dict[str, Report]) -> str:
 
 
 def section(name: str, report: Report | None) -> str:
-    """The results of one script."""
+    """The block of one script, as Markdown."""
     command = f"python benchmarks/{name}.py --json benchmarks/results/{name}.json"
     if report is None:
         return f"Not measured yet:\n\n```\n{command}\n```"
     module = script(name)
     machine = ", ".join(f"{key} {value}" for key, value in report["machine"].items())
     seconds = report.get("settings", {}).get("seconds", 1.0)
-    given = "" if seconds == 1.0 else f" --seconds {seconds:g}"  # what is not the default
+    given = "" if seconds == 1.0 else f" --seconds {seconds:g}"  # if it is not the default
     parts = [
         limits_table(module.limits(report)).markdown(),
         f"![a plot of these results]({picture(name).relative_to(DOCS).as_posix()})",
@@ -86,7 +86,7 @@ def section(name: str, report: Report | None) -> str:
 
 
 def anchor(name: str, page: str) -> str:
-    """Where a page has the results of a script: under the heading before its block.
+    """The link target of a script's results on a page: the heading before its block.
 
     >>> anchor("b", "## One\\n<!-- results: a -->\\n## Two, three\\n<!-- results: b -->\\n")
     'two-three'

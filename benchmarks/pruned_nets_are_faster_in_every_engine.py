@@ -1,11 +1,11 @@
 """Claim: pruning two layers of 1500 neurons to (373, 315) makes them 15 times faster at batch 1,
-and 20 times where the 1500 inputs are pruned to 600 as well.
+and 20 times faster if the 1500 inputs are pruned to 600 as well.
 
-Each dense net and its small one run 35 time steps in l0gate's compiled kernels, in ONNX Runtime
-and in torch (eager, inference mode): the practical speedup in each engine, beside the factor that
-by which multiply-adds shrink. The limits are on l0gate's engine, for LSTM at batch 1 on one thread.
-Weights are random, as they do not matter to the time. All six take turns; a speedup is the median
-over rounds of the dense time divided by the small one in the same round.
+Each dense net and its small net run 35 time steps in l0gate's compiled kernels, in ONNX Runtime and
+in torch (eager, inference mode). The results are the speedup in each engine, and the factor by
+which the number of multiply-adds shrinks. The claims are about l0gate, for an LSTM on one thread.
+Weights are random, because they do not affect the time. All six take turns; a speedup is the median
+over rounds of the dense time divided by the small time in the same round.
 
     python benchmarks/pruned_nets_are_faster_in_every_engine.py [--quick] [--threads 1]
         [--seconds 1] [--json FILE] [--plot FILE]
@@ -40,7 +40,7 @@ ENGINES = {"l0gate": "l0gate", "onnxruntime": "ONNX Runtime", "torch": "torch"}
 
 
 def sizes(net: tuple[int, tuple[int, ...]]) -> str:
-    """As a table shows them.
+    """The sizes of a net, as a table shows them.
 
     >>> sizes((600, (373, 315)))
     '600: 373 + 315'
@@ -83,7 +83,7 @@ def measure(results: Results, threads: int, options: argparse.Namespace) -> None
 
 
 def _summary(times: dict[str, list[float]]) -> Row:
-    """All times, the speedup in each engine, and that from dense in torch to small in l0gate."""
+    """All times, the speedups in each engine, and that from dense in torch to small in l0gate."""
 
     def speedup(before: str, after: str) -> float:
         return _timing.times_faster(times, f"{after} small", f"{before} dense")

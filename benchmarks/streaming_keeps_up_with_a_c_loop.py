@@ -1,16 +1,16 @@
 """Claim: from Python, one step at a time, l0gate is about as fast as a plain C loop.
 
-One layer at batch 1 on one thread: a step a call through a `Stream`, which keeps the state, beside
-ONNX Runtime's `run`, `torch.nn.LSTM`/`GRU`, and the loop in `recurrent_loop.c`, compiled here with
--O3 -march=native -ffast-math. C's steps are repeated inside C, so that its figure holds no call
-from Python: it is the limit. Three more are listed: l0gate's `step`, which takes the state and
-returns the new one, as all but C do ("handed on"); ONNX Runtime with buffers bound beforehand
-("bound"), so that a step only copies its input in; and torch's single cells. Beside that, whole
-chunks of 200 steps.
+One layer runs at batch 1 on one thread, with one call per time step. A `Stream`, which keeps the
+state, is compared with ONNX Runtime's `run`, with `torch.nn.LSTM`/`GRU`, and with the loop in
+`recurrent_loop.c`, compiled here with -O3 -march=native -ffast-math. C's steps are repeated inside
+C, so that its time contains no calls from Python. Three more are listed: l0gate's `step`, which
+takes the state and returns the new one ("handed on"); ONNX Runtime with buffers that are bound
+beforehand, so that a step only copies its input ("bound"); and torch's single cells. Sequences of
+200 steps per call (chunks) are measured too.
 
-A step is at least 4 times as fast as ONNX Runtime's and 20 times as fast as torch's with up to 64
-neurons; from 128 on at least as fast as the faster of ONNX Runtime and C. A chunk takes at most 1.3
-times as long as in C with up to 64 neurons; with more it is at least as fast.
+With up to 64 neurons, a step is at least 4 times as fast as in ONNX Runtime and 20 times as fast as
+in torch, and a chunk takes at most 1.3 times as long as in C. With 128 neurons or more, a step is
+at least as fast as the faster of ONNX Runtime and C, and a chunk as fast as in C.
 
     python benchmarks/streaming_keeps_up_with_a_c_loop.py [--quick] [--seconds 1] [--json FILE]
         [--plot FILE]
@@ -45,10 +45,10 @@ SIDES = {"c": "C loop", "l0gate": "l0gate", "onnxruntime": "ONNX Runtime", "torc
 
 
 def compiled(folder: str) -> ctypes.CDLL:
-    """`recurrent_loop.c` for this processor.
+    """Compile `recurrent_loop.c` for this processor and load it.
 
-    Linked in a second step without -ffast-math: with it, compilers add code that makes the whole
-    process take subnormal numbers for 0 from when the library is loaded.
+    It is linked in a second step, without -ffast-math. With that flag, linkers add code that makes
+    the whole process round subnormal numbers to 0 once the library is loaded.
     """
     source = Path(__file__).with_name("recurrent_loop.c")
     objects, library = Path(folder) / "recurrent_loop.o", Path(folder) / "recurrent_loop.so"
@@ -62,7 +62,7 @@ def compiled(folder: str) -> ctypes.CDLL:
 
 
 class CLoop:
-    """The net in C; `run` makes a call that runs the steps of x (T, I) in C."""
+    """A net in C; `run` makes a function that runs the steps of x (T, I) in C."""
 
     def __init__(self, library: ctypes.CDLL, spec: Any, parameters: dict[str, Any]) -> None:
         import numpy as np
@@ -72,7 +72,7 @@ class CLoop:
         new = slice(2 * self.hidden, None)
         if spec.cell == "lstm":
             self.weights = [w, u, b + c]
-        else:  # the reset gate multiplies the bias of its product too
+        else:  # with reset_after, the n block of the recurrent bias is separate
             bias, recurrent = b + c, c[new].copy()
             bias[new] = b[new]
             self.weights = [w, u, bias, recurrent]
@@ -81,10 +81,13 @@ class CLoop:
         self.scratch = np.zeros(4 * self.hidden, np.float32)
 
     def run(self, steps: int, x: Any, y: Any) -> Callable[[], Any]:
-        """`steps` steps from the state that the last call left; x and y (T, ...) or (1, ...)."""
+        """A function that runs `steps` steps from the state of its last call.
+
+        x and y are (steps, ...), or (1, ...) to use the same x and y in all steps.
+        """
         stride = int(len(x) > 1)
         arrays = [*self.weights, x, *self.states, self.scratch, y]
-        self.held = getattr(self, "held", []) + arrays  # as C only borrows them
+        self.held = getattr(self, "held", []) + arrays  # C holds no references
         sizes = (steps, stride, x.shape[-1], self.hidden)
         arguments = [ctypes.c_int(size) for size in sizes]
         pointers = [ctypes.c_void_p(array.ctypes.data) for array in arrays]
@@ -135,9 +138,9 @@ def measure(results: Results, threads: int, options: argparse.Namespace) -> None
 
 
 def _single(spec: Any, sides: dict[str, Any], loop: CLoop, options: Any) -> Row:
-    """Single steps; those of C are repeated inside C.
+    """Time single steps; those of C are repeated inside C.
 
-    Samples are long, as streams are: in short ones C alone would find its data in the caches.
+    Samples are long, as streams are. In short samples, only C would find its data in the caches.
     """
     import numpy as np
     from _runtimes import agreeing
@@ -155,7 +158,7 @@ def _single(spec: Any, sides: dict[str, Any], loop: CLoop, options: Any) -> Row:
 
 
 def _chunks(spec: Any, sides: dict[str, Any], loop: CLoop, options: Any) -> Row:
-    """Sequences of `CHUNK` steps; C continues from its last state, which saves it a reset."""
+    """Time sequences of `CHUNK` steps. C continues from its last state, so it need not reset it."""
     import numpy as np
     from _runtimes import agreeing
 
@@ -216,7 +219,7 @@ def limits(report: Report) -> list[Limit]:
 
 
 def plot(path: Path, report: Report) -> None:
-    """Microseconds a step over hidden size, single and in chunks."""
+    """Microseconds per step over hidden size, for single steps and in chunks."""
     made, axes = _plots.figure(4, width=3.6)
     panels = [(cell, steps) for cell in ("lstm", "gru") for steps in (1, CHUNK)]
     for axis, (cell, steps) in zip(axes, panels, strict=True):

@@ -1,14 +1,15 @@
 """Claim: a training step of the NumPy backend is about as fast as torch's, gates included.
 
-A step of one layer: forward over 64 time steps, squared error, and the gradients of all parameters;
-in `Net.loss_and_gradients` with numba, the same in plain NumPy, and in `torch.nn.LSTM`/`GRU`. Loss
-and gradients must agree to 1e-4 before anything is timed. The geometric mean over the grid is at
-least 0.9 times torch's speed, on one thread and on two.
+A step runs one layer forward over 64 time steps and computes the squared error and the gradients of
+all parameters: with `Net.loss_and_gradients` in numba and in plain NumPy, and with
+`torch.nn.LSTM`/`GRU`. Loss and gradients must agree to 1e-4 before anything is timed. The geometric
+mean of the speed over the grid is at least 0.9 times that of torch, on one thread and on two.
 
-Beside that, what gates add to a step of the NumPy backend, whatever the number of time steps:
-noise, folding (`Pruner.gate`), its transpose (`Pruner.pullback`), the gradient of the penalty and
-the update of the multipliers. That is at most a tenth of the step with numba, by the geometric
-mean.
+The work that gates add to a step of the NumPy backend is timed separately; it does not depend on
+the number of time steps. It is sampling noise, multiplying the weights by the gates
+(`Pruner.gate`), the backward pass of that (`Pruner.pullback`), the gradient of the penalty, and the
+update of the multipliers. By the geometric mean, it takes at most a tenth of the time of a step
+with numba.
 
     python benchmarks/training_steps_keep_up_with_torch.py [--quick] [--threads 1 2] [--seconds 1]
         [--json FILE] [--plot FILE]
@@ -37,7 +38,7 @@ KEYS = ("cell", "hidden", "batch", "threads")
 
 
 def steps(cell: str, hidden: int, batch: int, threads: int) -> dict[str, Callable[[], Any]]:
-    """The calls that take turns. Those of an engine return the loss and the gradients by name."""
+    """The functions to time. Those of an engine return the loss and the gradients by name."""
     import numpy as np
     import torch
     from _nets import Spec
@@ -66,7 +67,7 @@ def steps(cell: str, hidden: int, batch: int, threads: int) -> dict[str, Callabl
         return net.loss_and_gradients(parameters, x, targets, loss="mse", engine=engine)[:2]
 
     layout = getattr(l0gate.Layout, cell)(embedding=None, decoder=None)
-    # The outputs are seen by the caller, but what a gate costs does not depend on that.
+    # Outputs that are returned would not be pruned, but the time does not depend on that.
     pruner = l0gate.Pruner(layout, budget=l0gate.Budget(parameters=0.5))
     state, rng = pruner.init(parameters), pruner.backend.rng(0)
 
@@ -86,7 +87,7 @@ def steps(cell: str, hidden: int, batch: int, threads: int) -> dict[str, Callabl
 
 
 def check(calls: dict[str, Callable[[], Any]]) -> None:
-    """The engines must agree, or there is nothing to compare."""
+    """Check that all engines return the same loss and gradients."""
     import numpy as np
 
     loss, gradients = calls["torch"]()
@@ -113,7 +114,7 @@ def measure(results: Results, threads: int, options: argparse.Namespace) -> None
                 times = _timing.in_turns(calls, seconds=options.seconds, pause=pause)
                 row = key | _timing.summary(times, "l0gate")
                 del row["faster"]["gates"]
-                row["gates"] = _timing.times_faster(times, "l0gate", "gates")  # of a step
+                row["gates"] = _timing.times_faster(times, "l0gate", "gates")  # as a part of a step
                 results.add(row)
                 print(
                     f"{cell:4} {hidden:3} x {batch:2}, {threads} threads: "
@@ -151,7 +152,7 @@ def limits(report: Report) -> list[Limit]:
 
 
 def plot(path: Path, report: Report) -> None:
-    """Times torch's speed over hidden size, and the gates' share."""
+    """The speed relative to torch over hidden size, and the part of a step that gates take."""
     made, axes = _plots.figure(3)
     for cell, axis in zip(CELLS, axes[:2], strict=True):
         for batch in BATCHES:

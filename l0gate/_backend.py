@@ -12,7 +12,7 @@ from l0gate._errors import L0GateError, check
 
 Array = Any  # an array of whichever framework the backend drives
 Parameters = Mapping[str, Array]
-INTERFACE = 1  # raised when a backend written for the old interface would no longer work
+INTERFACE = 1  # version of `Backend`; it changes when existing backends would no longer work
 
 
 class Backend:
@@ -55,34 +55,34 @@ class Backend:
         return str(x.dtype).rpartition(".")[2]
 
     def asarray(self, array: Any, like: Array | None = None) -> Array:
-        """A NumPy array (or nested list) as an array on the device of `like`, dtype kept.
+        """A NumPy array (or nested list) as an array on the device of `like`, with the same dtype.
 
-        A later change of the host array must not reach it. The framework's own arrays come here
-        too: they are moved to the device of `like`, and need no copy.
+        The result must be a copy, so that later changes of the NumPy array do not change it. An
+        array of the framework is moved to the device of `like`, and need not be copied.
         """
         return self.xp.asarray(array if self.owns(array) else np.array(array))
 
     def to_numpy(self, x: Array) -> np.ndarray:
-        """The values as a NumPy array, without a derivative and on the host."""
+        """The values as a NumPy array on the host, detached from any gradient computation."""
         return np.asarray(x)
 
     def cast(self, x: Array, dtype: str) -> Array:
-        """The array in another dtype, given by name; derivatives pass through."""
+        """The array in another dtype, given by name; gradients pass through."""
         return x.astype(dtype)
 
     def take(self, x: Array, index: np.ndarray, axis: int) -> Array:
-        """The slices at the positions `index` (host integers) along `axis`, as a fresh array."""
+        """The slices at the positions `index` (NumPy integers) along `axis`, as a new array."""
         return self.xp.take(x, index, axis=axis)
 
     def stop_gradient(self, x: Array) -> Array:
-        """The same values, constant to differentiation."""
+        """The same values, treated as constants by differentiation."""
         return x
 
     def precision(self, dtype: str) -> AbstractContextManager[Any]:
-        """A context in which `asarray`, `cast` and computing keep that dtype.
+        """A context in which `asarray`, `cast` and all computations support that dtype.
 
-        For frameworks that must be switched to float64 (JAX): certificates are decided in it,
-        whatever the model is trained in. Outside, no array is cast to it that was not in it.
+        For frameworks in which float64 is off by default (JAX): certificates need it, whatever
+        dtype the model trains in. Outside the context, arrays of other dtypes are not cast to it.
         """
         return nullcontext()
 
@@ -119,7 +119,7 @@ class Backend:
     def value_and_grad(self, function: Callable[..., Array]) -> Callable[..., tuple[Array, Any]]:
         """A function that returns the value of `function` and its gradient in the first argument.
 
-        The first argument is a dict of arrays (or a dict of such dicts); so is the gradient.
+        The first argument is a dict of arrays, possibly nested; the gradient has the same nesting.
         """
         raise self._lacks("autodiff")
 
@@ -165,11 +165,11 @@ def sigmoid(backend: Backend, x: Array) -> Array:
 
 
 def zeros(backend: Backend, shape: tuple[int, ...], like: Array, fill: float = 0.0) -> Array:
-    """An array of one value in the dtype and on the device of `like`."""
+    """An array filled with `fill`, in the dtype and on the device of `like`."""
     return backend.cast(backend.asarray(np.full(shape, fill), like), backend.dtype(like))
 
 
 def itemsize(backend: Backend, x: Array) -> int:
-    """The bytes of one number of the array."""
+    """The number of bytes of one element of the array."""
     name = backend.dtype(x)
     return 2 if name == "bfloat16" else np.dtype(name).itemsize  # NumPy has no bfloat16

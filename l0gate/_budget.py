@@ -18,16 +18,16 @@ class Budget:
     """A target for the size of the small model: exactly one of `parameters`, `bytes` and
     `multiply_adds` (per time step).
 
-    A float in (0, 1] is a fraction of the dense model, an int an absolute figure. `of` says what
-    is counted: "layout" (default: every parameter in the layout), "recurrent" (those that write a
-    recurrent axis) or a sequence of parameter names.
+    A float in (0, 1] is a fraction of the dense model, an int an absolute number. `of` says what
+    is counted: "layout" (default: every parameter in the layout), "recurrent" (the weight matrices
+    of recurrent layers) or a sequence of parameter names.
 
     During training the expected size s, as a fraction of the dense one, follows a target t that
     falls linearly from 1 over the first `warmup` of training. The penalty is
     l1 (s - t) + l2 (s - t)^2, and the multipliers rise by gradient ascent: per optimizer step
     l1 by `rate[0]` (s - t) and l2 by `rate[1]` (s - t)^2 (Wang, Wohlwend, Lei, "Structured pruning
-    of large language models", EMNLP 2020). From `settle` on, the neurons that stay are chosen
-    once and the small model trains on as it will be shrunk.
+    of large language models", EMNLP 2020). At the fraction `settle` of training, the neurons to
+    keep are chosen. The rest of training adapts the weights to this choice.
 
     >>> Budget(parameters=0.1)
     Budget(parameters=0.1)
@@ -96,14 +96,14 @@ class Budget:
 
     @property
     def value(self) -> float | int:
-        """The figure given for the measure."""
+        """The number given for the measure: a fraction (float) or an absolute number (int)."""
         value: float | int = getattr(self, self.measure)
         return value
 
     def limit(self, cost: Cost, frozen: Sequence[str] = ()) -> int:
-        """The absolute figure for a model of the given cost; raises below its floor.
+        """The budget as an absolute number, for a model with the given cost.
 
-        The floor is the cost of one neuron per axis, and of all neurons of the `frozen` axes.
+        Raises if one neuron per axis, and all neurons of the `frozen` axes, would cost more.
         """
         value = self.value
         if isinstance(value, (float, np.floating)):

@@ -1,4 +1,4 @@
-"""The certificate: how far the small model is from the gated one, measured."""
+"""The certificate: the measured difference between the small model and the gated one."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ import numpy as np
 from l0gate._backend import Array, Backend
 from l0gate._errors import L0GateError, check
 
-TOLERANCE = 1e-10  # float64, relative to max(1, max|y|)
-TOLERANCE_FLOAT32 = 1e-5  # likewise
+TOLERANCE = 1e-10  # in float64, relative to max(1, max|y|), y all outputs and states
+TOLERANCE_FLOAT32 = 1e-5  # the same in float32
 
 
 @dataclass(frozen=True)
 class Certificate:
-    """Proof that the small model equals the gated one: outputs and states of both, compared.
+    """The small and the gated model have the same outputs and states on all inputs tried.
 
-    It says nothing about the dense model that the gated one was trained from.
+    It says nothing about the dense model from before the training with gates.
 
     `max_abs_difference` is the largest difference in float64, at most `tolerance`; in float32 it is
-    at most `tolerance_float32`. The difference in every channel (index of the last dimension) is
-    compared with the largest value of that channel alone. `kept` maps an axis to the indices of the
-    neurons that were kept, `dense_sizes` to the number of neurons before. `forced_open` and
-    `forced_closed` count neurons that the budget opened or closed against their gate.
+    at most `tolerance_float32`. In addition, every channel (index of the last dimension) meets the
+    same tolerance relative to its own largest value. `kept` maps an axis to the indices of the kept
+    neurons, `dense_sizes` to its number of neurons before. To meet the budget, `forced_open`
+    neurons were kept with a closed gate, and `forced_closed` removed with an open one.
     """
 
     max_abs_difference: float
@@ -62,7 +62,7 @@ class Certificate:
         )
 
 
-def certify(
+def compare_models(
     backend: Backend,
     apply: Callable[..., Any],
     folded: Mapping[str, Array],
@@ -74,7 +74,7 @@ def certify(
     apply_small: Callable[..., Any] | None = None,
     forced: tuple[int, int] = (0, 0),
 ) -> Certificate:
-    """Run both models on every input, in float64 and in float32: see `Pruner.certify`."""
+    """Run the model with `folded` parameters and the small one on every input: `Pruner.certify`."""
     found = {"float64": _Difference(TOLERANCE), "float32": _Difference(TOLERANCE_FLOAT32)}
     count = compared = 0
     for given in inputs:
@@ -121,7 +121,7 @@ def certify(
 
 @dataclass
 class _Difference:
-    """The largest difference seen, each against the largest value of its own channel."""
+    """The largest difference, and whether all channels met the tolerance (see `Certificate`)."""
 
     tolerance: float
     largest: float = 0.0
@@ -160,7 +160,7 @@ def _cast(backend: Backend, value: Any, dtype: str) -> Any:
         return type(value)(*items) if hasattr(value, "_fields") else type(value)(items)
     if backend.owns(value) and "float" in backend.dtype(value):
         return backend.cast(value, dtype)
-    # Inputs may come from the host, whose dtype must not decide that of the model.
+    # The dtype of a NumPy input must not decide in which dtype the model computes.
     if isinstance(value, np.ndarray) and value.dtype.kind == "f":
         return value.astype(dtype)
     return value
@@ -172,7 +172,7 @@ _Pairs = list[tuple[np.ndarray, np.ndarray]]
 def _pairs(
     backend: Backend, expected: Any, found: Any, kept: Mapping[str, np.ndarray]
 ) -> tuple[_Pairs, _Pairs]:
-    """Matching host arrays in float64: outputs as they are, states with the neurons kept."""
+    """(gated, small) pairs of NumPy arrays in float64: outputs; states, for kept neurons only."""
     (outputs, expected_states), (others, found_states) = (
         _split(backend, result) for result in (expected, found)
     )

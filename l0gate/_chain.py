@@ -1,7 +1,7 @@
 """Chains of embedding, recurrent, linear and activation layers: description, layout and axes.
 
-A chain is described by a list of plain dicts, so that it travels in a file's manifest;
-`l0gate.reference.Net` runs it, and every backend that offers "nets" trains it:
+A chain is described by a list of plain dicts, which can be saved as JSON. `l0gate.reference.Net`
+runs it, and every backend that offers "nets" trains it:
 
     {"type": "embedding", "name": "embedding"}                         only as the first layer
     {"type": "lstm", "name": "rnn", "num_layers": 2, "bidirectional": False, "bias": True}
@@ -42,12 +42,12 @@ _KEYS: dict[str, tuple[str, dict[str, Any]]] = {
 
 @dataclass(frozen=True)
 class Chain:
-    """What follows from the layers of a chain.
+    """A chain of layers, with the layout and the axes that follow from them.
 
     `state_axes` names the axis of every recurrent layer and direction, in the order of the states
-    (l0, l0_reverse, l1, ...). `groups` are the axes of each recurrent module. `frozen` are axes
-    whose neurons the caller sees. `input_axis` is the axis of the chain's own input features, if
-    those are gated.
+    (l0, l0_reverse, l1, ...). `groups` are the axes of each recurrent module. `frozen` are the axes
+    of the chain's output, if it ends in a recurrent layer. `input_axis` is the axis of the input
+    features, if a recurrent layer reads them; else None.
 
     >>> chain = Chain([{"type": "embedding", "name": "e"}, {"type": "gru", "name": "rnn"},
     ...                {"type": "linear", "name": "out"}])
@@ -78,7 +78,7 @@ class Chain:
 
 
 def complete(layers: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """The description of a net with every key written out, after checking it."""
+    """Check the layers, and return them with a value for every key."""
     check(
         isinstance(layers, (list, tuple)) and len(layers) > 0,
         f"`layers` is {layers!r}; it must be a list of at least one layer",
@@ -124,7 +124,7 @@ def _complete(where: str, layer: Mapping[str, Any]) -> dict[str, Any]:
 
 
 class _Walk:
-    """Goes along a completed chain with the pattern of the features that the next layer reads."""
+    """Derives patterns, uses and axes, layer by layer, from a chain that `complete` returned."""
 
     def __init__(self, layers: Sequence[Mapping[str, Any]]) -> None:
         self.patterns: Patterns = {}
@@ -132,8 +132,8 @@ class _Walk:
         self.groups: list[tuple[str, ...]] = []
         self.input_axis: str | None = None
         self.depth = 0  # recurrent layers so far, counted through the whole chain
-        features: str | None = None  # None: the chain's own input
-        last: tuple[str, ...] = ()  # axes of the last recurrent layer while nothing has read it
+        features: str | None = None  # pattern that the next layer reads; None: the chain's input
+        last: tuple[str, ...] = ()  # axes of the last recurrent layer, until another layer reads it
         for i, layer in enumerate(layers):
             following = next((x["type"] for x in layers[i + 1 :] if x["type"] != "activation"), "")
             if layer["type"] in RECURRENT:

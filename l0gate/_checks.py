@@ -34,13 +34,13 @@ def check_options(layout: object, budget: object, strength: object, gates: objec
 
 
 def check_method_options(method: object, budget: object, gates: object) -> None:
-    """Refuse a method without trained gates that has no budget, or is given a distribution."""
+    """Refuse another method than hard-concrete gates without a budget, or together with `gates`."""
     check(budget is not None, f"`method` is {method!r}, which needs a `budget`, the size to cut to")
     check(gates is None, f"give `gates` or `method`, not both; `method` is {method!r}")
 
 
 def check_dtypes(slices: Sequence[Slice], backend: Backend) -> None:
-    """Refuse integer parameters that read gated neurons: gates could not be folded into them."""
+    """Refuse integer parameters that read gated neurons: gates cannot be multiplied into them."""
     for name, pattern, _, value in slices:
         dtype = backend.dtype(value)
         check(
@@ -57,7 +57,8 @@ def check_groups(
     sizes: Mapping[str, int] | None = None,
     frozen: Sequence[str] | None = None,
 ) -> tuple[tuple[str, ...], ...]:
-    """Disjoint groups of known axes, of one size each and frozen together, or an error."""
+    """The groups as tuples. Raises if an axis is unknown or in two groups, or if the axes of a
+    group differ in size, or if only some of them are frozen."""
     check(
         isinstance(groups, (list, tuple)) and all(isinstance(g, (list, tuple)) for g in groups),
         f"`{option}` is {groups!r}; it must be lists of axes, of which there are {tuple(axes)}",
@@ -83,7 +84,7 @@ def check_groups(
 
 
 def check_kept(kept: Mapping[str, np.ndarray], open_now: Mapping[str, np.ndarray]) -> None:
-    """Refuse indices that are not sorted neurons of their axis, or leave out an open one."""
+    """Raise unless `kept` has, per axis, sorted indices of neurons with every open one."""
     check(
         isinstance(kept, Mapping) and set(kept) == set(open_now),
         f"`kept` must give the indices of the axes {', '.join(open_now)}",
@@ -111,7 +112,7 @@ def check_kept(kept: Mapping[str, np.ndarray], open_now: Mapping[str, np.ndarray
 def check_scores(
     method: str, scores: Mapping[str, np.ndarray], sizes: Mapping[str, int]
 ) -> dict[str, np.ndarray]:
-    """The scores of every axis as host arrays; others than one finite number per neuron raise."""
+    """The scores (n,) per axis as NumPy arrays. Raises unless all are finite."""
     found = {}
     for axis, size in sizes.items():
         given = np.asarray(scores[axis], dtype=float) if axis in scores else None
@@ -127,12 +128,15 @@ def check_scores(
 def given_log_alpha(
     given: Mapping[str, Any], sizes: Mapping[str, int], frozen: Sequence[str], backend: Backend
 ) -> dict[str, np.ndarray]:
-    """The log_alpha that a user gave for some axes, as host arrays."""
+    """The log_alpha (n,) that a user gave for some axes, as NumPy arrays. Raises on bad values."""
     check(isinstance(given, Mapping), f"`log_alpha` is {given!r}; it must map axes to arrays")
-    free = [axis for axis in sizes if axis not in frozen]
+    prunable = [axis for axis in sizes if axis not in frozen]
     found = {}
     for axis, values in given.items():
-        check(axis in free, f"`log_alpha` names the axis {axis!r}; gates are on {', '.join(free)}")
+        check(
+            axis in prunable,
+            f"`log_alpha` names the axis {axis!r}; gates are on {', '.join(prunable)}",
+        )
         host = backend.to_numpy(values) if backend.owns(values) else values
         try:
             array = np.array(host, dtype=float)

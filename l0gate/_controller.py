@@ -31,7 +31,7 @@ class NoPenalty:
 
 
 class Unset(NoPenalty):
-    """Neither a budget nor a strength was given, so nothing says how much to close."""
+    """Raises an error: neither a budget nor a strength was given."""
 
     def penalty(self, expected: Array, state: State, progress: Any) -> Array:
         raise L0GateError(
@@ -57,10 +57,10 @@ class FixedStrength(NoPenalty):
 
 
 class Lagrangian(NoPenalty):
-    """Two multipliers, raised by gradient ascent, hold the expected size at the target.
+    """Holds the expected size at the target by two multipliers, updated by gradient ascent.
 
-    The penalty is l1 (s - t) + l2 (s - t)^2, s the expected size and t the target, both as
-    fractions of the dense model (Wang, Wohlwend, Lei, EMNLP 2020): see `Budget`.
+    The penalty is l1 (s - t) + l2 (s - t)^2, where s is the expected size and t the target, both
+    as fractions of the dense model (Wang, Wohlwend, Lei, EMNLP 2020): see `Budget`.
     """
 
     def __init__(self, budget: Budget, limit: float, dense: float, backend: Backend) -> None:
@@ -88,7 +88,7 @@ class Lagrangian(NoPenalty):
             "multipliers": xp.where(advanced, state["multipliers"] + step, state["multipliers"]),
             "progress": xp.where(advanced, now, state["progress"]),
         }
-        # A `progress` in double precision must not change the dtype of the state.
+        # A float64 `progress` must not change the dtype of the state.
         return {n: backend.cast(v, backend.dtype(state[n])) for n, v in moved.items()}
 
     def _excess(
@@ -97,7 +97,7 @@ class Lagrangian(NoPenalty):
         """How far the expected size is above the target; and the two multipliers."""
         xp = self.backend.xp
         excess = expected / self.dense - target(self.budget, self.final, progress, xp)
-        # Once every neuron is decided there is nothing to steer.
+        # Once every neuron is decided, the size is fixed: no penalty.
         undecided = sum(
             xp.sum(xp.where(m < 0.0, xp.ones_like(m), 0.0 * m)) for m in state["mask"].values()
         )

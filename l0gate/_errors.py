@@ -7,7 +7,7 @@ import warnings
 
 
 class L0GateError(ValueError):
-    """Raised for every bad input or broken promise; the message names what was given and allowed.
+    """Raised for bad input and failed checks; the message says what was given and what is allowed.
 
     >>> raise L0GateError("`beta` is 0; it must be above 0")
     Traceback (most recent call last):
@@ -19,17 +19,18 @@ class L0GateError(ValueError):
 def check(condition: object, message: str) -> None:
     """Raise `L0GateError(message)` unless the condition holds.
 
-    The caller formats the message in every case. Code that runs in every step raises by itself.
+    The message is formatted even if the condition holds. So code that runs in every training step
+    uses `if not condition: raise L0GateError(...)` instead.
     """
     if not condition:
         raise L0GateError(message)
 
 
-_BETWEEN = ("l0gate", "torch", "contextlib")  # what may stand between a warning and its cause
+_BETWEEN = ("l0gate", "torch", "contextlib")  # packages whose stack frames are skipped
 
 
 def warn(message: str) -> None:
-    """Warn (`UserWarning`) at the line that called l0gate, however deep inside it this is."""
+    """Issue a `UserWarning` that points to the user's line of code that called l0gate."""
     frame, depth = sys._getframe(1), 2
     while frame.f_back and frame.f_globals.get("__name__", "").partition(".")[0] in _BETWEEN:
         frame, depth = frame.f_back, depth + 1

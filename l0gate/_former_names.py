@@ -1,7 +1,7 @@
 """Modules under the names that they had in l0gate 0.1.0, so that its pickles can still be loaded.
 
-A pickle names the module of every class in it. The finder at the end of `sys.meta_path` answers
-for these names alone, and only when no file does.
+A pickle names the module of every class in it. `install` adds an import hook at the end of
+`sys.meta_path` that serves only these names, so files of the same name take precedence.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from importlib.machinery import ModuleSpec
 
 _TORCH = "l0gate.backends._torch"
-# Name in 0.1.0: the modules that hold now what it held.
+# Module name in 0.1.0 -> the modules that hold its contents now.
 _FORMER: dict[str, tuple[str, ...]] = {
     "l0gate._archive": ("l0gate._saved_model",),
     "l0gate._cost": ("l0gate.layout.cost",),
@@ -44,7 +44,7 @@ _FORMER: dict[str, tuple[str, ...]] = {
 
 
 class _Finder:
-    """Finds a module by its former name: one whose attributes are those of the present ones."""
+    """Imports a former name as a module that looks up its attributes in the present modules."""
 
     @staticmethod
     def find_spec(name: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
@@ -72,6 +72,6 @@ class _Loader:
 
 
 def install() -> None:
-    """Let the finder answer, once."""
+    """Add the import hook, unless it is there already."""
     if not any(finder is _Finder for finder in sys.meta_path):
         sys.meta_path.append(_Finder)

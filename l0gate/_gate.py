@@ -1,4 +1,4 @@
-"""`gate`: from a model of any framework to its gated model."""
+"""`gate`: adds gates to a model of any framework."""
 
 from __future__ import annotations
 
@@ -21,23 +21,23 @@ def gate(
     gates: HardConcrete | None = None,
     **options: Any,
 ) -> Any:
-    """Gate a model of any framework whose backend adapts models; PyTorch's does.
+    """Add gates to a model of a framework whose backend offers "models", such as PyTorch.
 
-    Returns a drop-in model that trains the parameters of `model` itself. Train it as usual, add
+    Use the returned model in place of `model`, whose parameters it shares. Train it as usual, add
     `gated.penalty(progress)` to the loss, then call `gated.shrink()` for the small model, with its
     `certificate`.
 
-    `example_inputs` (a tuple of what the model is called with) lets the backend derive the
-    layout; `layout` gives it. `budget` or `strength` says how much to prune: see `Pruner`.
-    Further options go to the backend. Those of PyTorch are:
+    Give `example_inputs`, a tuple of arguments for the model, to derive the layout from a call, or
+    give the `layout`. `budget` or `strength` says how much to prune: see `Pruner`. Further options
+    go to the backend. Those of PyTorch are:
 
     - `equal=True`: all layers and directions of a recurrent module keep the same number of neurons;
     - `freeze`: axes that keep every neuron;
     - `strict=True`: an axis whose neurons cannot be tracked to every reader is an error. Without
       it, such an axis is frozen, with a warning;
     - `gate_learning_rate` (0.06) and `seed` of the gates;
-    - `warm_start=True`: for a trained model. Gates start so far open that the outputs in eval mode
-      are exactly the model's;
+    - `warm_start=True`: for a trained model. The test-time gates start at exactly 1, so that the
+      outputs in eval mode are the model's;
     - `distill=True`: keeps a copy of the model as a teacher, for the loss `gated.distill(*inputs)`,
       which needs no labels; `distill="kl"` is for logits;
     - `method`: another way to choose neurons, see `l0gate.methods`.

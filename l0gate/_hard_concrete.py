@@ -10,7 +10,7 @@ from typing import Literal
 from l0gate._backend import Array, Backend, sigmoid
 from l0gate._errors import check
 
-JITTER = 0.01  # breaks ties between fresh gates; upwards, so that test-time gates start as asked
+JITTER = 0.01  # a new log_alpha gets noise in (0, JITTER), so that gates differ
 
 
 @dataclass(frozen=True)
@@ -20,10 +20,10 @@ class HardConcrete:
     A sample is clip(s (zeta - gamma) + gamma, 0, 1) with
     s = sigmoid((log u - log(1 - u) + log_alpha) / beta) and u uniform in (0, 1).
 
-    `rule` is the gate at test time: "mean", clip(sigmoid(log_alpha) (zeta - gamma) + gamma, 0, 1),
-    the published one, or "median", which divides log_alpha by beta and so is 0 exactly where the
-    gate is open with a probability of at most one half. `initial` is the test-time gate that
-    training starts from. log_alpha is kept in [`lowest`, `highest`].
+    `rule` chooses the gate at test time. "mean", as published, is
+    clip(sigmoid(log_alpha) (zeta - gamma) + gamma, 0, 1). "median" divides log_alpha by beta first,
+    so the gate is 0 exactly if its probability of being open is at most 1/2. `initial` is the
+    test-time gate at the start of training. log_alpha is kept in [`lowest`, `highest`].
 
     Every method takes log_alpha as an array of any shape and returns the same shape and dtype;
     methods ending in `_gradient` are derivatives in log_alpha.
@@ -67,7 +67,7 @@ class HardConcrete:
         )
 
     def sample(self, log_alpha: Array, u: Array, backend: Backend | None = None) -> Array:
-        """A gate for each uniform number u in (0, 1)."""
+        """Sampled gates, one for each uniform number u in (0, 1)."""
         backend = _backend(backend, log_alpha)
         return backend.xp.clip(self._stretched(backend, log_alpha, u), 0.0, 1.0)
 
@@ -77,7 +77,7 @@ class HardConcrete:
         return self._gradient(backend, self._stretched(backend, log_alpha, u), self.beta)
 
     def test_gate(self, log_alpha: Array, backend: Backend | None = None) -> Array:
-        """The gate used once training is over, by `rule`."""
+        """The gate for evaluation and shrinking, without noise, by `rule`."""
         backend = _backend(backend, log_alpha)
         return backend.xp.clip(self._stretched(backend, log_alpha), 0.0, 1.0)
 
@@ -97,7 +97,7 @@ class HardConcrete:
         return p * (1.0 - p)
 
     def initial_log_alpha(self, gate: float) -> float:
-        """The log_alpha whose test-time gate is `gate`; for 1 the smallest, for 0 the largest."""
+        """The log_alpha whose test-time gate is `gate`: the smallest for 1, the largest for 0."""
         check(
             isinstance(gate, Real) and 0 <= gate <= 1, f"`gate` is {gate!r}; it must be in [0, 1]"
         )

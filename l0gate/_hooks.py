@@ -1,4 +1,4 @@
-"""The hooks that plugins implement, and the marks for them and for implementations."""
+"""The hooks that plugins implement, and the decorators `hookspec` and `hookimpl`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 import pluggy
 
-PROJECT = "l0gate"  # what marks and plugins of it have in common
+PROJECT = "l0gate"  # the name by which pluggy tells these hooks from those of other projects
 hookspec = pluggy.HookspecMarker(PROJECT)
 hookimpl = pluggy.HookimplMarker(PROJECT)
 

@@ -15,9 +15,9 @@ from l0gate.layout.layout import Layout
 
 
 class Method:
-    """Scores neurons; may add a penalty to the loss, and may close neurons gradually.
+    """A way to choose neurons. Subclasses score them; they may also penalize or remove gradually.
 
-    Every neuron is open until the method closes it for good.
+    The gate of a neuron is 1 until the neuron is removed for good.
 
     >>> from l0gate import Budget, Layout, Pruner
     >>> class First(Method):
@@ -39,9 +39,9 @@ class Method:
     def scores(
         self, layout: Layout, parameters: Parameters, backend: Backend
     ) -> Mapping[str, np.ndarray]:
-        """For every axis, a number for each neuron (n,), on the host: the highest stay.
+        """For every axis, a NumPy array (n,) of scores. The neurons with the highest are kept.
 
-        Neurons of different axes compete for one budget, so scores should compare across axes.
+        Neurons of different axes compete for one budget, so scores should be on one scale.
         """
         raise NotImplementedError
 
@@ -50,25 +50,25 @@ class Method:
     ) -> Array | None:
         """What to add to the task loss until the neurons are chosen: a scalar, or None.
 
-        `axes` are those that may lose neurons.
+        `axes` are the prunable ones, without the frozen.
         """
         return None
 
     def penalty_gradient(
         self, layout: Layout, parameters: Parameters, backend: Backend, axes: Sequence[str]
     ) -> dict[str, Array]:
-        """The gradient of `penalty` by parameter, where there is no autodiff."""
+        """The gradient of `penalty`, by parameter name, for frameworks without autodiff."""
         return {}
 
     def share(self, progress: float) -> float:
-        """How much of the cut is done at `progress`: 0 is nothing, 1 is all of it.
+        """How much of the reduction to the budget should be done at `progress`, from 0 to 1.
 
-        `progress` goes from 0 to 1, where the neurons are chosen for good.
+        `progress` is 0 at the start of training and 1 at `Budget.settle`.
         """
         return 0.0
 
-    # The gates of neurons that are not decided yet: open, and not trained. log_alpha and noise (or
-    # None at test time) are those of one axis, (n,); so is what is returned.
+    # The gates of undecided neurons. Here they are 1, with gradient 0. Arguments and results are
+    # arrays (n,) of one axis; `noise` is None at test time.
 
     def gate(self, log_alpha: Array, noise: Array | None, backend: Backend) -> Array:
         """The value of every gate."""
@@ -87,7 +87,7 @@ class Method:
         return 0.0 * log_alpha
 
     def clamp(self, log_alpha: Array, backend: Backend) -> Array:
-        """log_alpha as it may be after an optimizer step."""
+        """log_alpha limited to its allowed range; called after every optimizer step."""
         return log_alpha
 
     def __repr__(self) -> str:
@@ -129,9 +129,9 @@ class L0Gates(Method):
 
 
 def get_method(which: object, gates: HardConcrete | None = None) -> Method:
-    """The method of that name with its default options, or a `Method` itself.
+    """The method of that name with its default options; a `Method` is returned as it is.
 
-    None and "l0" are hard-concrete gates, with the distribution `gates`.
+    None and "l0" give hard-concrete gates, with the distribution `gates`.
     """
     if which is None or which == L0:
         return L0Gates(HardConcrete() if gates is None else gates)

@@ -1,7 +1,7 @@
 """`Pruner`: the algorithm, as pure functions over parameters and gate state.
 
-`Pruner` is written in three parts. `_pruner_model` has its options and what it knows of the model,
-`_pruner_training` what a training step calls; here are selection, shrinking and the certificate.
+The class is split over three modules. `_pruner_model` has its options and the cost of the model,
+`_pruner_training` what a training step calls. Here are selection, shrinking and the certificate.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from l0gate._backend import Array, Parameters
-from l0gate._certificate import Certificate, certify
+from l0gate._certificate import Certificate, compare_models
 from l0gate._checks import check_groups, check_kept, check_log_alpha
 from l0gate._errors import check, warn
 from l0gate._method import get_method
@@ -22,27 +22,27 @@ from l0gate._selection import best_neuron, choose, pad, warn_of_stall
 from l0gate._state import State, to_device, to_host
 from l0gate.layout.fold import group_norms, keep
 
-_REOPENED = 0.5  # the gate of a neuron that the selection keeps although its gate was closed
+_REOPENED = 0.5  # the new gate of a neuron that `select` keeps although its gate was closed
 
 
 class Pruner(PrunerTraining):
-    """Gates, prices, selects and shrinks the neurons of any model that a `Layout` describes.
+    """Learns which neurons of a model to remove, and removes them. A `Layout` describes the model.
 
-    Give a `Budget` (what the small model may cost) or a `strength`: the published objective, in
-    which `strength` times the expected number of non-zero parameters is added to the loss (Wen et
-    al., arXiv 1906.06847). `equal` lists groups of axes that must keep one count; the axes in
-    `freeze` keep every neuron, ungated. The backend is found from the parameters.
+    Give a `Budget`, the most that the small model may cost. Or give a `strength`: then `strength`
+    times the expected number of remaining parameters is added to the loss, as published (Wen et
+    al., arXiv 1906.06847). Axes in one group of `equal` keep the same number of neurons. Axes in
+    `freeze` are not pruned: their gates are 1. The backend is found from the parameters.
 
-    `method` chooses neurons in another way than by hard-concrete gates, see `l0gate.methods`; it
-    needs a budget. Neurons are then open until they are closed for good, and log_alpha is not used.
+    `method` replaces hard-concrete gates by another way to choose neurons (see `l0gate.methods`).
+    It needs a budget. Gates are then 1 until their neuron is removed, and log_alpha is not used.
 
-    The functions are pure. `parameters` maps names to arrays; a gate state is a dict of arrays:
+    No call changes an array. `parameters` maps names to arrays. A gate state is a dict of arrays:
 
-    - "log_alpha", axis -> (n,): the only part that is trained by gradient;
-    - "mask", axis -> (n,): -1 while a gate is undecided, then its value for good (0 removes the
-      neuron); `select` decides;
-    - "multipliers" (2,), "progress" (1,): of the budget's controller;
-    - "forced" (2,): how many neurons the selection opened and closed against their gates.
+    - "log_alpha", axis -> (n,): one number per neuron, trained by gradient;
+    - "mask", axis -> (n,): -1 while a gate is undecided; once `select` has decided, the final value
+      of the gate (0: the neuron is removed);
+    - "multipliers" (2,): the Lagrange multipliers; "progress" (1,): progress at the last `update`;
+    - "forced" (2,): how many neurons `select` kept with closed gates, and removed with open ones.
 
     >>> import numpy as np
     >>> from l0gate import Budget, Layout, Pruner
@@ -58,19 +58,19 @@ class Pruner(PrunerTraining):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-        if self.method is None:  # in a pickle of 0.1.0, for hard-concrete gates
+        if self.method is None:  # pickles of 0.1.0 hold None for hard-concrete gates
             self.method = get_method(None, self.hard_concrete)
 
     def select(
         self, state: State, parameters: Parameters | None = None, *, reopen: bool = True
     ) -> State:
-        """The state with every neuron decided, within the budget, for the rest of training.
+        """Choose the neurons to keep, for good: the state with the final gate of every neuron.
 
-        With a budget the cut is exact: neurons by log_alpha (ties by group norm, where parameters
-        are given), as many as fit, at least one per axis. `reopen=True` may keep a neuron whose
-        gate was closed, which then needs further training to carry something;
-        `reopen=False` only ever closes, so that nothing changes but the neurons cut. Without a
-        budget, what is open stays. Warns when the gates are far from the budget.
+        With a budget, neurons are ranked by log_alpha (ties by weight norm, if `parameters` are
+        given), or by the scores of `method`. As many as fit are kept, at least one per axis.
+        `reopen=True` may keep neurons whose gate was closed; these need further training.
+        `reopen=False` keeps only open ones. Without a budget, all open neurons are kept. Warns if
+        the expected size is far above the budget.
         """
         log_alpha = self._log_alpha(state)
         gates = to_host(self.backend, self.gates(state))
@@ -100,7 +100,7 @@ class Pruner(PrunerTraining):
         parameters: Parameters | None,
         reopen: bool,
     ) -> dict[str, np.ndarray]:
-        """The neurons that trained gates keep: by log_alpha, within the budget."""
+        """Indices per axis of the neurons to keep within the budget, ranked by log_alpha."""
         assert self._limit is not None
         mask = to_host(self.backend, state["mask"])
         undecided = np.concatenate([log_alpha[a][mask[a] < 0] for a in log_alpha])
@@ -108,7 +108,7 @@ class Pruner(PrunerTraining):
         warn_of_stall(self.hard_concrete, undecided, expected, self._limit / self.cost.total)
         if not reopen:
             _warn_of_closed(gates, log_alpha)
-        # An axis that costs nothing in this measure was never asked to close.
+        # Reopen gates only on axes that have a cost: on others, no penalty closed them.
         costs = {a for a, power in self.cost.powers.items() if power > 0} if reopen else set()
         may_stay = {a: (mask[a] != 0) & ((g > 0) | (a in costs)) for a, g in gates.items()}
         norms = None
@@ -117,11 +117,11 @@ class Pruner(PrunerTraining):
         return choose(self.cost, self._limit, log_alpha, may_stay, norms, self.equal, self.freeze)
 
     def kept(self, state: State, equal: Sequence[Sequence[str]] = ()) -> dict[str, np.ndarray]:
-        """Sorted indices per axis of the neurons whose test-time gate is open.
+        """Sorted indices per axis of the neurons whose test-time gate is above 0.
 
-        An axis that would lose every neuron keeps its best one and warns. Axes grouped in `equal`
-        keep one count, the largest: the others keep closed neurons beside their open ones, which
-        costs some size and changes nothing.
+        If all gates of an axis are closed, its best neuron is kept, with a warning. Axes in one
+        group of `equal` all keep as many neurons as the largest of them. The added neurons have
+        closed gates, so they enlarge the model but do not change its outputs.
         """
         log_alpha = self._log_alpha(state)
         gates = to_host(self.backend, self.gates(state))
@@ -136,16 +136,16 @@ class Pruner(PrunerTraining):
         return pad(kept, [*self.equal, *groups], log_alpha)
 
     def size(self, state: State) -> Any:
-        """The exact cost of the model that `shrink` would return without any further cut."""
+        """The exact cost of a small model that keeps all neurons whose gates are open now."""
         return self.cost.at({axis: len(index) for axis, index in self.kept(state).items()})
 
     def shrink(
         self, parameters: Parameters, state: State, *, equal: Sequence[Sequence[str]] = ()
     ) -> tuple[dict[str, Array], dict[str, np.ndarray]]:
-        """The parameters of the small model, and the indices kept per axis.
+        """The parameters of the small model, and the indices of the kept neurons per axis.
 
-        The test-time gates are folded, then the open neurons kept. A state that was not selected
-        is cut to the budget first, by closing neurons only: see `settle`.
+        Test-time gates are multiplied into the parameters, then neurons with closed gates removed.
+        If `select` was not called, open neurons may be closed first, to meet the budget.
         """
         state = self.settle(state, parameters)
         kept = self.kept(state, equal)
@@ -189,7 +189,7 @@ class Pruner(PrunerTraining):
         return mix(self.layout, parameters, mixing, self.backend)
 
     def settle(self, state: State, parameters: Parameters | None = None) -> State:
-        """The state that `shrink` and `certify` use: selected by closing alone, if it was not."""
+        """The state itself if decided, or without a budget; else `select` with `reopen=False`."""
         if self._limit is None or self.selected(state):
             return state
         settled = self.select(state, parameters, reopen=False)
@@ -212,13 +212,13 @@ class Pruner(PrunerTraining):
         *,
         apply_small: Callable[..., Any] | None = None,
     ) -> Certificate:
-        """Compare the gated and the small model on `inputs`; raise beyond the tolerance.
+        """Compare the gated and the small model on `inputs`; raise if they differ too much.
 
-        `apply(parameters, input)` returns outputs, or (outputs, states): outputs are an array or
-        a list of arrays, states map an axis name to an array, or a list of arrays, whose last
-        dimension runs over that axis. Both models run in float64, from the very numbers that were
-        folded, and in float32. `apply_small(small, input, dtype)` takes the place of `apply` where
-        the small model is more than a dict of parameters.
+        `apply(parameters, input)` returns outputs, or (outputs, states). Outputs are an array or a
+        list of arrays. States map an axis to an array, or a list of arrays, whose last dimension
+        runs over that axis. Both models run in float64 and in float32. `small` and `kept` are what
+        `shrink` returned. If `small` is not a dict of parameters, give
+        `apply_small(small, input, dtype)`, which runs it.
         """
         state = self.settle(state, parameters)
         gates = to_host(self.backend, self.gates(state))
@@ -227,7 +227,7 @@ class Pruner(PrunerTraining):
             found, counts = self.layout.solve(small), {a: len(kept[a]) for a in self.sizes}
             check(found == counts, f"`small` has axes of the sizes {found}; `kept` says {counts}")
         forced = self.backend.to_numpy(state["forced"])
-        return certify(
+        return compare_models(
             self.backend,
             apply,
             self.gate(parameters, state),
@@ -240,7 +240,7 @@ class Pruner(PrunerTraining):
         )
 
     def _log_alpha(self, state: State) -> dict[str, np.ndarray]:
-        """log_alpha on the host, in the layout's order; a value that is not finite raises."""
+        """log_alpha (n,) per axis as NumPy arrays, in the layout's order. Raises if not finite."""
         log_alpha = state["log_alpha"]
         found = to_host(self.backend, {axis: log_alpha[axis] for axis in self.layout.axes})
         for axis, values in found.items():

@@ -1,4 +1,4 @@
-"""What a pruner is given, and what it knows of the model that it is bound to."""
+"""The options of a `Pruner`, and the sizes and cost of the model that it prunes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _UNBOUND = (
 
 
 class PrunerModel:
-    """Options of a `Pruner`, checked; and the sizes and the cost of its model, once it is bound."""
+    """Checks and holds the options of a `Pruner` and, after `bind`, the cost of its model."""
 
     def __init__(
         self,
@@ -50,10 +50,10 @@ class PrunerModel:
         self._limit: int | None = None
 
     def bind(self, parameters: Parameters) -> None:
-        """Check the layout against the model and price it; `init` does so by itself.
+        """Check that the layout fits the parameters, and compute the cost of the model.
 
-        Call it where a state comes from a file: a new pruner knows no model yet. A pruner serves
-        one model: parameters of other sizes raise.
+        `init` calls it. Call it yourself if the gate state comes from a file instead of `init`. A
+        pruner is for one model: later calls with parameters of other sizes raise.
         """
         slices = self.layout.slices(parameters)
         if self._backend is None:
@@ -86,14 +86,14 @@ class PrunerModel:
 
     @property
     def cost(self) -> Cost:
-        """What is limited or penalised, as a function of the numbers of open neurons."""
+        """The cost that is limited or penalized, as a function of the open neurons per axis."""
         if self._cost is None:
             raise L0GateError(_UNBOUND)
         return self._cost
 
     @property
     def limit(self) -> int | None:
-        """What the budget allows, in its measure; None without a budget."""
+        """The most that the small model may cost, in the budget's measure; None without one."""
         return self._limit
 
     @property

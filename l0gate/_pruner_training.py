@@ -1,4 +1,4 @@
-"""Gates while they train: their values, what they are expected to cost, and the penalty on that."""
+"""The training part of `Pruner`: values of the gates, the expected cost, the penalty on it."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from l0gate._selection import choose
 from l0gate._state import State, fresh_state, to_device, to_host, with_log_alpha
 from l0gate.layout.fold import fold, gate_gradients
 
-_CUTS = 100  # how often, at most, a method closes neurons on the way to its budget
-_LEAST_PART = 1e-9  # of training
+_CUTS = 100  # the most times that a gradual method removes neurons before `Budget.settle`
+_LEAST_PART = 1e-9  # of training: `Budget.settle` may be 0, and is divided by
 
 
 class PrunerTraining(PrunerModel):
@@ -39,10 +39,10 @@ class PrunerTraining(PrunerModel):
         *,
         log_alpha: Mapping[str, Any] | None = None,
     ) -> State:
-        """A fresh state: gates at `HardConcrete.initial`, or at the given log_alpha.
+        """A new gate state, with gates near `HardConcrete.initial`, or with the given log_alpha.
 
-        `rng` is a seed or a generator of the backend. log_alpha is float64 where the parameters
-        are, else float32.
+        `rng` is a seed or a generator of the backend, for noise that breaks ties. log_alpha is
+        float64 if the parameters are, else float32.
         """
         self.bind(parameters)
         like = self.layout.slices(parameters)[0][3]
@@ -54,13 +54,13 @@ class PrunerTraining(PrunerModel):
         return state
 
     def noise(self, state: State, rng: Any) -> tuple[dict[str, Array], Any]:
-        """Uniform noise for one training step, and the generator for the next one.
+        """Uniform noise (n,) per axis for one training step, and the generator for the next one.
 
         Draw once per step, never per time step: the gates of one step are the same throughout
         its sequences.
         """
         noise = {}
-        # The layout's order: a state may come back with its axes sorted (JAX's trees).
+        # Not the order of the state: JAX sorts the keys of dicts.
         for axis in self.layout.axes:
             log_alpha = state["log_alpha"][axis]
             noise[axis], rng = self.backend.uniform(rng, tuple(log_alpha.shape), log_alpha)
@@ -69,7 +69,7 @@ class PrunerTraining(PrunerModel):
     # Gates ------------------------------------------------------------------------------------
 
     def gates(self, state: State, noise: Mapping[str, Array] | None = None) -> dict[str, Array]:
-        """The value of every gate: sampled with noise, at test time without.
+        """The gates (n,) of every axis: sampled if `noise` is given, else the test-time gates.
 
         A decided gate has its final value, whatever the noise and log_alpha.
         """
@@ -84,7 +84,7 @@ class PrunerTraining(PrunerModel):
     def gate(
         self, parameters: Parameters, state: State, noise: Mapping[str, Array] | None = None
     ) -> dict[str, Array]:
-        """The parameters of the gated model: run the untouched model with them."""
+        """The parameters with the gates multiplied in. Run the original model with them."""
         return fold(self.layout, parameters, self.gates(state, noise), self.backend)
 
     def pullback(
@@ -94,10 +94,10 @@ class PrunerTraining(PrunerModel):
         noise: Mapping[str, Array] | None,
         gradients: Parameters,
     ) -> tuple[dict[str, Array], dict[str, Array]]:
-        """Gradients in (parameters, log_alpha) from gradients in the gated parameters.
+        """Gradients of the loss in (parameters, log_alpha), given those in the gated parameters.
 
-        The transpose of the derivative of `gate`, for frameworks without autodiff. `gradients`
-        must hold every parameter of the layout.
+        This is the backward pass of `gate`, for frameworks without autodiff. `gradients` must hold
+        every parameter of the layout.
         """
         gates = self.gates(state, noise)
         of_parameters = fold(self.layout, gradients, gates, self.backend)
@@ -115,10 +115,10 @@ class PrunerTraining(PrunerModel):
         """The values where a neuron is undecided, else 0."""
         return self.backend.xp.where(state["mask"][axis] < 0.0, values, 0.0 * values)
 
-    # Price ------------------------------------------------------------------------------------
+    # Cost -------------------------------------------------------------------------------------
 
     def open_probabilities(self, state: State) -> dict[str, Array]:
-        """The probability that each gate is not 0; 0 or 1 where the selection decided."""
+        """The probability (n,) per axis that a sampled gate is not 0; once decided, 0 or 1."""
         xp, found = self.backend.xp, {}
         for axis, log_alpha in state["log_alpha"].items():
             mask = state["mask"][axis]
@@ -132,7 +132,7 @@ class PrunerTraining(PrunerModel):
         return self.cost.expected(self.open_probabilities(state), self.backend)
 
     def target(self, progress: Any) -> Any:
-        """The budget's target at `progress` (a fraction of training), as a fraction of dense."""
+        """The expected size that the penalty aims at, as a fraction of the dense model's size."""
         check_progress(progress)
         if self.budget is None or self._limit is None:
             return 1.0
@@ -149,7 +149,7 @@ class PrunerTraining(PrunerModel):
         return Lagrangian(self.budget, self._limit, self.cost.total, self.backend)
 
     def penalty(self, state: State, progress: Any, parameters: Parameters | None = None) -> Array:
-        """What to add to the task loss, a scalar. The task loss should be of order 1, as a mean is.
+        """The scalar to add to the task loss, which should be of order 1, such as a mean.
 
         `progress` is the fraction of training done, a Python number in [0, 1] or an array.
         `parameters` are needed by methods that penalize the weights.
@@ -174,7 +174,7 @@ class PrunerTraining(PrunerModel):
         return found
 
     def parameter_gradient(self, state: State, parameters: Parameters) -> dict[str, Array]:
-        """d penalty / d parameters, in closed form: what a `method` adds, by name."""
+        """d penalty / d parameters, in closed form, by name; empty for hard-concrete gates."""
         if self.trains_gates or self.selected(state):
             return {}
         return self.method.penalty_gradient(self.layout, parameters, self.backend, self._prunable)
@@ -185,11 +185,11 @@ class PrunerTraining(PrunerModel):
         return parameters
 
     def update(self, state: State, progress: Any, parameters: Parameters | None = None) -> State:
-        """The state after an optimizer step: log_alpha clamped, multipliers moved.
+        """Clamp log_alpha and update the multipliers; call it after every optimizer step.
 
-        The multipliers move only when `progress` has advanced, so calling it for every batch of
-        an accumulated step is harmless. A `method` closes neurons here if it does so gradually,
-        for which it needs `parameters`.
+        The multipliers change only if `progress` has grown. So it may also be called for every
+        batch when gradients are accumulated over several. A gradual `method` removes neurons here,
+        and needs `parameters`.
         """
         if not self.trains_gates:
             return self._close_gradually(state, float(progress), parameters)
@@ -205,7 +205,7 @@ class PrunerTraining(PrunerModel):
     def _close_gradually(
         self, state: State, progress: float, parameters: Parameters | None
     ) -> State:
-        """`update` for methods without trained gates: by `Method.share`, in at most 100 cuts."""
+        """`update` for methods without trained gates: remove neurons as `Method.share` says."""
         assert self.budget is not None
         assert self._limit is not None
         before = float(self.backend.to_numpy(state["progress"])[0])
@@ -214,9 +214,9 @@ class PrunerTraining(PrunerModel):
         now = zeros(self.backend, (1,), state["progress"], progress)
         state = {**state, "progress": now}
         settle = max(self.budget.settle, _LEAST_PART)
-        part, was = (math.floor(_CUTS * min(1.0, p / settle) + 1e-9) for p in (progress, before))
-        share = self.method.share(part / _CUTS)
-        if part == was or share <= 0.0 or self.selected(state):
+        cut, last = (math.floor(_CUTS * min(1.0, p / settle) + 1e-9) for p in (progress, before))
+        share = self.method.share(cut / _CUTS)
+        if cut == last or share <= 0.0 or self.selected(state):
             return state
         limit = self.cost.total - share * (self.cost.total - self._limit)
         kept = self._cut(state, self._given(parameters), limit)
@@ -228,7 +228,7 @@ class PrunerTraining(PrunerModel):
         return {**state, "mask": mask}
 
     def _cut(self, state: State, parameters: Parameters, limit: float) -> dict[str, np.ndarray]:
-        """The neurons that a method keeps by its scores, of those that are still open."""
+        """Indices per axis of the open neurons to keep within `limit`, by the method's scores."""
         scores = self.method.scores(self.layout, parameters, self.backend)
         numbers = check_scores(repr(self.method), scores, self.sizes)
         mask = to_host(self.backend, state["mask"])
@@ -236,7 +236,7 @@ class PrunerTraining(PrunerModel):
         return choose(self.cost, limit, numbers, open_now, None, self.equal, self.freeze)
 
     def selected(self, state: State) -> bool:
-        """Whether every neuron is decided."""
+        """Whether every neuron is decided: no entry of the mask is -1."""
         return all(
             bool((mask >= 0).all()) for mask in to_host(self.backend, state["mask"]).values()
         )

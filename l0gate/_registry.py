@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from pluggy import PluginManager
 
 GROUP = "l0gate"  # of entry points
-# pluggy is imported where it is used: `import l0gate` is to cost little more than NumPy.
+# pluggy is imported only where it is used, so that `import l0gate` stays fast.
 L0 = "l0"  # the name of hard-concrete gates among the methods
 _BUILT_IN = "l0gate"
 _BUILT_INS = ("l0gate.backends._builtin", "l0gate.methods")
@@ -57,7 +57,7 @@ class Entry:
         return backend
 
     def contradictions(self, backend: Backend) -> list[str]:
-        """Where the backend is not what its descriptor says."""
+        """Messages about differences between the backend and its descriptor."""
         problems = []
         if backend.name != self.name:
             problems.append(
@@ -89,28 +89,28 @@ class MethodEntry:
 
 
 def _called(factory: str | Callable[[], Any], what: str) -> Any:
-    """What a factory, or the one that "module:attribute" names, returns."""
+    """Call a factory, given as a callable or as "module:attribute", and return its result."""
     try:
         if isinstance(factory, str):
             module, _, attribute = factory.partition(":")
             factory = getattr(importlib.import_module(module), attribute)
         return factory()  # type: ignore[operator]
-    except Exception as error:  # a plugin may fail in any way; say whose it is
+    except Exception as error:  # a plugin may fail in any way; the message names it
         raise L0GateError(f"{what} cannot be loaded: {type(error).__name__}: {error}") from error
 
 
 @dataclass
 class Registry:
-    """Backends by name and by type, methods by name; plugins are loaded one by one, so that none
-    hurts another."""
+    """Backends by name and by type, methods by name. Plugins are loaded one by one, so that a
+    broken one does not affect the others."""
 
     entries: dict[str, Entry] = field(default_factory=dict)
     methods: dict[str, MethodEntry] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        # Never held while a plugin or a framework is imported: that takes the import lock, which
-        # another thread may hold while it waits for this one.
+        # Never held during an import: another thread may hold Python's import lock and wait for
+        # this lock, which would be a deadlock.
         self._lock = threading.RLock()
         self._made: dict[str, Backend] = {}
         self._by_type: dict[type, Backend] = {}
@@ -128,8 +128,8 @@ class Registry:
         return manager
 
     def register(self, plugin: object, distribution: str) -> None:
-        """Add the backends of one plugin; what is wrong with it becomes a warning that names it."""
-        self._load_built_ins()  # first of all, so that no plugin takes the name of one
+        """Add the backends and methods of one plugin. Problems become warnings that name it."""
+        self._load_built_ins()  # first, so that no plugin can take a built-in name
         self._warn(self._register(plugin, distribution))
 
     def _register(self, plugin: object, distribution: str, name: str = "") -> list[str]:
@@ -157,7 +157,7 @@ class Registry:
             return [f"l0gate plugin {distribution}: {problem}" for problem in problems]
 
     def unregister(self, distribution: str) -> None:
-        """Remove a plugin and its backends (for tests and interactive use)."""
+        """Remove a plugin with its backends and methods (for tests and interactive use)."""
         with self._lock:
             plugin = self._manager.get_plugin(distribution)
             if plugin is not None:
@@ -196,7 +196,7 @@ class Registry:
         return made
 
     def method_names(self) -> list[str]:
-        """Names of all methods, those of plugins included; the gates first."""
+        """Names of all methods, those of plugins included; hard-concrete gates first."""
         self._load_plugins()
         return [L0, *self.methods]
 
@@ -320,8 +320,8 @@ class Registry:
         return []
 
     def _warn(self, problems: list[str]) -> None:
-        # Record every problem before the first warning: a warning filter may raise, and so skip
-        # the rest.
+        # Record all problems before the first warning: if warnings are turned into errors, the
+        # first one ends this function.
         new = [problem for problem in problems if problem not in self.problems]
         self.problems += new
         for problem in new:
@@ -329,7 +329,7 @@ class Registry:
 
 
 def _descriptors(hook: str, found: object) -> list[str] | tuple[object, ...]:
-    """What a hook returned: a tuple of descriptors, or a list with what is wrong."""
+    """The descriptors that a hook returned, as a tuple, or a list of problems with them."""
     if not isinstance(found, (list, tuple)):
         return [f"{hook} returned {found!r}; it must return a list"]
     return tuple(found)
@@ -348,7 +348,7 @@ def _taken(kind: str, entry: Entry | MethodEntry) -> str:
 
 
 def entry_points(group: str) -> Iterable[EntryPoint]:
-    """The entry points of a group; the import is here because it is slow."""
+    """The entry points of a group. `importlib.metadata` is imported here because it is slow."""
     from importlib import metadata
 
     return metadata.entry_points(group=group)

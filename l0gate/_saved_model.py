@@ -1,4 +1,4 @@
-"""`save` and `load`: what a file holds of a small model, and the model it becomes again."""
+"""`save` and `load`: a small model as a file, and back."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ FORMAT = 2
 
 @dataclass(frozen=True)
 class SavedModel:
-    """What a file holds: the small model's arrays under the dense model's parameter names.
+    """The content of a file: the small model's arrays, with the dense model's parameter names.
 
     `chain` describes a model that `l0gate.load` can run by itself; without one, loading needs
-    `into=`. `kept` and `dense_sizes` say, per axis, which neurons stayed and how many there were.
-    `metadata` is the user's own JSON (a vocabulary, say).
+    `into=`. `kept` has the indices of the kept neurons per axis, `dense_sizes` the number of all.
+    `metadata` is any JSON of the user, such as a vocabulary.
     """
 
     parameters: Mapping[str, np.ndarray]
@@ -40,7 +40,7 @@ class SavedModel:
     version: str = ""
 
     def net(self, engine: str = "numpy") -> Any:
-        """The NumPy net: `net(x, state=None) -> (y, state)`, step by step `step` and `stream`."""
+        """The NumPy net: `net(x, state=None) -> (y, state)`; `step`, `stream` for single steps."""
         if self.chain is None:
             raise L0GateError(
                 "the saved model is not a chain of embedding, recurrent, linear and activation"
@@ -50,13 +50,13 @@ class SavedModel:
         from l0gate.reference import Net
 
         chain = self.chain
-        sides = [(self.kept[a], self.dense_sizes[a]) for a in chain.state_axes if a in self.kept]
+        states = [(self.kept[a], self.dense_sizes[a]) for a in chain.state_axes if a in self.kept]
         net = Net(chain.layers, batch_first=chain.batch_first).bind(
             dict(self.parameters),
             input_kept=None
             if chain.input_axis is None
             else (self.kept[chain.input_axis], self.dense_sizes[chain.input_axis]),
-            kept=sides if len(sides) == len(chain.state_axes) else None,
+            kept=states if len(states) == len(chain.state_axes) else None,
             engine=engine,
         )
         net.saved = self
@@ -69,7 +69,7 @@ def save(
     """Write a small model to one file, atomically: a crash leaves the old file or the new one.
 
     `small` is what `shrink()` returned, a net that `load` returned, or a `SavedModel`.
-    `metadata` is any JSON that should travel with it.
+    `metadata` is any JSON to save with it.
 
     >>> import l0gate, numpy as np, tempfile, os
     >>> net = l0gate.get_backend("numpy").net([{"type": "linear", "name": "out"}])
@@ -99,17 +99,17 @@ def save(
 
 
 def load(path: str | os.PathLike[str], *, into: Any = None, engine: str = "numpy") -> Any:
-    """Read a small model: a NumPy net that streams, or `into` a model of the user's own.
+    """Read a small model, as a NumPy net or, with `into`, as a model of a framework.
 
     Without `into` the file must hold a chain of embedding, recurrent, linear and activation layers.
-    The net then needs NumPy alone; `engine="numba"` runs it in compiled code, which is faster,
-    takes half a second to import, and compiles for some seconds in the first call on a machine;
-    "auto" is numba where it is installed. x is laid out as in the model it came from: time first,
-    or batch first.
+    The net then needs only NumPy. `engine="numba"` runs it in compiled code, which is faster, takes
+    half a second to import, and compiles for some seconds in the first call on a machine; "auto" is
+    numba if it is installed. Inputs have the layout of the original model's: time first, (T, B) or
+    (T, B, features), or batch first.
     `into` is a model class, a function that returns the dense model, or a dense model: it is
     rebuilt with the small sizes.
 
-    A truncated, altered or foreign file raises `L0GateError`. Nothing is ever unpickled.
+    A file that is truncated, altered or not from l0gate raises `L0GateError`. Pickle is not used.
     """
     saved = read(path)
     if into is None:
@@ -149,7 +149,7 @@ def _encode(saved: SavedModel) -> bytes:
     from l0gate._version import __version__
 
     arrays: dict[str, np.ndarray] = {}
-    slices: dict[str, int] = {}  # parameters in slices of unequal shapes, one array each
+    slices: dict[str, int] = {}  # the number of slices of a parameter whose slices differ in shape
     for name, value in saved.parameters.items():
         if isinstance(value, (list, tuple)):
             slices[name] = len(value)

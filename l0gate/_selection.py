@@ -1,4 +1,4 @@
-"""The cut that meets a budget exactly, and checks and warnings around it."""
+"""Choosing which neurons to keep within a budget, and warnings about the gates."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ def choose(
 ) -> dict[str, np.ndarray]:
     """The neurons to keep within `limit`: sorted indices per axis.
 
-    Neurons are sorted by log_alpha (n,), highest first. The longest prefix that fits is kept, then
-    every later neuron that still fits. `candidates` (n,), bool, marks those that may be kept. Equal
-    log_alpha are sorted by rank within the axis over its size, and within an axis by `norms`.
+    The candidates of all axes are sorted by log_alpha (n,), highest first. The longest prefix that
+    fits is kept, then every later neuron that still fits. `candidates` (n,) is bool. Ties within an
+    axis go to the larger norm; ties between axes to the smaller (rank in its axis / axis size).
 
-    Axes in one of the `groups` keep the same number of neurons; one with fewer candidates keeps
-    others too. Every axis keeps at least one neuron, and the `frozen` axes keep all. The cost
-    depends on the counts alone and grows with each, so no further candidate fits.
+    Axes in one group keep the same number of neurons, if necessary also some that are no
+    candidates. Every axis keeps at least one neuron, and `frozen` axes keep all. The cost grows
+    with the number of neurons of every axis, so in the end no further candidate fits.
     """
     order: dict[str, np.ndarray] = {}
     count: dict[str, int] = {}
@@ -37,25 +37,25 @@ def choose(
         ranked = np.lexsort((np.arange(len(values)), -norm, -values))
         stays = candidates[axis][ranked]
         order[axis] = np.concatenate([ranked[stays], ranked[~stays]])
-        # An axis that would lose every neuron keeps its best one.
         count[axis] = max(1, int(stays.sum()))
     grouped = {axis for group in groups for axis in group}
     together = [tuple(a for a in group if a not in frozen) for group in groups]
     alone = [(a,) for a in log_alpha if a not in grouped and a not in frozen]
     units = [unit for unit in [*together, *alone] if unit]
-    whole = {axis: len(log_alpha[axis]) for axis in frozen}
+    frozen_counts = {axis: len(log_alpha[axis]) for axis in frozen}
     steps: list[tuple[float, float, int]] = []  # (-log_alpha, rank / size, unit), first is best
     for u, unit in enumerate(units):
         longest = max(count[axis] for axis in unit)
         size = max(len(log_alpha[axis]) for axis in unit)
-        # The first neuron of every unit is in already: an axis never becomes empty.
+        # From 1: the first neuron of every axis is always kept.
         for rank in range(1, longest):
             level = np.mean([log_alpha[axis][order[axis][rank]] for axis in unit])
             steps.append((-float(level), rank / size, u))
     steps.sort()
 
     def counts_after(taken: Sequence[int]) -> dict[str, int]:
-        return whole | {axis: 1 + taken[u] for u, unit in enumerate(units) for axis in unit}
+        pruned = {axis: 1 + taken[u] for u, unit in enumerate(units) for axis in unit}
+        return frozen_counts | pruned
 
     def prefix(length: int) -> list[int]:
         taken = [0] * len(units)
@@ -85,8 +85,8 @@ def pad(
     log_alpha: Mapping[str, np.ndarray],
     least: int = 0,
 ) -> dict[str, np.ndarray]:
-    """The axes of each group keep as many neurons as the one that keeps most, and at least `least`:
-    the next best ones are added to the others."""
+    """Add neurons so that all axes of a group keep equally many: as many as the largest, and at
+    least `least`. The added ones have the highest log_alpha of those not kept."""
     padded = dict(kept)
     for group in groups:
         count = max(least, *(len(kept[axis]) for axis in group))
@@ -99,14 +99,14 @@ def pad(
 
 
 def best_neuron(log_alpha: np.ndarray) -> int:
-    """The neuron that stays where an axis would lose them all."""
+    """The index of the neuron to keep if all gates of an axis are closed."""
     return int(np.argmax(log_alpha))
 
 
 def warn_of_stall(
     gates: HardConcrete, log_alpha: np.ndarray, expected: float, wanted: float
 ) -> None:
-    """Warn where undecided gates are far from the budget, or saturated.
+    """Warn if the undecided gates are far above the budget, or nearly all at a bound of log_alpha.
 
     `expected` and `wanted` are sizes as fractions of the dense model.
     """

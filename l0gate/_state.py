@@ -22,9 +22,9 @@ def fresh_state(
     like: Array,
     backend: Backend,
 ) -> State:
-    """Gates at their initial value, apart by a little noise; nothing is decided but frozen axes.
+    """A new gate state: log_alpha (n,) is the initial value plus noise; frozen axes have mask 1.
 
-    log_alpha is float64 where `like` is, else float32.
+    log_alpha is float64 if `like` is, else float32.
     """
     like = backend.cast(like, "float64" if backend.dtype(like) == "float64" else "float32")
     if isinstance(rng, (int, np.integer)):

@@ -13,7 +13,7 @@ __all__ = ["check_path", "write_atomically"]
 
 
 def check_path(path: str | os.PathLike[str]) -> str:
-    """The path of a file, or an error that says what was given."""
+    """The path as text. Raises if it cannot be the path of a file."""
     try:
         text = os.fspath(path)
     except TypeError:
@@ -24,7 +24,7 @@ def check_path(path: str | os.PathLike[str]) -> str:
 
 
 def write_atomically(path: str | os.PathLike[str], content: bytes) -> None:
-    """Write beside the target and rename, so that readers see the old file or the whole new one.
+    """Write a file beside the target and rename it: readers see the old file or the new one, whole.
 
     >>> import os, tempfile
     >>> path = os.path.join(tempfile.mkdtemp(), "row.json")
@@ -36,18 +36,18 @@ def write_atomically(path: str | os.PathLike[str], content: bytes) -> None:
 
     target = os.path.realpath(check_path(path))  # a link stays a link
     folder, name = os.path.split(target)
-    beside = os.path.join(folder, f".{name[:100]}.{secrets.token_hex(4)}")
+    temporary = os.path.join(folder, f".{name[:100]}.{secrets.token_hex(4)}")
     try:
-        with open(beside, "xb") as file:
+        with open(temporary, "xb") as file:
             if os.path.exists(target):
-                os.chmod(beside, os.stat(target).st_mode & 0o777)
+                os.chmod(temporary, os.stat(target).st_mode & 0o777)
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(beside, target)
-    except BaseException as error:  # an interrupt must not leave the file beside either
+        os.replace(temporary, target)
+    except BaseException as error:  # an interrupt must not leave the temporary file
         with suppress(FileNotFoundError):
-            os.unlink(beside)
+            os.unlink(temporary)
         if isinstance(error, OSError):
             raise L0GateError(f"`path` {target!r} cannot be written: {error.strerror}") from None
         raise

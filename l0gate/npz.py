@@ -19,8 +19,7 @@ if TYPE_CHECKING:
     from zipfile import ZipFile, ZipInfo
 
 __all__ = ["pack", "unpack"]
-# json, zipfile and zlib are imported where they are used: `import l0gate` is to cost little more
-# than NumPy.
+# json, zipfile and zlib are imported only where they are used, so that `import l0gate` stays fast.
 _MANIFEST = "manifest"
 _LARGE = 2**16  # bytes; larger arrays are read in one piece
 
@@ -72,7 +71,7 @@ def unpack(file: BinaryIO) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         manifest = json.loads(arrays.pop(_MANIFEST).tobytes().decode())
     except L0GateError:
         raise
-    except Exception as error:  # zip, npy and JSON each raise their own kinds on damaged bytes
+    except Exception as error:  # on damaged bytes, zip, npy and JSON each raise their own errors
         if not zipfile.is_zipfile(file):
             raise L0GateError("is no l0gate file, or is truncated") from None
         raise L0GateError(f"is truncated or damaged: {type(error).__name__}: {error}") from None
@@ -89,17 +88,18 @@ def unpack(file: BinaryIO) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
 
 
 def _read_array(file: BinaryIO, archive: ZipFile, info: ZipInfo) -> np.ndarray:
-    """An array of an .npz file; a large one at once, the file's checksum left to ours."""
+    """One array of an .npz file. A large one is read in one piece, and its zip checksum is not
+    verified: `unpack` verifies l0gate's own."""
     npy = np.lib.format
     if (
         info.compress_type != 0
         or info.file_size < _LARGE
-        or info.filename == f"{_MANIFEST}.npy"  # which has no checksum of ours
+        or info.filename == f"{_MANIFEST}.npy"  # not covered by l0gate's checksums
     ):
         with archive.open(info) as member:
             small: np.ndarray = npy.read_array(member, allow_pickle=False)
             return small
-    file.seek(info.header_offset + 26)  # of the local header, which ends with name and extra field
+    file.seek(info.header_offset + 26)  # two lengths in the local zip header
     name, extra = (int.from_bytes(file.read(2), "little") for _ in range(2))
     file.seek(name + extra, os.SEEK_CUR)
     version = npy.read_magic(file)
@@ -115,7 +115,7 @@ def _read_array(file: BinaryIO, archive: ZipFile, info: ZipInfo) -> np.ndarray:
 
 
 def _checksum(array: np.ndarray) -> int:
-    """CRC-32 of dtype, shape and values: damage is to be noticed, as fast as can be."""
+    """CRC-32 of dtype, shape and values: fast, and enough to notice damage."""
     from zlib import crc32
 
     content = np.ascontiguousarray(array).reshape(-1).view(np.uint8).data

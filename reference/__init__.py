@@ -1,22 +1,24 @@
 """LSTM and GRU nets in plain NumPy, forward and backward, with numba where it is installed.
 
-Read first the oracle, which stays close to the equations and against which all else is tested:
+Read these first. They are written for clarity, close to the equations, and the faster code is
+tested against them:
 
-- `_scan`: what a scan over a sequence is, its shapes, and what the two cells share
+- `_scan`: what a scan over a sequence is, its shapes, and helpers of both cells
 - `_lstm`: the LSTM over a sequence, forward and backward
 - `_gru`: the GRU over a sequence, forward and backward
-- `_engine`: which scans run: NumPy's, or the compiled ones
+- `_engine`: chooses NumPy's scans or the compiled ones
 - `_products`: matrix products over all positions, and their gradients
 - `_layers`: the interface of layers; embedding, linear and activation layers
-- `_recurrent`: LSTM and GRU layers around the scans
-- `_build`: from the description of a net to its layers
-- `_checks`: checks of what a net is given
+- `_recurrent`: LSTM and GRU layers, which run the scans
+- `_build`: builds the layers of a net from its description
+- `_checks`: checks of the arguments of a net
 - `_losses`: cross entropy and mean squared error, with their gradients
 - `_net`: `Net`, a chain of layers: initial parameters, forward, backward, loss
-- `_objective`: the L0 objective: hard-concrete gates and the expected size, with their gradients
+- `_objective`: the L0 objective with its gradients: a second implementation of hard-concrete gates
+  and the expected size, independent of `l0gate/_hard_concrete.py`, for tests
 
-Then `runtime/`, nets with their parameters, and `compiled/`, the same computations as numba
-kernels; their docstrings list their modules.
+Then `runtime/`, nets bound to their parameters for inference, and `compiled/`, the same
+computations as numba kernels. Their docstrings list their modules.
 """
 
 from __future__ import annotations

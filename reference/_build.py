@@ -1,4 +1,4 @@
-"""From the description of a net, a list of dicts, to its layers."""
+"""Builds the layers of a net from its description, a list of dicts."""
 
 from __future__ import annotations
 
@@ -11,13 +11,15 @@ from l0gate.reference._recurrent import GRU, LSTM
 
 
 def build(layers: Sequence[Mapping[str, Any]]) -> tuple[Layer, ...]:
-    """The layers of a completed description: one object per layer of a recurrent stack.
+    """Build the layers of a description to which `complete` has added the default values.
 
-    Axes are named as in `Net.forward`: x or xk for what recurrent layer k reads where it follows no
-    other, hk for its hidden neurons, or fk and bk for its two directions.
+    An LSTM or GRU entry with `num_layers` N becomes N objects. Axes get their names here, those of
+    `Net.forward`. Recurrent layers are counted from 0 through the whole net. The hidden neurons of
+    layer k are hk; with two directions they are fk (forward) and bk (backward). If layer k does not
+    read the output of another recurrent layer, its input features are xk (x for k = 0).
     """
     chain: list[Layer] = []
-    reads: tuple[str, ...] = ()  # the gated axes of the features so far; () where there are none
+    reads: tuple[str, ...] = ()  # the axes of the current features; () if they have none
     count = 0  # recurrent layers so far
     following = [layer["type"] for layer in layers[1:]] + ["activation"]
     for layer in layers:
@@ -43,7 +45,10 @@ def build(layers: Sequence[Mapping[str, Any]]) -> tuple[Layer, ...]:
 
 
 def _directions(layer: Mapping[str, Any], depth: int, count: int) -> tuple[Direction, ...]:
-    """The directions of layer `depth` in its stack, which is recurrent layer `count` of the net."""
+    """The one or two directions of layer `depth` of a recurrent stack.
+
+    `count` is the number of recurrent layers before it in the net.
+    """
 
     def direction(suffix: str, axis: str, reverse: bool) -> Direction:
         def name(kind: str) -> str:

@@ -1,4 +1,4 @@
-"""Checks of what a net is given: parameters, inputs, states, lengths, gates, sizes.
+"""Checks of the arguments of a net: parameters, inputs, states, lengths, gates, sizes.
 
 They run in every call, so most of them format their message only when they fail.
 """
@@ -20,7 +20,10 @@ _FLOATS = np.dtype(np.float32), np.dtype(np.float64)
 def check_parameters(
     chain: Sequence[Layer], parameters: Parameters
 ) -> tuple[np.dtype[Any], dict[str, int]]:
-    """Check names, dtypes and shapes. Returns the common dtype, and the size of every axis."""
+    """Check names, dtypes and shapes of the parameters.
+
+    Returns their common dtype and the size of every axis by name, such as {"x": 3, "h0": 8}.
+    """
     names = [name for layer in chain for name in layer.names]
     for name in names:
         if name not in parameters:
@@ -37,15 +40,15 @@ def check_parameters(
                 f"parameter `{name}` is {array.dtype} and `{names[0]}` {first.dtype}; "
                 "all parameters must have one dtype"
             )
-    axes: dict[str, int] = {}
+    axis_sizes: dict[str, int] = {}
     width: int | None = None
     for layer in chain:
         width = layer.check(parameters, width)
-        for axis in layer.reads:  # hidden neurons of an earlier layer have their size already
-            axes.setdefault(axis, parameters[layer.names[0]].shape[1])
+        for axis in layer.reads:  # an earlier layer has set its hidden sizes already
+            axis_sizes.setdefault(axis, parameters[layer.names[0]].shape[1])
         for end in layer.directions:
-            axes[end.axes[0]] = parameters[end.weight_hh].shape[1]
-    return (parameters[names[0]].dtype if names else np.dtype(np.float64)), axes
+            axis_sizes[end.axes[0]] = parameters[end.weight_hh].shape[1]
+    return (parameters[names[0]].dtype if names else np.dtype(np.float64)), axis_sizes
 
 
 def check_dtype(what: str, dtype: np.dtype[Any]) -> None:
@@ -59,7 +62,10 @@ def _wrong_dtype(what: str, dtype: np.dtype[Any]) -> L0GateError:
 
 
 def input_size_of(chain: Sequence[Layer], parameters: Parameters) -> int | None:
-    """The size of the vocabulary, or the number of input features; None if any number fits."""
+    """The vocabulary size if the net begins with an embedding, else the number of input features.
+
+    None if no layer has parameters: then any number of features fits.
+    """
     for layer in chain:
         if layer.names:
             vocabulary, features = parameters[layer.names[0]].shape
@@ -68,14 +74,18 @@ def input_size_of(chain: Sequence[Layer], parameters: Parameters) -> int | None:
 
 
 def reads_tokens(chain: Sequence[Layer]) -> bool:
-    """Whether the net begins with an embedding, so that its input are integer tokens."""
+    """Whether the net begins with an embedding, so that it reads integer tokens."""
     return isinstance(chain[0], Embedding)
 
 
 def check_sequence(
     x: Array, tokens: bool, size: int | None, dtype: np.dtype[Any], batch_first: bool
 ) -> Array:
-    """The input of sequences, time first: tokens (T, B), or features (T, B, size) in `dtype`."""
+    """Check the input of `Net.apply` and return it time first.
+
+    The result is tokens (T, B), or features (T, B, size) of `dtype`. With `batch_first`, x is
+    (B, T) or (B, T, size).
+    """
     if x.ndim != 3 - tokens:
         expected = ("B, T" if batch_first else "T, B") + ("" if tokens else ", features")
         raise L0GateError(f"`x` has shape {x.shape}; expected ({expected})")
@@ -84,9 +94,9 @@ def check_sequence(
 
 
 def check_input(x: Array, tokens: bool, size: int | None, dtype: np.dtype[Any]) -> Array:
-    """Tokens (...) below `size`, or features (..., size) in `dtype`; the other dimensions are free.
+    """Check tokens (...) in 0..size-1, or features (..., size), which are cast to `dtype`.
 
-    A `size` of None fits any number of features.
+    If `size` is None, there may be any number of features.
     """
     if not tokens:
         if x.dtype.kind != "f":
@@ -98,7 +108,7 @@ def check_input(x: Array, tokens: bool, size: int | None, dtype: np.dtype[Any]) 
         return x if x.dtype == dtype else x.astype(dtype)
     if x.dtype.kind not in "iu":
         raise L0GateError(f"`x` has dtype {x.dtype}; an embedding reads integer tokens")
-    assert size is not None  # the vocabulary's
+    assert size is not None  # a net with an embedding has a vocabulary size
     if x.size and not (x.min() >= 0 and x.max() < size):
         token = x[(x < 0) | (x >= size)].flat[0]
         raise L0GateError(f"`x` contains the token {token}; allowed: 0..{size - 1}")
@@ -108,19 +118,23 @@ def check_input(x: Array, tokens: bool, size: int | None, dtype: np.dtype[Any]) 
 def check_state(
     state: Any,
     chain: Sequence[Layer],
-    axes: Mapping[str, int],
+    axis_sizes: Mapping[str, int],
     batch: tuple[int, ...],
     dtype: np.dtype[Any],
     name: str = "state",
 ) -> RecurrentState:
-    """The state as a tuple, one entry per recurrent layer and direction, of shape (*batch, H).
+    """Check the state and return it as a tuple, one entry per recurrent layer and direction.
 
-    None stands for zeros. `batch` is (B,), or () for a sequence without a batch dimension.
+    An entry is a pair (h, c) for an LSTM and h for a GRU; each array has the shape (*batch, H).
+    `batch` is (B,), or () for one sequence without a batch dimension. If `state` is None, the
+    result is zeros. `name` is the argument's name in error messages.
     """
     ends = [(layer, end) for layer in chain for end in layer.directions]
     if state is None:
         return tuple(
-            _entry([np.zeros((*batch, axes[end.axes[0]]), dtype) for _ in range(layer.states)])
+            _entry(
+                [np.zeros((*batch, axis_sizes[end.axes[0]]), dtype) for _ in range(layer.states)]
+            )
             for layer, end in ends
         )
     if not (isinstance(state, (tuple, list)) and len(state) == len(ends)):
@@ -129,7 +143,9 @@ def check_state(
             "one per recurrent layer and direction"
         )
     return tuple(
-        _entry(_check_entry(entry, layer.states, (*batch, axes[end.axes[0]]), dtype, name, index))
+        _entry(
+            _check_entry(entry, layer.states, (*batch, axis_sizes[end.axes[0]]), dtype, name, index)
+        )
         for index, (entry, (layer, end)) in enumerate(zip(state, ends, strict=True))
     )
 
@@ -137,7 +153,7 @@ def check_state(
 def _check_entry(
     entry: Any, count: int, shape: tuple[int, ...], dtype: np.dtype[Any], name: str, index: int
 ) -> list[Array]:
-    """The `count` arrays of one entry of a state."""
+    """Check entry `index` of a state; returns its arrays in a list, [h] or [h, c]."""
     parts = [entry] if count == 1 else entry
     if not (isinstance(parts, (tuple, list)) and len(parts) == count):
         raise L0GateError(f"`{name}[{index}]` is {_kind(entry)}; expected a pair (h, c)")
@@ -151,7 +167,7 @@ def _check_entry(
 
 
 def _entry(parts: Sequence[Array]) -> Any:
-    """h for one array, (h, c) for two."""
+    """The entry of a state that consists of [h] or [h, c]: h, or the pair (h, c)."""
     return parts[0] if len(parts) == 1 else tuple(parts)
 
 
@@ -162,7 +178,7 @@ def _kind(value: Any) -> str:
 
 
 def check_lengths(given: Any, steps: int, batch: int) -> Array | None:
-    """The sequences' numbers of steps (B,), each 0..T; None if none are given."""
+    """Check `lengths` (B,), the number of steps of each sequence, 0..T; None stays None."""
     if given is None:
         return None
     lengths: Array = np.asarray(given)
@@ -177,33 +193,42 @@ def check_lengths(given: Any, steps: int, batch: int) -> Array | None:
     return lengths.astype(np.int64)
 
 
-def check_axes(what: str, given: Mapping[str, Any], axes: Mapping[str, int]) -> None:
-    """Check that the vectors are named after axes of the net and have their sizes."""
+def check_axes(what: str, given: Mapping[str, Any], axis_sizes: Mapping[str, int]) -> None:
+    """Check that `given` maps axes of the net to vectors, each of its axis's size.
+
+    `what` is the argument's name in error messages.
+    """
     for axis, vector in given.items():
-        if axis not in axes:
-            raise L0GateError(f"`{what}` names the axis {axis!r}; this net has {', '.join(axes)}")
-        found, shape = np.shape(vector), (axes[axis],)
+        if axis not in axis_sizes:
+            raise L0GateError(
+                f"`{what}` names the axis {axis!r}; this net has {', '.join(axis_sizes)}"
+            )
+        found, shape = np.shape(vector), (axis_sizes[axis],)
         if found != shape:
             raise L0GateError(f"`{what}[{axis!r}]` has shape {found}; expected {shape}")
 
 
 def check_gates(
-    gates: Mapping[str, Any] | None, axes: Mapping[str, int], dtype: np.dtype[Any]
+    gates: Mapping[str, Any] | None, axis_sizes: Mapping[str, int], dtype: np.dtype[Any]
 ) -> dict[str, Array]:
-    """The gates of all axes, ones for axes that are not named; {} if no gates are given."""
+    """Check the gates, and add ones for all axes that are not named; {} if none are named."""
     if not gates:
         return {}
-    check_axes("gates", gates, axes)
+    check_axes("gates", gates, axis_sizes)
     return {
         axis: np.asarray(gates[axis], dtype) if axis in gates else np.ones(size, dtype)
-        for axis, size in axes.items()
+        for axis, size in axis_sizes.items()
     }
 
 
 def check_sizes(
     layers: Sequence[Mapping[str, Any]], sizes: Mapping[str, int | Sequence[int]]
 ) -> dict[str, list[int]]:
-    """The sizes by layer name, one per layer and direction, each written out."""
+    """Check the argument `sizes` of `Net.init`.
+
+    Returns for each layer name a list with one size per layer and direction. A single number is
+    repeated for all of them.
+    """
     expected: dict[str, list[int]] = {}
     for layer in layers:
         if "name" not in layer:

@@ -1,4 +1,8 @@
-"""The engines: "numpy" runs the plain scans, "numba" compiled ones and whole nets as one call."""
+"""The two engines, "numpy" and "numba".
+
+"numpy" runs the scans of `_lstm.py` and `_gru.py`. "numba" runs compiled scans in training, and for
+inference the whole net as one compiled call.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +26,7 @@ class Engine(NamedTuple):
     gru_scan: Callable[..., Any]
     gru_scan_backward: Callable[..., Any]
     takes_gate: bool  # whether the scans have the argument `gate`
-    program: Callable[..., Any] | None = None  # the class that compiles whole nets, if there is one
+    program: Callable[..., Any] | None = None  # the class that runs whole nets; None in NumPy
 
 
 NUMPY = Engine(lstm_scan, lstm_scan_backward, gru_scan, gru_scan_backward, takes_gate=True)
@@ -30,7 +34,7 @@ NUMPY = Engine(lstm_scan, lstm_scan_backward, gru_scan, gru_scan_backward, takes
 
 @cache
 def find_engine(name: str) -> Engine:
-    """The engine of a name; "auto" is numba where it is installed, else NumPy."""
+    """The engine of that name; "auto" is numba where it is installed, else NumPy."""
     if name not in ENGINES:
         raise L0GateError(f"`engine` is {name!r}; allowed: {', '.join(ENGINES)}")
     if name == "numpy":
@@ -57,8 +61,9 @@ def find_engine(name: str) -> Engine:
 def set_num_threads(threads: int) -> None:
     """Let compiled nets use up to `threads` threads, from now on and in the whole process.
 
-    The default is NUMBA_NUM_THREADS, or the number of cores. Threads share the sequences of a
-    batch, where that is faster; one sequence runs on one thread. Needs numba.
+    The default is NUMBA_NUM_THREADS, or the number of cores. The sequences of a
+    batch are divided among the threads where that is faster; one sequence runs on one thread. Needs
+    numba.
 
     >>> set_num_threads(2)
     >>> set_num_threads(0)
@@ -66,5 +71,5 @@ def set_num_threads(threads: int) -> None:
     ...
     l0gate._errors.L0GateError: `threads` is 0; it must be at least 1
     """
-    find_engine("numba")  # without numba this says so
+    find_engine("numba")  # raises L0GateError if numba is not installed
     import_module("l0gate.reference.compiled.threads").set_num_threads(threads)

@@ -1,7 +1,7 @@
 """The GRU over a whole sequence, forward and backward, in plain NumPy.
 
 One layer in one direction: shapes, `lengths` and `gate` as in `_scan.py`. The compiled versions
-with the same signatures are in `compiled/training/gru.py`.
+are in `compiled/training/gru.py`; they have the same signatures without `gate`.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ def gru_scan(
     *,
     gate: Array | None = None,
 ) -> tuple[Array, Array, Tape]:
-    """Run a GRU.
+    """Run a GRU over a sequence. Products of vectors are elementwise.
 
-        r, z = sigmoid(gx + W_hh h)                 h' = (1 - z) n + z h
-        n = tanh(gx_n + r (W_hn h + b_hn))          with reset_after (PyTorch, cuDNN)
-        n = tanh(gx_n + W_hn (r h))                 without (Cho et al., arXiv 1406.1078)
+        r = sigmoid(gx_r + W_hr h)      z = sigmoid(gx_z + W_hz h)      h' = (1 - z) n + z h
+        n = tanh(gx_n + r (W_hn h + b_hn))      with reset_after (PyTorch, cuDNN)
+        n = tanh(gx_n + W_hn (r h))             without reset_after (Cho et al., arXiv 1406.1078)
 
-    gx (T, B, 3H) contains `bias_ih` and the r and z blocks of `bias_hh`. The n block of `bias_hh`
-    is `bias_hn` (H,) with reset_after; without it that block belongs to gx, and `bias_hn` is not
-    read. weight_hh (3H, H), h0 (B, H). Returns y (T, B, H), the last h (B, H), and the tape for
-    `gru_scan_backward`: the activated gates r, z, n (T, B, 3H) and, with reset_after,
-    W_hn h + b_hn (T, B, H). No argument is modified.
+    gx (T, B, 3H) holds the input pre-activations. It contains `bias_ih` and the r and z blocks of
+    `bias_hh`. With reset_after, the n block of `bias_hh` is `bias_hn` (H,). Without reset_after, gx
+    contains that block too, and `bias_hn` is ignored. weight_hh (3H, H), h0 (B, H). Returns
+    y (T, B, H), the last h (B, H), and the tape for `gru_scan_backward`: the activated gates
+    r, z, n (T, B, 3H) and, with reset_after, W_hn h + b_hn (T, B, H). No argument is modified.
 
     >>> gx, weight_hh, zero = np.zeros((3, 1, 6)), np.zeros((6, 2)), np.zeros(2)
     >>> y, h, _ = gru_scan(gx, weight_hh, zero, np.ones((1, 2)))
@@ -74,16 +74,19 @@ def gru_scan_backward(
     *,
     gate: Array | None = None,
 ) -> tuple[Array, Array, Array]:
-    """Backward through time of `gru_scan`.
+    """The gradients of `gru_scan`, by backpropagation through time.
 
     dy (T, B, H) and dh (B, H) are the gradients of y and of the returned state; the values of dy
     in the padding are ignored. Returns dgx (T, B, 3H), dgh (T, B, 3H) and dh0 (B, H).
 
-    dgh is the gradient of the recurrent pre-activations: its sum over time and batch is the
-    gradient of `bias_hh`. With reset_after the n block of dgh is that of dgx times r, and the
-    gradient of `weight_hh` is the sum of dgh^T h_prev: see `previous_states`. Without it dgh is
-    dgx, and the n block of `weight_hh` reads r * h_prev instead of h_prev, where r is
-    tape[0][..., :H]. Both are zero in the padding.
+    dgx is the gradient of gx, and dgh that of the recurrent pre-activations; both are zero in the
+    padding. The sum of dgh over time and batch is the gradient of `bias_hh`. The gradient of
+    `weight_hh` is the sum of dgh^T h_prev, where h_prev is the state before the step: see
+    `previous_states`.
+
+    With reset_after, dgh differs from dgx in the n block only, which is multiplied by r. Without
+    reset_after, dgh is dgx, and the n block of `weight_hh` multiplies r * h_prev instead of h_prev;
+    r is tape[0][..., :H].
     """
     gates = tape[0]
     T, H = y.shape[0], y.shape[2]

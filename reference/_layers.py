@@ -1,9 +1,9 @@
 """The layers of a net, each with its forward pass and its backward pass, derived by hand.
 
-`Layer` is the interface, `Pass` what one pass through a net has in common for all of its layers.
+`Layer` is the interface; `Pass` holds what all layers share during one pass through the net.
 Embedding, linear and activation layers are here; LSTM and GRU layers are in `_recurrent.py`.
-Activations are time first, (T, B, features). Input products and weight gradients are one matrix
-product for the whole sequence: see `_products.py`.
+Activations are time first, (T, B, features). A layer multiplies its weight matrix
+by the inputs of the whole sequence at once: see `_products.py`.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ RecurrentState = tuple[Any, ...]
 
 
 class Gradients(dict[str, Array]):
-    """Gradients by name; where a name is added twice, their sum."""
+    """Gradients by name. Adding to a name that exists gives the sum."""
 
     def add(self, name: str, gradient: Array) -> None:
         self[name] = self[name] + gradient if name in self else gradient
@@ -43,28 +43,29 @@ class Gradients(dict[str, Array]):
 
 @dataclass(eq=False, repr=False)
 class Pass:
-    """What one forward pass and its backward pass have in common for all layers of a net."""
+    """What all layers of a net share in one forward pass and its backward pass."""
 
     parameters: Parameters
     dtype: np.dtype[Any]
-    axes: Mapping[str, int]  # the size of every axis
+    axis_sizes: Mapping[str, int]
     engine: Engine
     keep: bool = True  # whether to keep a tape for the backward pass
     lengths: Array | None = None  # (B,)
-    gates: Mapping[str, Array] = field(default_factory=dict)  # by axis; for all axes, or empty
+    gates: Mapping[str, Array] = field(default_factory=dict)  # axis -> gates; all axes or none
     gradients: Gradients = field(default_factory=Gradients)
     gate_gradients: Gradients = field(default_factory=Gradients)
 
     def gate(self, axes: Sequence[str]) -> Array | None:
-        """The gates of a dimension that consists of these axes, in order; None without gates."""
+        """The gates of a matrix's input features, which consist of these axes in order; or None."""
         if not self.gates or not axes:
             return None
         return np.concatenate([self.gates[axis] for axis in axes])
 
     def add_matrix(self, name: str, product: Array, axes: Sequence[str]) -> None:
-        """Add the gradients of a matrix W and of the gates of its input axes.
+        """Add the gradients of the matrix W (O, I) of that name and of its input gates z (I,).
 
-        `product` is G = dy^T x, summed over all positions, of W's shape. See `_products.py`.
+        `product` (O, I) is G = dy^T x, summed over all positions: see `_products.py`. `axes` are
+        the axes of the I input features.
         """
         gate = self.gate(axes)
         if gate is None:
@@ -78,7 +79,7 @@ class Pass:
 
 
 class Direction(NamedTuple):
-    """One direction of a recurrent layer: the names of its parameters and of its neurons."""
+    """One direction of a recurrent layer: the names of its parameters and of its hidden axis."""
 
     weight_ih: str
     weight_hh: str
@@ -101,7 +102,7 @@ class Layer:
     reads: tuple[str, ...] = ()  # the gated axes of its input features, in order
     directions: tuple[Direction, ...] = ()  # of a recurrent layer
     states = 0  # the number of arrays in the state of one direction
-    # Layers are no dataclasses: each would add a millisecond to loading a net.
+    # Layers are plain classes, since each dataclass adds a millisecond to loading a net.
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -109,16 +110,16 @@ class Layer:
         raise NotImplementedError
 
     def check(self, parameters: Parameters, width: int | None) -> int | None:
-        """Check the parameters' shapes for `width` input features; returns the output features.
+        """Check the shapes of the parameters; returns the number of output features.
 
-        A `width` of None, where the number of features is not known yet, fits every shape.
+        `width` is the number of input features, or None if it is not known yet.
         """
         raise NotImplementedError
 
     def init(self, rng: np.random.Generator, width: int, sizes: Sequence[int]) -> dict[str, Array]:
-        """PyTorch's default initial parameters, for `width` input features.
+        """Random initial parameters, distributed as PyTorch's defaults, for `width` input features.
 
-        `sizes` are the output features: one entry per direction, or one.
+        `sizes` has the number of output features, of a recurrent layer one number per direction.
         """
         raise NotImplementedError
 
@@ -133,8 +134,8 @@ class Layer:
     ) -> tuple[Array | None, RecurrentState]:
         """Add the gradients of parameters and gates to `run`; returns those of x and of the state.
 
-        dy is the gradient of the output, dstate that of the new state. dx has the shape of x, or
-        of its table where x is `Gathered`; it may be None if `need_dx` is False.
+        dy is the gradient of the output, dstate that of the new state. The gradient of x has the
+        shape of x, or of its table where x is `Gathered`; it may be None if `need_dx` is False.
         """
         raise NotImplementedError
 
@@ -142,9 +143,9 @@ class Layer:
 def run_chain(
     chain: Sequence[Layer], run: Pass, x: Array, state: RecurrentState
 ) -> tuple[Array, RecurrentState, list[Any]]:
-    """The output of all layers, one after the other, the new state, and a tape per layer.
+    """Run x through all layers in order. Returns the output, the new state and a tape per layer.
 
-    There are no tapes if `run.keep` is False.
+    If `run.keep` is False, the list of tapes is empty.
     """
     tapes: list[Any] = []
     new_state: RecurrentState = ()
@@ -160,9 +161,10 @@ def run_chain(
 
 
 class Embedding(Layer):
-    """The row of `weight` (V, E) for every token.
+    """Replaces every token by its row of `weight` (V, E).
 
-    `multiplied` says that the next layer multiplies by a matrix, so it can take `Gathered` rows.
+    `multiplied` says that the next layer multiplies by a matrix. That layer can take a `Gathered`
+    input: it multiplies `weight` and then looks up the rows.
     """
 
     def __init__(self, name: str, multiplied: bool) -> None:
@@ -191,6 +193,7 @@ class Embedding(Layer):
         self, run: Pass, tape: Any, dy: Array, dstate: RecurrentState, need_dx: bool
     ) -> tuple[Array | None, RecurrentState]:
         size = len(run.parameters[self.names[0]])
+        # Without a tape the output was `Gathered`, and dy is the gradient of the whole table.
         dweight = dy if tape is None else sum_by_index(tape.ravel(), rows(dy), size)
         run.gradients.add(self.names[0], dweight)
         return None, ()
@@ -300,9 +303,9 @@ def _find(parameters: Parameters, name: str) -> Array:
 def uniform(
     rng: np.random.Generator, names: Sequence[str], shapes: Sequence[tuple[int, ...]], fan: int
 ) -> dict[str, Array]:
-    """Arrays with uniform entries between -1/sqrt(fan) and 1/sqrt(fan), by name.
+    """Arrays by name, with uniform random entries between -1/sqrt(fan) and 1/sqrt(fan).
 
-    `names` may be shorter than `shapes`: a layer without biases leaves those at the end out.
+    `names` may be shorter than `shapes`: a layer without biases has no names for the last shapes.
     """
     bound = 1 / math.sqrt(max(fan, 1))
     return {

@@ -14,7 +14,7 @@ def softmax_cross_entropy(
     """Mean of -log softmax(logits)[target] over all positions, in nats, and its gradient.
 
     logits (..., V); targets (...) integers in 0..V-1. Returns the loss and dlogits (..., V).
-    With `overwrite`, dlogits may be written over logits. At least one position is needed.
+    With `overwrite`, dlogits may be written over logits. Raises if there are no positions.
 
     >>> loss, dlogits = softmax_cross_entropy(np.zeros((1, 4)), np.array([2]))
     >>> bool(np.isclose(loss, np.log(4))), dlogits
@@ -44,8 +44,8 @@ def softmax_cross_entropy(
 def mean_squared_error(y: Array, target: Array, *, overwrite: bool = False) -> tuple[float, Array]:
     """Mean of (y - target)^2 over all elements, and its gradient 2 (y - target) / count.
 
-    y and target have the same shape. With `overwrite`, the gradient may be written over y. At
-    least one element is needed.
+    y and target have the same shape. With `overwrite`, the gradient may be written over y.
+    Raises if there are no elements.
 
     >>> mean_squared_error(np.array([1.0, 2.0]), np.array([1.0, 0.0]))
     (2.0, array([0., 2.]))

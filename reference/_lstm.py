@@ -1,7 +1,7 @@
 """The LSTM over a whole sequence, forward and backward, in plain NumPy.
 
 One layer in one direction: shapes, `lengths` and `gate` as in `_scan.py`. The compiled versions
-with the same signatures are in `compiled/training/lstm.py`.
+are in `compiled/training/lstm.py`; they have the same signatures without `gate`.
 """
 
 from __future__ import annotations
@@ -23,10 +23,11 @@ def lstm_scan(
 ) -> tuple[Array, Array, Array, Tape]:
     """Run an LSTM (Hochreiter and Schmidhuber, 1997; forget gate of Gers et al., 2000).
 
-        i, f, o = sigmoid(gx + W_hh h)      g = tanh(gx + W_hh h)
-        c' = f c + i g                      h' = o tanh(c')
+        i = sigmoid(gx_i + W_hi h)      f = sigmoid(gx_f + W_hf h)      g = tanh(gx_g + W_hg h)
+        o = sigmoid(gx_o + W_ho h)      c' = f c + i g                  h' = o tanh(c')
 
-    gx (T, B, 4H) contains both biases. weight_hh (4H, H); h0, c0 (B, H).
+    Products of vectors are elementwise. gx (T, B, 4H) holds the input pre-activations and contains
+    both biases. weight_hh (4H, H); h0, c0 (B, H).
     Returns y (T, B, H), the last h and c (B, H), and the tape for `lstm_scan_backward`: activated
     gates (T, B, 4H), cell states (T, B, H) and their tanh. No argument is modified.
 
@@ -70,14 +71,16 @@ def lstm_scan_backward(
     *,
     gate: Array | None = None,
 ) -> tuple[Array, Array, Array]:
-    """Backward through time of `lstm_scan`.
+    """The gradients of `lstm_scan`, by backpropagation through time.
 
     dy (T, B, H) and dh, dc (B, H) are the gradients of y and of the returned state; the values
     of dy in the padding are ignored. Returns dgx (T, B, 4H), zero in the padding, and dh0, dc0
-    (B, H). The gradient of `weight_hh` is the sum of dgx^T h_prev: see `previous_states`.
+    (B, H). The gradient of `weight_hh` is the sum of dgx^T h_prev, where h_prev is the state
+    before the step: see `previous_states`.
     """
     gates, cells, tanh_cells = tape
     T = len(y)
+    # In the padding, cells repeats the state, so lengths are not needed here.
     c_prev = previous_states(cells, c0, None, reverse)
     dgx = np.empty_like(gates)
     for t, active in reversed(list(time_steps(T, lengths, reverse))):

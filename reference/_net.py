@@ -64,12 +64,12 @@ class Net:
     direction may have a size of its own. All parameters are float32, or all float64, and that is
     the dtype of everything computed.
 
-    Shapes: x is (T, B) integers below an embedding, else (T, B, features) floats; with
-    `batch_first` they are (B, T) and (B, T, features), and so is y. A state is a tuple with one
-    entry per recurrent layer and direction of the whole chain (l0, l0_reverse, l1, ...): `(h, c)`
-    for an LSTM and `h` for a GRU, each of shape (B, H); None stands for zeros. `lengths` (B,), each
-    0..T, gives every sequence its own number of steps, as in a packed sequence. Arguments are
-    never modified.
+    Shapes: if the net begins with an embedding, x is integers (T, B), else floats (T, B, features).
+    y is (T, B, features). With `batch_first`, B comes before T in all of them. A state is a
+    tuple with one entry per recurrent layer and direction of the whole chain (l0, l0_reverse, l1,
+    ...): `(h, c)` for an LSTM and `h` for a GRU, each of shape (B, H); None stands for zeros.
+    `lengths` (B,), each 0..T, gives every sequence its own number of steps, as in a packed
+    sequence. Arguments are never modified.
 
     >>> net = Net([{"type": "lstm", "name": "rnn"}, {"type": "linear", "name": "decoder"}])
     >>> rng = np.random.default_rng(0)
@@ -106,11 +106,11 @@ class Net:
     ) -> dict[str, Array]:
         """Random initial parameters, with the distributions of PyTorch's defaults.
 
-        `input_size` is the vocabulary's size below an embedding, else the number of features.
-        `sizes` gives, by layer name, the number of features of an embedding or linear layer and
-        the hidden size of a recurrent one: one number, or one per layer and direction, in the order
-        of the state. Recurrent parameters are uniform within 1/sqrt(H) of 0, linear ones within
-        1/sqrt(inputs), embeddings standard normal.
+        `input_size` is the vocabulary size if the net begins with an embedding, else the number of
+        features. `sizes` maps the name of an embedding or linear layer to its number of output
+        features, and the name of a recurrent layer to its hidden size: one number for all, or one
+        per layer and direction, in the order of the state. Recurrent parameters are uniform
+        within 1/sqrt(H) of 0, linear ones within 1/sqrt(inputs), embeddings standard normal.
 
         >>> net = Net([{"type": "gru", "name": "rnn", "num_layers": 2}])
         >>> parameters = net.init(np.random.default_rng(0), input_size=3, sizes={"rnn": (8, 5)})
@@ -141,8 +141,8 @@ class Net:
     ) -> tuple[Array, RecurrentState]:
         """Run the net. Returns the output y, time first or batch first as x, and the new state.
 
-        `engine` is "numpy", "numba", or "auto": numba where it is installed. In the padding,
-        recurrent layers output zeros, and the layers after them run on those.
+        `engine` is "numpy", "numba", or "auto": numba where it is installed. With `lengths`, the
+        output of recurrent layers is zero in the padding; later layers read these zeros.
 
         >>> net = Net([{"type": "embedding", "name": "embedding"}, {"type": "gru", "name": "rnn"}])
         >>> sizes = {"embedding": 4, "rnn": 6}
@@ -172,9 +172,10 @@ class Net:
         recurrent layer reads; "h0", "h1", ..., the hidden neurons of the recurrent layers, counted
         through the chain; "f0" and "b0" in place of "h0" where the layer is bidirectional; "x2",
         the features that recurrent layer 2 reads where it follows a linear layer. Gates multiply
-        neurons where a matrix reads them and nowhere else: h0 is read by `weight_hh` of its own
-        layer and by the matrix of the next layer. States, elementwise products and y are ungated
-        (Wen et al., arXiv 1906.06847). So gating equals multiplying the columns of the weights.
+        neurons only where they are the input of a matrix: h0 is the input of `weight_hh` of its own
+        layer and of the matrix of the next layer. States, elementwise products and y are ungated
+        (Wen et al., arXiv 1906.06847). So gating is the same as multiplying the columns of these
+        matrices.
 
         >>> net = Net([{"type": "lstm", "name": "rnn"}])
         >>> parameters = net.init(np.random.default_rng(0), input_size=2, sizes={"rnn": 3})
@@ -191,11 +192,12 @@ class Net:
     def backward(
         self, tape: Tape, dy: Any, dstate: Any = None
     ) -> tuple[dict[str, Array], Array | None, RecurrentState, dict[str, Array]]:
-        """Backward through time: the gradients of any function of y and the new state.
+        """Backpropagation through time, for a loss that is a function of y and the new state.
 
-        dy, of the shape of y, is its gradient in y, and dstate, of the structure of the state, its
-        gradient in the new state; None stands for zeros. Returns the gradients of the parameters
-        by name, of x (None below an embedding), of the initial state, and of the gates by axis.
+        dy is the gradient of the loss with respect to y, of y's shape. dstate is the gradient with
+        respect to the new state, a tuple like the state; None stands for zeros. Returns the
+        gradients of the parameters by name, of x (None for a net with an embedding), of the initial
+        state, and of the gates by axis.
         """
         shape = self._swap_shape(tape.shape)
         if np.shape(dy) != shape:
@@ -234,8 +236,9 @@ class Net:
 
         `loss` is "cross_entropy", the mean over all positions in nats, with integer targets (T, B);
         or "mse", the mean over all elements, with targets of y's shape. With `batch_first`,
-        targets are (B, T, ...). With `lengths` the mean is over each sequence's own steps. The new
-        state carries no gradient: passing it on is truncated backpropagation through time.
+        targets are (B, T, ...). With `lengths`, padded positions are left out of the mean.
+        Passing the new state to the next call is truncated backpropagation through time: gradients
+        do not flow back through it.
 
         >>> net = Net([{"type": "gru", "name": "rnn"}, {"type": "linear", "name": "decoder"}])
         >>> sizes = {"rnn": 4, "decoder": 3}
@@ -263,10 +266,11 @@ class Net:
     ) -> StreamingNet:
         """The net with its parameters, ready to run on sequences or step by step.
 
-        A pruned net can take the inputs and the states of its dense model. `input_kept` gives the
-        indices of the input features that were kept, and how many features there were: x then has
-        all of them. `kept` gives the same for the hidden neurons of every recurrent layer and
-        direction: a state may then have the dense size or the small one.
+        A pruned net can take the inputs and the states of its dense model. `input_kept` is a pair:
+        the indices of the input features that were kept, and the number of features before pruning.
+        x must then have all features of the dense model. `kept` lists such a pair for the hidden
+        neurons of every recurrent layer and direction. A state may then have the size of the dense
+        or of the pruned model.
 
         Compiled float32 activations are approximations, within 4 units in the last place and many
         times faster than the library's functions. With `exact` the library's functions are used,
@@ -288,22 +292,24 @@ class Net:
         gates: Mapping[str, Any] | None,
         engine: str,
     ) -> tuple[Pass, Array, RecurrentState]:
-        """A pass with these arguments, after checking them; x time first; the state written out."""
-        dtype, axes = check_parameters(self.chain, parameters)
+        """Check the arguments. Returns the pass, x time first, and the state (zeros for None)."""
+        dtype, axis_sizes = check_parameters(self.chain, parameters)
         found = find_engine(engine)
         size = input_size_of(self.chain, parameters)
         tokens = reads_tokens(self.chain)
         x = check_sequence(np.asarray(x), tokens, size, dtype, self.batch_first)
-        state = check_state(state, self.chain, axes, x.shape[1:2], dtype)
+        state = check_state(state, self.chain, axis_sizes, x.shape[1:2], dtype)
         lengths = check_lengths(lengths, *x.shape[:2])
-        gates = check_gates(gates, axes, dtype)
-        return Pass(parameters, dtype, axes, found, lengths=lengths, gates=gates), x, state
+        gates = check_gates(gates, axis_sizes, dtype)
+        return Pass(parameters, dtype, axis_sizes, found, lengths=lengths, gates=gates), x, state
 
     def _backward(
         self, tape: Tape, dy: Array, dstate: Any, need_dx: bool
     ) -> tuple[dict[str, Array], Array | None, RecurrentState, dict[str, Array]]:
         run = replace(tape.run, gradients=Gradients(), gate_gradients=Gradients())
-        dstate = check_state(dstate, self.chain, run.axes, dy.shape[1:2], run.dtype, name="dstate")
+        dstate = check_state(
+            dstate, self.chain, run.axis_sizes, dy.shape[1:2], run.dtype, name="dstate"
+        )
         dstate0: RecurrentState = ()
         dx: Array | None = dy
         for index in reversed(range(len(self.chain))):
@@ -320,14 +326,14 @@ class Net:
     def _loss(
         self, loss: str, y: Array, targets: Any, lengths: Array | None
     ) -> tuple[float, Array]:
-        """The loss and its gradient in y, time first; padded positions are left out."""
+        """The loss and its gradient with respect to y, which is time first; without the padding."""
         if loss not in LOSSES:
             raise L0GateError(f"`loss` is {loss!r}; allowed: {', '.join(LOSSES)}")
         targets = np.asarray(targets)
-        if targets.ndim >= 2:  # otherwise the loss refuses the shape
+        if targets.ndim >= 2:  # with fewer dimensions, the loss raises
             targets = self._swap(targets)
         if lengths is None:
-            # The output of a linear layer is on no tape, so it may be overwritten.
+            # A linear layer needs no output in its backward pass, so it may be overwritten.
             return LOSSES[loss](y, targets, overwrite=isinstance(self.chain[-1], Linear))
         valid = np.arange(len(y))[:, None] < lengths
         if targets.shape[:2] != valid.shape:

@@ -1,13 +1,14 @@
 """The matrix products of the layers, over all positions of a batch at once, and their gradients.
 
-A matrix reads its input x through gates z: y = W (x z). Both of its gradients follow from
-G = dy^T x, summed over all positions: dW = G z, and dz = the column sums of G W. So only x is kept
-for the backward pass, not the gated x z.
+A layer computes y = W (x z) for each position, with W (O, I), input x (I,) and gates z (I,); x z is
+elementwise. Let G (O, I) be dy^T x, summed over all positions. Then dW is G with column i
+multiplied by z[i], and dz is the elementwise product of G and W, summed over the rows. So the
+backward pass needs x but not x z.
 
-Below an embedding, x consists of rows of a table. Where the vocabulary is smaller than the number
-of positions, the table is multiplied first and its rows are gathered afterwards; in the backward
-pass dy is summed by token before it is multiplied (`Gathered`). A character model saves half of
-its multiplications.
+If the layer follows an embedding, x consists of rows of a table (V, features). Where V is smaller
+than the number of positions T B, the table is multiplied first, and rows of the product are looked
+up afterwards. In the backward pass, dy is summed by token before it is multiplied. See `Gathered`.
+In a character model this saves half of the multiplications.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from l0gate.reference._scan import Array
 
 
 class Gathered(NamedTuple):
-    """The activations table[tokens] (T, B, features), before the rows are gathered."""
+    """The activations table[tokens] (T, B, features), whose rows have not been looked up yet."""
 
     table: Array  # (V, features)
     tokens: Array  # (T, B)
@@ -36,7 +37,7 @@ def rows(x: Array) -> Array:
 
 
 def product(x: Input, weight: Array, bias: Array | None, z: Array | None) -> Array:
-    """weight (x z) + bias, of shape (T, B, O), for weight (O, I) and gates z (I,)."""
+    """weight (x z) + bias (T, B, O), for x (T, B, I), weight (O, I), gates z (I,), bias (O,)."""
     read = x.table if isinstance(x, Gathered) else rows(x)
     y: Array = (read if z is None else read * z) @ weight.T
     if bias is not None:
@@ -57,7 +58,10 @@ def summed(x: Input, dy: Array) -> tuple[Array, Array]:
 
 
 def input_gradient(dy: Array, weight: Array, z: Array | None, x: Input) -> Array:
-    """The gradient of x, or of its table where x is `Gathered`; dy (N, O) comes from `summed`."""
+    """The gradient of x (T, B, I), or of its table (V, I) where x is `Gathered`.
+
+    dy (N, O) is the second result of `summed`, weight (O, I), gates z (I,).
+    """
     dx: Array = dy @ weight
     if z is not None:
         dx *= z
@@ -65,10 +69,10 @@ def input_gradient(dy: Array, weight: Array, z: Array | None, x: Input) -> Array
 
 
 def sum_by_index(index: Array, rows: Array, size: int) -> Array:
-    """The sums (size, features) of the rows (N, features) that have the same index (N,).
+    """Sum rows (N, features) with the same index (N,): result (size, features), indices < size.
 
-    It sorts, then multiplies the rows of each index by a vector of ones: on wide rows several
-    times as fast as `np.add.at` and `np.add.reduceat`.
+    Sorts by index, then multiplies the rows of each index by a vector of ones. On wide rows that is
+    several times as fast as `np.add.at` and `np.add.reduceat`.
 
     >>> sum_by_index(np.array([2, 0, 2]), np.array([[1.0], [2.0], [3.0]]), 3).ravel()
     array([2., 0., 4.])

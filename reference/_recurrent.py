@@ -1,8 +1,8 @@
-"""LSTM and GRU layers: what is around the scans of `_lstm.py` and `_gru.py`.
+"""LSTM and GRU layers, which use the scans of `_lstm.py` and `_gru.py`.
 
 A layer computes the input pre-activations of the whole sequence as one matrix product, runs a scan
-for each of its directions, and concatenates their outputs. Its backward pass derives the gradients
-of its matrices, biases and gates from those that the scans return.
+for each of its directions, and concatenates their outputs. Its backward pass computes the gradients
+of its matrices, biases and gates from the gradients of pre-activations that the scans return.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class Recurrent(Layer):
         return parameters
 
     def _shapes(self, width: int, hidden: int) -> list[tuple[int, ...]]:
-        """The shapes of `Direction.names`, which may leave out the biases at the end."""
+        """The shapes of `weight_ih`, `weight_hh`, `bias_ih`, `bias_hh`; `width` input features."""
         gates = self.blocks * hidden
         return [(gates, width), (gates, hidden), (gates,), (gates,)]
 
@@ -111,21 +111,24 @@ class Recurrent(Layer):
         return dx, tuple(dinitials)
 
     def _input_bias(self, parameters: Parameters, end: Direction) -> Array | None:
-        """The bias that is added to the input product, (gates H,)."""
+        """The bias that is added to the input product: (4H,) for an LSTM, (3H,) for a GRU."""
         raise NotImplementedError
 
     def _scan(self, run: Pass, end: Direction, gx: Array, initial: Any) -> tuple[Array, Any, Tape]:
-        """y (T, B, H), the last state and the tape, from gx (T, B, gates H)."""
+        """Run the scan on gx (T, B, 4H or 3H); returns y (T, B, H), the last state and the tape."""
         raise NotImplementedError
 
     def _scan_backward(
         self, run: Pass, end: Direction, record: Record, dy: Array, dlast: Any
     ) -> tuple[Array, Array, Any]:
-        """dgx, dgh (T, B, gates H) and the gradient of the initial state."""
+        """The gradients of gx, of the recurrent pre-activations, and of the initial state."""
         raise NotImplementedError
 
     def _recurrent_product(self, run: Pass, end: Direction, record: Record, dgh: Array) -> Array:
-        """The sum over time and batch of dgh^T x, where x is what `weight_hh` reads."""
+        """The sum over time and batch of dgh^T h_prev, where h_prev is the state before the step.
+
+        In a GRU without reset_after, the n block has r * h_prev instead of h_prev.
+        """
         raise NotImplementedError
 
 
@@ -208,7 +211,7 @@ class GRU(Recurrent):
 
 
 def lstm_bias(parameters: Parameters, end: Direction) -> Array | None:
-    """The bias of the input pre-activations, (4H,)."""
+    """The bias (4H,) that is added to the input product: the sum of both biases; or None."""
     if not end.bias:
         return None
     bias_ih, bias_hh = parameters[end.bias_ih], parameters[end.bias_hh]
@@ -218,7 +221,10 @@ def lstm_bias(parameters: Parameters, end: Direction) -> Array | None:
 def gru_bias(
     parameters: Parameters, end: Direction, reset_after: bool
 ) -> tuple[Array | None, Array]:
-    """The bias of the input pre-activations (3H,), and `bias_hn` (H,) of `gru_scan`."""
+    """The bias (3H,) that is added to the input product, or None, and the argument `bias_hn` (H,).
+
+    See `gru_scan`, which says what each of them contains.
+    """
     weight_hh = parameters[end.weight_hh]
     hidden = weight_hh.shape[1]
     if not end.bias:
@@ -231,7 +237,11 @@ def gru_bias(
 
 
 def _read_hidden(run: Pass, end: Direction) -> tuple[Array, dict[str, Any]]:
-    """`weight_hh` and the options of the scan. For an engine without `gate`, it is gated here."""
+    """The matrix `weight_hh` and the keyword arguments of the scan.
+
+    If the engine's scans have no argument `gate`, the columns of the matrix are multiplied by the
+    gates here, which gives the same result.
+    """
     weight_hh, gate = run.parameters[end.weight_hh], run.gate(end.axes)
     options: dict[str, Any] = {"lengths": run.lengths, "reverse": end.reverse}
     if run.engine.takes_gate:

@@ -1,8 +1,8 @@
-"""What the LSTM's and the GRU's scans share.
+"""Definitions and helpers of the LSTM and GRU scans.
 
-A *scan* runs one layer in one direction over a whole sequence. It is given the input
-pre-activations `gx` of all time steps, which the layer computes as one matrix product, and adds
-the recurrent part step by step.
+A *scan* runs one layer in one direction over a whole sequence. Its input
+is `gx`, the input pre-activations W_ih x + bias of all time steps, which the layer computes as one
+matrix product. The scan adds the recurrent part W_hh h step by step.
 
 Shapes: T time steps, B sequences, H hidden neurons. Arrays are time first, (T, B, ...). The gates
 of a cell are stacked in PyTorch's order: i, f, g, o for the LSTM; r, z, n for the GRU.
@@ -11,8 +11,8 @@ of a cell are stacked in PyTorch's order: i, f, g, o for the LSTM; r, z, n for t
 y is 0 at t >= lengths[b], the returned state is the one after the sequence's own last step, and
 a reverse scan starts at t = lengths[b] - 1. In the padding the state does not change.
 
-`gate` (H,) multiplies h where `weight_hh` reads it and nowhere else: the carried state, the
-elementwise products, y and the returned states are ungated. The result is that of a scan with
+`gate` (H,) multiplies h only in the product with `weight_hh`. The carried state, the elementwise
+products, y and the returned states are ungated. The result is that of a scan with the matrix
 `weight_hh * gate`.
 """
 

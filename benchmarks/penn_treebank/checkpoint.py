@@ -1,8 +1,9 @@
-"""A training on disk: one .npz file of arrays, with a manifest, from which it goes on exactly.
+"""Saves the state of training in one .npz file, from which training continues exactly.
 
 The arrays are `model/...` or `gated/...` and `small/...` (parameters and buffers), `adam/i/...`
 (the optimizer of the gates), `state/i` (the recurrent state between two steps), `rng` and
-`device_rng` (the random number generators). The manifest says which job it is of, and how far.
+`device_rng` (the random number generators). The manifest
+describes the job and says which step it has reached.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from l0gate.npz import pack, unpack
 
 
 def save(path: Path, trainer: Trainer, history: list[dict[str, Any]], seconds: float) -> None:
-    """Write all that training needs to go on; `history` and `seconds` are handed back by `load`."""
+    """Write all that training needs to continue; `load` returns `history` and `seconds`."""
     arrays = {name: tensor.detach().cpu().numpy() for name, tensor in _tensors(trainer)}
     arrays["rng"] = torch.get_rng_state().numpy()
     if trainer.device != "cpu":
@@ -45,7 +46,7 @@ def save(path: Path, trainer: Trainer, history: list[dict[str, Any]], seconds: f
 
 
 def load(path: Path, trainer: Trainer) -> tuple[list[dict[str, Any]], float]:
-    """Put the trainer where the checkpoint left it; the checkpoint of another job raises."""
+    """Restore the trainer from a checkpoint; the checkpoint of another job raises."""
     with path.open("rb") as file:
         arrays, manifest = unpack(file)
     if _given(manifest.get("job")) != _given(_job(trainer)):
@@ -76,14 +77,14 @@ def load(path: Path, trainer: Trainer) -> tuple[list[dict[str, Any]], float]:
 
 
 def _job(trainer: Trainer) -> dict[str, Any]:
-    """What decides the numbers: the options, and the texts by their lengths."""
+    """What the results depend on: the options, and the texts, represented by their lengths."""
     corpus = trainer.corpus
     digest = [len(part) for part in (corpus.train, corpus.valid, corpus.test)]
     return {**json.loads(json.dumps(dataclasses.asdict(trainer.options))), "text": digest}
 
 
 def _given(job: Any) -> Any:
-    """A job without its empty options, as an older checkpoint does not know all of them."""
+    """A job without options that are None, because older checkpoints lack some of these."""
     return {k: v for k, v in job.items() if v is not None} if isinstance(job, dict) else job
 
 
@@ -112,14 +113,14 @@ def _restore(module: nn.Module, prefix: str, arrays: Mapping[str, Any]) -> None:
 
 
 def _leaves(state: Any) -> list[Tensor]:
-    """The tensors of a recurrent state: (h, c) of a layer, nested in tuples."""
+    """The tensors of a recurrent state, which may be nested in tuples, in order."""
     if state is None:
         return []
     return [state] if isinstance(state, Tensor) else [leaf for s in state for leaf in _leaves(s)]
 
 
 def _like(example: Any, leaves: Iterator[Tensor]) -> Any:
-    """A state of the structure of `example`, from its tensors in order."""
+    """Put tensors, in order, into a state with the structure of `example`."""
     return next(leaves) if isinstance(example, Tensor) else tuple(_like(e, leaves) for e in example)
 
 

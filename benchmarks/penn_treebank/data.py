@@ -13,16 +13,16 @@ from l0gate import L0GateError
 
 @dataclass(frozen=True)
 class Corpus:
-    """Word ids of the training, validation and test text, each (words,); a line ends in <eos>."""
+    """Word ids of the training, validation and test text, each (N,); every line ends in <eos>."""
 
     train: Tensor
     valid: Tensor
     test: Tensor
-    words: int  # in the vocabulary
+    words: int  # the size of the vocabulary
 
     @classmethod
     def read(cls, folder: Path) -> Corpus:
-        """The corpus from the files of a folder that have train, valid and test in their names."""
+        """Read the files of a folder whose names contain train, valid and test."""
         parts = {}
         for name in ("train", "valid", "test"):
             found = sorted(path for path in folder.glob(f"*{name}*") if path.is_file())
@@ -41,6 +41,6 @@ class Corpus:
 
 
 def streams(ids: Tensor, batch: int) -> Tensor:
-    """(steps, batch): the text cut into parallel streams."""
+    """Cut a text (N,) into parallel streams: (steps, batch)."""
     steps = len(ids) // batch
     return ids[: steps * batch].reshape(batch, steps).T.contiguous()

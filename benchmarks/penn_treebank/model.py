@@ -16,9 +16,9 @@ class Config:
     hidden: int
     dropout: float
     epochs: int
-    constant: int  # epochs before the learning rate falls
-    decay: float  # of the learning rate, in each epoch after those
-    clip: float  # largest norm of the gradients
+    constant: int  # epochs with the initial learning rate
+    decay: float  # factor of the learning rate in each later epoch
+    clip: float  # largest norm of the gradient
     scale: float  # weights start uniform in [-scale, scale]
 
 
@@ -34,7 +34,7 @@ MODELS = {
 class LanguageModel(nn.Module):
     """Embedding, two LSTM layers and a decoder, with dropout between them.
 
-    The layers are one `nn.LSTM` where they have equally many neurons, and two otherwise.
+    The layers are one `nn.LSTM` if they have the same number of neurons, else two.
     """
 
     def __init__(self, words: int, sizes: tuple[int, int, int], dropout: float, scale: float):

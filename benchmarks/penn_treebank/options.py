@@ -1,4 +1,4 @@
-"""The options of a run that decide its numbers, which combinations are allowed, and its name."""
+"""The options that the results of a run depend on: allowed combinations, and the run's name."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _UNPRUNED = ("dense", "direct")
 
 @dataclass(frozen=True)
 class Options:
-    """What decides the numbers of a run; see the options of train.py."""
+    """The options that the results of a run depend on; train.py describes them."""
 
     model: str
     method: str = "dense"
@@ -59,7 +59,7 @@ class Options:
 
     @property
     def name(self) -> str:
-        """The name of the run's files: every option that was given."""
+        """The name of the run's files, made of all options that were given."""
         parts = [self.model, self.method]
         if self.budget is not None:
             parts.append(f"{self.budget:g}")

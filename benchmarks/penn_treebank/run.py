@@ -1,4 +1,4 @@
-"""One run: training with checkpoints, to its result file."""
+"""`Run`: trains a model with checkpoints, and writes the result file."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ EVERY = 60.0  # seconds between checkpoints
 
 
 class Run:
-    """One run from its start, or from its checkpoint in `folder`, to its result there."""
+    """One run, which reads and writes its checkpoint and its result file in `folder`."""
 
     def __init__(self, options: Options, corpus: Corpus, folder: Path, device: str = "cpu") -> None:
         self.options = options
@@ -35,10 +35,13 @@ class Run:
         self.checkpoint = folder / f"{options.name}.checkpoint.npz"
         self.path = folder / f"{options.name}.json"
         self.history: list[dict[str, Any]] = []
-        self.seconds = 0.0  # of training alone, in this process and before
+        self.seconds = 0.0  # of training steps, in this process and before the checkpoint
 
     def finish(self, say: Callable[[str], None] = print, stop_after: int | None = None) -> bool:
-        """Train on; True once the result is written. With `stop_after`, so many steps at most."""
+        """Train, from the checkpoint if there is one, and write the result.
+
+        With `stop_after`, train at most so many steps. Returns whether the result is written.
+        """
         trainer, left = self.trainer, stop_after
         if trainer.step == 0 and self.checkpoint.exists():
             self.history, self.seconds = checkpoint.load(self.checkpoint, trainer)

@@ -1,11 +1,11 @@
-"""How much faster the pruned nets of the table run than the dense ones, in each engine.
+"""Measures how much faster the pruned nets of the table run than the dense ones, in each engine.
 
     python benchmarks/penn_treebank/speed.py [--results FOLDER] [--seconds 1]
 
 Reads the sizes from the results of train.py, and times the recurrent layers over 35 steps, dense
 and pruned, at batch 1, 10 and 20, in torch, ONNX Runtime and l0gate's compiled cells, all in turns
-in one process on one thread. Weights are random: they do not matter to the time. Writes speed.json
-beside the results; table.py puts it into the table.
+in one process on one thread. Weights are random, because they do not affect the time. Writes
+speed.json beside the results; table.py puts it into the table.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def pairs(rows: list[dict[str, Any]]) -> list[tuple[tuple[int, ...], tuple[int, 
 
 
 def measured(dense: tuple[int, ...], small: tuple[int, ...], seconds: float) -> dict[str, Any]:
-    """Times faster by batch and engine, and milliseconds."""
+    """The speedups by batch size and engine, and the times in milliseconds."""
     from _nets import Spec
     from _runtimes import agreeing, inference, runtimes
 

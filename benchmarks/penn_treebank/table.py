@@ -1,9 +1,10 @@
-"""The table and the pictures of docs/penn_treebank.md, from the results of train.py and speed.py.
+"""Writes the table and the plots of docs/penn_treebank.md from the results of train.py and
+speed.py.
 
     python benchmarks/penn_treebank/table.py            # after new results
-    python benchmarks/penn_treebank/table.py --check    # is the page what the results say?
+    python benchmarks/penn_treebank/table.py --check    # fails if the page differs from the results
 
-What stands between `<!-- results -->` and `<!-- end -->` is written anew; no figure is typed.
+It replaces the part between `<!-- results -->` and `<!-- end -->`; no number is typed by hand.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ MODELS = {"small": "2 x 200", "wide-small": "2 x 400", "medium": "2 x 650", "lar
 MISSING = "not yet run"
 NEAR = 0.01
 TICKS = tuple(n * 10**k for k in range(1, 5) for n in (1, 2, 5))
-# What the page promises, in the order of its rows: (model, method), and how many seeds.
+# The planned runs, in the order of the rows: (model, method), and the number of seeds.
 PLANNED = {
     ("small", "dense"): 2,
     ("small", "l0"): 2,
@@ -97,10 +98,10 @@ def _line(row: dict[str, Any], speeds: list[dict[str, Any]]) -> tuple[Any, ...]:
 
 
 def compared(rows: list[dict[str, Any]]) -> list[str]:
-    """Sentences that compare our gates with each other method of as many recurrent weights or more.
+    """Sentences that compare l0 with each run of another method, at no more recurrent weights.
 
-    Runs that differ in their seed alone count as one, by the mean. Sizes are whole numbers, so nets
-    of one budget differ by up to `NEAR` of their weights.
+    Runs that differ only in the seed are averaged. Nets of one budget may differ by a fraction of
+    up to `NEAR` of their weights, because sizes are whole numbers; such a difference is ignored.
     """
     groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for row in rows:
@@ -155,7 +156,7 @@ def filled(page: str, folder: Path) -> str:
 
 
 def plot(path: Path, rows: list[dict[str, Any]], speeds: list[dict[str, Any]]) -> None:
-    """Test perplexity against recurrent weights and, where it was timed, against the time."""
+    """Plot test perplexity against recurrent weights and, if it was measured, against time."""
     panels = {"recurrent weights, thousands": lambda row: row["recurrent_weights"] / 1000}
     if speeds:
         panels["us for 35 steps, batch 1, l0gate"] = lambda row: _microseconds(row, speeds)

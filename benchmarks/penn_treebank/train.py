@@ -1,4 +1,4 @@
-"""Train, prune and test one language model on Penn TreeBank, as a row of the table.
+"""Train, prune and test one language model on Penn TreeBank: one row of the table.
 
     python benchmarks/penn_treebank/train.py --data FOLDER --model small
     python benchmarks/penn_treebank/train.py --data FOLDER --model small --method l0 --budget 0.285
@@ -8,12 +8,13 @@
 Models: Zaremba, Sutskever and Vinyals (arXiv 1409.2329), two LSTM layers, 35 steps, batches of 20,
 plain SGD with decay, clipped gradients. Methods: `dense`; `l0` with a budget, or with `--strength`
 as published; the other methods of `l0gate methods list`; and `direct`, which trains a net of the
-given sizes (embedding, first and second layer) from scratch. Gates have Adam of their own. With
-`--shrink-early` the closed neurons are removed when they are chosen, and the small net trains on.
+given sizes (embedding, first and second layer) from scratch. Gates are trained by Adam. With
+`--shrink-early`, closed neurons are removed as soon as they are selected, and training continues
+with the small net.
 
 Runs on a CPU or, with `--device cuda`, on a GPU. Checkpoints are written every minute and at the
-end of every epoch; the same command goes on from the last, with the same numbers as if it had not
-been stopped. The result is a JSON file in `--out`, with everything needed to run it again.
+end of every epoch; the same command continues from the last one, with the same results as without
+the interruption. The result is a JSON file in `--out`, with everything needed to repeat the run.
 """
 
 from __future__ import annotations
@@ -38,28 +39,34 @@ def main() -> int:
         description=(__doc__ or "").partition("\n")[0],
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    parser.add_argument("--data", type=Path, required=True, help="folder of train, valid and test")
+    parser.add_argument(
+        "--data", type=Path, required=True, help="folder with the texts train, valid and test"
+    )
     parser.add_argument("--model", default="small", choices=[m for m in MODELS if m != "tiny"])
     parser.add_argument("--method", default="dense", help="dense, direct, l0 or another method")
-    parser.add_argument("--budget", type=float, help="part of the recurrent parameters that stays")
+    parser.add_argument("--budget", type=float, help="fraction of recurrent parameters to keep")
     parser.add_argument(
-        "--strength", type=float, help="of the penalty of l0, in place of a budget, or of iss"
+        "--strength", type=float, help="of the penalty: for l0 instead of a budget, or for iss"
     )
     parser.add_argument(
         "--sizes",
         type=int,
         nargs=3,
-        help="of embedding, first and second layer, with --method direct",
+        help="of embedding, first and second layer, for --method direct",
     )
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--epochs", type=int, help="in place of the model's own")
+    parser.add_argument("--epochs", type=int, help="instead of the model's default")
     parser.add_argument(
         "--cosine",
         action="store_true",
-        help="the learning rate falls from 1 to 0 in a cosine, for fewer epochs than the model's",
+        help="the learning rate falls from 1 to 0 as a half cosine, for runs of few epochs",
     )
-    parser.add_argument("--settle", type=float, help="when to cut, as a part of training")
-    parser.add_argument("--shrink-early", action="store_true", help="train on with the small net")
+    parser.add_argument(
+        "--settle", type=float, help="when neurons are selected, as a fraction of training"
+    )
+    parser.add_argument(
+        "--shrink-early", action="store_true", help="shrink at the selection; train the small net"
+    )
     parser.add_argument("--threads", type=int, default=1, help="of the CPU")
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
     parser.add_argument("--out", type=Path, default=HERE / "results")

@@ -1,7 +1,9 @@
-"""The training of one model: its steps, the cut, and perplexity on the validation and test text.
+"""`Trainer`: the training steps of one model, the cut, and perplexity on validation and test text.
+
+The cut is the step at which the neurons that stay are selected.
 
 Zaremba, Sutskever and Vinyals train with plain SGD on 20 streams, 35 steps at a time, with a
-learning rate that falls and gradients that are clipped. Gates have Adam of their own.
+falling learning rate and clipped gradients. Gates are trained by Adam.
 """
 
 from __future__ import annotations
@@ -20,11 +22,11 @@ from l0gate import Budget
 from l0gate.methods import GroupLasso
 
 STEPS, BATCH, EVALUATION_BATCH = 35, 20, 10
-GATE_RATE = 0.01  # of Adam, for the gates
+GATE_RATE = 0.01  # the learning rate of Adam, which trains the gates
 
 
 class Trainer:
-    """A model, and all that changes while it is trained: a checkpoint holds nothing else."""
+    """A model and the state of its training, all of which a checkpoint holds."""
 
     def __init__(self, options: Options, corpus: Corpus, device: str = "cpu") -> None:
         self.options, self.corpus, self.device = options, corpus, device
@@ -72,20 +74,20 @@ class Trainer:
 
     @property
     def network(self) -> Any:
-        """The model that runs now: dense, gated or small."""
+        """The model in training: dense, gated or small."""
         if self.small is not None:
             return self.small
         return self.gated if self.options.pruned else self.model
 
     @property
     def selected(self) -> bool:
-        """Whether the neurons that stay are chosen."""
+        """Whether the neurons that stay have been selected."""
         if self.small is not None:
             return True
         return bool(self.gated.pruner.selected(self.gated.gates.read()))
 
     def train_step(self) -> None:
-        """One update, on the next 35 steps of the text; where it makes the cut, `cut` is filled."""
+        """One update, on the next 35 steps of the text; sets `cut` if neurons are selected here."""
         position = self.step % self.per_epoch
         if position == 0:
             self.state = None
@@ -111,7 +113,7 @@ class Trainer:
             parameter.grad = None
         if self.gate_optimizer is not None:
             self.gate_optimizer.zero_grad()
-        # The published rate and clipping are those of a sum over the time steps.
+        # The published learning rate and clipping are for the sum over the time steps.
         (STEPS * loss).backward()
         nn.utils.clip_grad_norm_(weights, self.config.clip)
         rate = self._learning_rate()
@@ -129,7 +131,7 @@ class Trainer:
         return float(self.config.decay ** max(0, epoch + 1 - self.config.constant))
 
     def _make_cut(self) -> None:
-        """Note the perplexity right after the cut, before the model trains on."""
+        """Record the perplexity right after the cut, before training continues."""
         self.cut = {"step": self.step, "valid": self.perplexity(self.corpus.valid)}
         self.cut["test"] = self.perplexity(self.corpus.test)
         if self.options.shrink_early:
@@ -137,7 +139,7 @@ class Trainer:
             self.state = None
 
     def end_epoch(self) -> dict[str, Any]:
-        """The perplexities of the epoch that ends and, with gates, the expected size."""
+        """Training and validation perplexity of the epoch and, with gates, the expected size."""
         row = {"train": math.exp(min(self.loss / self.per_epoch, 20.0))}
         row["valid"] = self.perplexity(self.corpus.valid)
         if self.options.pruned:
@@ -148,7 +150,7 @@ class Trainer:
 
     @torch.no_grad()
     def perplexity(self, ids: Tensor, network: Any = None) -> float:
-        """Of the model that runs now, or of another, on a text."""
+        """The perplexity on a text of the model in training, or of `network`."""
         network = self.network if network is None else network
         network.eval()
         data, state, total = streams(ids, EVALUATION_BATCH).to(self.device), None, 0.0

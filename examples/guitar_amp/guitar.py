@@ -1,8 +1,8 @@
 """Signals that resemble an electric guitar, made of nothing but random numbers.
 
 Plucked strings are Karplus and Strong's ("Digital synthesis of plucked-string and drum timbres",
-Computer Music Journal 7(2), 1983): a burst of noise that runs round a delay line of one period
-and loses its highs on the way.
+Computer Music Journal 7(2), 1983): a burst of noise, one period long, is repeated, and each
+repetition is low-pass filtered once more.
 """
 
 from __future__ import annotations
@@ -10,8 +10,9 @@ from __future__ import annotations
 import numpy as np
 
 RATE = 44_100  # samples per second
-_LOWEST, _HIGHEST = 40, 76  # MIDI numbers of the open E string and of its twelfth fret's high E
-_SHAPES = ([0], [0, 7], [0, 7, 12], [0, 7, 12, 16, 19], [0, 7, 12, 15, 19])  # chords, semitones
+_LOWEST, _HIGHEST = 40, 76  # MIDI notes: the lowest E and the E three octaves above
+# Chords, in semitones above their lowest note.
+_SHAPES = ([0], [0, 7], [0, 7, 12], [0, 7, 12, 16, 19], [0, 7, 12, 15, 19])
 
 
 def pluck(rng: np.random.Generator, frequency: float, samples: int) -> np.ndarray:
@@ -20,7 +21,7 @@ def pluck(rng: np.random.Generator, frequency: float, samples: int) -> np.ndarra
     string = rng.uniform(-1, 1, period)
     softness = rng.integers(1, max(2, period // 8))  # of the pick, in samples
     string = np.convolve(np.tile(string, 2), np.full(softness, 1 / softness), "same")[:period]
-    string -= np.roll(string, int(rng.uniform(0.1, 0.5) * period))  # where the pick touches
+    string -= np.roll(string, int(rng.uniform(0.1, 0.5) * period))  # from the position of the pick
     decay = rng.uniform(0.985, 0.999)
     periods = []
     for _ in range(-(-samples // period)):
@@ -41,14 +42,14 @@ def chord(rng: np.random.Generator, samples: int) -> np.ndarray:
 
 
 def sweep(rng: np.random.Generator, samples: int) -> np.ndarray:
-    """A sine that glides between two frequencies from 30 Hz to 10 kHz."""
+    """A sine that glides between two random frequencies, each in 30 Hz to 10 kHz."""
     ends = np.exp(rng.uniform(np.log(30), np.log(10_000), 2))
     frequency = np.geomspace(*ends, samples)
     return np.sin(2 * np.pi * np.cumsum(frequency) / RATE)
 
 
 def burst(rng: np.random.Generator, samples: int) -> np.ndarray:
-    """Noise that dies away, of any brightness."""
+    """Decaying noise, low-pass filtered by a random amount."""
     noise = rng.normal(size=samples) * np.exp(-np.arange(samples) / (rng.uniform(0.01, 0.2) * RATE))
     width = rng.integers(1, 40)
     return _unit(np.convolve(noise, np.full(width, 1 / width), "same"))

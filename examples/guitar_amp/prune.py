@@ -1,9 +1,10 @@
-"""Halve the neurons of trained guitar amplifiers, with the amplifier itself as the teacher.
+"""Halve the hidden neurons of trained guitar amplifier models, by distillation from the original.
 
     python examples/guitar_amp/prune.py --data DIR [--model NAME ...] [--json FILE]
 
-DIR holds amplifier models as JSON (see the README here). Each is distilled on generated signals
-while its gates close, shrunk, compared with the original on other signals, and timed against it.
+DIR holds amplifier models as JSON (see the README here). For each model, a gated copy is trained on
+generated signals to sound like the original, and shrunk. The small model is compared with the
+original on other signals, and both are timed.
 """
 
 from __future__ import annotations
@@ -27,12 +28,12 @@ from torch import Tensor, nn
 
 import l0gate
 
-STREAMS = 32  # that train side by side
-CHUNK = 128  # samples through which gradients flow back
+STREAMS = 32  # sequences in the training batch
+CHUNK = 128  # samples per step of truncated backpropagation
 TIMED = 0.25  # seconds of sound on which speed is measured
 BLOCK = 128  # samples that an audio host hands over at a time
-PRE_EMPHASIS = 0.85
-SEEDS = {"train": 1, "test": 2}  # of the signals, beside the one of the gates
+PRE_EMPHASIS = 0.85  # the coefficient a of the filter in `esr`
+SEEDS = {"train": 1, "test": 2}  # of the generated signals; the gates have another seed
 
 
 class Amplifier(nn.Module):
@@ -65,7 +66,7 @@ def read_model(path: Path) -> Amplifier:
 
 
 def play(model: nn.Module, x: Tensor, state: Any = None) -> tuple[Tensor, Any]:
-    """What the listener hears: the model's output and, beside it, the guitar itself."""
+    """The sound of the amplifier: the model's output plus its input x; and the new state."""
     y, state = model(x, state)
     return y + x, state
 
@@ -79,7 +80,7 @@ def streams(samples: np.ndarray, batch: int) -> Tensor:
 def esr(y: Tensor, target: Tensor, pre_emphasis: float = 0.0) -> Tensor:
     """Error-to-signal ratio: the energy of y - target over that of target, a scalar.
 
-    With pre-emphasis both first pass the filter 1 - a / z, which weighs the highs as ears do.
+    With pre-emphasis, both are filtered by 1 - a / z, which emphasises high frequencies as ears do.
     """
     error = y - target
     if pre_emphasis:
@@ -93,7 +94,7 @@ def loss(y: Tensor, target: Tensor) -> Tensor:
 
 
 def half_of(model: Amplifier) -> l0gate.Budget:
-    """Half of the hidden neurons at most, selected early, so that those that stay can adapt."""
+    """A budget of half of the hidden neurons, selected early, so that the rest can adapt."""
     blocks = model.rec.weight_hh_l0.shape[0] // model.rec.hidden_size
     hidden = model.rec.hidden_size // 2
     weights = blocks * hidden * (1 + hidden)
@@ -145,10 +146,10 @@ def errors(small: nn.Module, teacher: nn.Module, x: Tensor) -> dict[str, float]:
 
 
 def speeds(teacher: Amplifier, small: nn.Module, path: Path, rounds: int = 9) -> dict[str, Any]:
-    """Dense and small side by side, at batch 1: in blocks, all in one call, sample by sample.
+    """The speed of both models at batch 1: in blocks, all in one call, and sample by sample.
 
-    The unit is times real time: seconds of sound per second of computing. Both models take turns;
-    `ratio` is the median over rounds of the ratio of their times.
+    The unit is times real time: seconds of sound per second of computing. The models take turns;
+    `ratio` is the median over rounds of the dense time divided by the small time.
     """
     x = guitar.signal(TIMED, seed=3)
     parameters = {name: p.detach().numpy().copy() for name, p in teacher.named_parameters()}
@@ -206,7 +207,7 @@ def _samples(net: Any, x: np.ndarray) -> Callable[[], None]:
 def compare(
     dense: Callable[[], None], small: Callable[[], None], seconds: float, rounds: int
 ) -> dict[str, float]:
-    """Times real time of two runs over so many seconds of sound, and their ratio."""
+    """The speeds of two runs over `seconds` of sound, in times real time, and their ratio."""
     dense(), small()
     times = [(_timed(dense), _timed(small)) for _ in range(rounds)]
     return {
@@ -226,7 +227,7 @@ def _timed(run: Callable[[], None]) -> float:
 
 
 def report(path: Path, options: argparse.Namespace) -> dict[str, Any]:
-    """One row: an amplifier pruned, compared and timed."""
+    """Prune, compare and time one amplifier; returns its row of results."""
     teacher, file = read_model(path), options.out / f"{path.stem}.npz"
     test = streams(guitar.signal(options.test_seconds, SEEDS["test"]), 10)
     if options.measure:
@@ -260,7 +261,7 @@ def report(path: Path, options: argparse.Namespace) -> dict[str, Any]:
 
 
 def machine() -> dict[str, Any]:
-    """What the figures were measured on."""
+    """The machine and the versions that the results were measured with."""
     return {
         "processor": processor(),
         "threads": torch.get_num_threads(),
@@ -272,7 +273,7 @@ def machine() -> dict[str, Any]:
 
 
 def processor() -> str:
-    """The processor's name, where the system tells it."""
+    """The name of the processor, or "unknown"."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
@@ -325,10 +326,16 @@ def arguments() -> argparse.ArgumentParser:
         default=None if data is None else Path(data) / "models" / "guitar_amp",
         help="folder of amplifier models; default: models/guitar_amp in L0GATE_DATA",
     )
-    parser.add_argument("--model", nargs="*", help="names of files in it, without .json; all")
-    parser.add_argument("--json", type=Path, help="write the rows here")
-    parser.add_argument("--out", type=Path, default=Path("runs/guitar_amp"), help="small models")
-    parser.add_argument("--measure", action="store_true", help="only compare and time those in out")
+    parser.add_argument(
+        "--model", nargs="*", help="models in that folder, without .json; default: all"
+    )
+    parser.add_argument("--json", type=Path, help="write the results to this file")
+    parser.add_argument(
+        "--out", type=Path, default=Path("runs/guitar_amp"), help="folder of the small models"
+    )
+    parser.add_argument(
+        "--measure", action="store_true", help="compare and time the models in --out; no training"
+    )
     parser.add_argument("--steps", type=int, default=4000, help="of training")
     parser.add_argument("--train-seconds", type=float, default=60.0)
     parser.add_argument("--test-seconds", type=float, default=20.0)

@@ -1,11 +1,12 @@
-"""The quick version: three of bAbI's tasks with GRU readers, pruned to a quarter.
+"""The quick example: GRU readers for three bAbI tasks, pruned to a quarter of their weights.
 
-Training says which sentences answer a question, as the files do (Kumar et al., arXiv 1506.07285).
+The files say which sentences answer a question; training uses these labels too (Kumar et al.,
+arXiv 1506.07285).
 
     python examples/reading/babi.py --data DIR [--tasks 1 6 15] [--seeds 0 1] [--json FILE]
 
-DIR holds the files of the tasks (see the README here). Takes some minutes on one core. Stopped, the
-same command goes on.
+DIR holds the files of the tasks (see the README here). Takes some minutes on one core. If it is
+stopped, the same command continues from the last checkpoint.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ _WORD = re.compile(r"\w+")
 
 @dataclass(frozen=True)
 class Story:
-    """The sentences before a question, its words, the answer, and the sentences that give it."""
+    """A question and the sentences before it; `facts`: the positions of those that answer it."""
 
     sentences: list[list[str]]
     question: list[str]
@@ -111,7 +112,7 @@ def read(folder: Path, task: int) -> tuple[list[Story], list[Story]]:
 
 
 class Task:
-    """The questions of a task as ids."""
+    """The questions of a task, turned into ids of words and of answers."""
 
     def __init__(self, known: Sequence[Story], test: Sequence[Story]) -> None:
         rows = [row for story in known for row in (*story.sentences, story.question)]
@@ -122,9 +123,10 @@ class Task:
         self.known, self.test = known, test
 
     def batch(self, chosen: Sequence[Story]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Stories, questions, answers, facts; an answer that training does not hold is -1.
+        """Stories, questions, answers and facts as tensors.
 
-        A question with fewer facts than others repeats its last one.
+        An answer that is not in the training set is -1. If a question has fewer facts than there
+        are hops, its last fact is repeated.
         """
         longest = max(len(story.sentences) for story in chosen)
         sentences = [self._ids(row) for story in chosen for row in _filled(story, longest)]
@@ -167,7 +169,7 @@ def _loss(model: nn.Module, batch: Sequence[Tensor]) -> Tensor:
 
 
 def report(number: int, seed: int, options: argparse.Namespace) -> dict[str, Any]:
-    """One row: the dense reader, the dense one trained on, and the pruned one."""
+    """Train the dense reader, the dense one for longer, and the pruned one; returns a row."""
     task = Task(*read(options.data, number))
     torch.manual_seed(seed)
     dense = Reader(len(task.words) + 2, len(task.answers), task.hops, options.hidden)
@@ -216,13 +218,16 @@ def arguments() -> argparse.ArgumentParser:
     parser.add_argument("--tasks", type=tasks, nargs="+", default=[1, 6, 15])
     parser.add_argument("--hidden", type=count, default=64)
     parser.add_argument(
-        "--part", type=number(float, 0, 1), default=0.25, help="of the recurrent weights"
+        "--part",
+        type=number(float, 0, 1),
+        default=0.25,
+        help="fraction of recurrent weights to keep",
     )
     parser.add_argument("--epochs", type=count, default=20, help="of each of the trainings")
     parser.add_argument("--seeds", type=number(int, 0, 10**9), nargs="+", default=[0, 1])
-    parser.add_argument("--json", type=target, help="write the rows here")
+    parser.add_argument("--json", type=target, help="write the results to this file")
     parser.add_argument(
-        "--out", type=folder, default="runs/reading", help="of the models and checkpoints"
+        "--out", type=folder, default="runs/reading", help="folder of models and checkpoints"
     )
     return parser
 

@@ -72,7 +72,7 @@ class BiDAF(nn.Module):
 
 
 class Highway(nn.Module):
-    """x is carried on where the gate is 0, and transformed where it is 1 (arXiv 1505.00387)."""
+    """A gate of 0 passes x through, a gate of 1 transforms it (arXiv 1505.00387)."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -84,11 +84,12 @@ class Highway(nn.Module):
 
 
 class Reader(nn.Module):
-    """For bAbI's stories: the sentences that matter, one after the other, and one word as answer.
+    """A reader for bAbI stories: in each hop it attends to one sentence; the answer is one word.
 
     story (B, S, T) and question (B, J) are word ids, and 0 pads. Returns scores (B, answers), and
-    the log-probabilities (B, hops, S) of the sentences to look at. One encoder reads sentences and
-    questions; another reads the sentences in their order, so that the last one can be told.
+    the log-probabilities (B, hops, S) that a hop attends to a sentence. One encoder turns sentences
+    and questions into vectors. Another runs over the sentences of a story, so that their order
+    matters.
     """
 
     def __init__(
@@ -106,9 +107,8 @@ class Reader(nn.Module):
         self.encoder = nn.GRU(width, hidden, **both)
         self.order = nn.GRU(2 * hidden, hidden, **both)
         self.key = nn.Linear(4 * hidden, hidden)
-        sizes = [2 * hidden] + [4 * hidden] * (
-            hops - 1
-        )  # the question, then what was found as well
+        # The first query is computed from the question, later ones also from the last sentence.
+        sizes = [2 * hidden] + [4 * hidden] * (hops - 1)
         self.query = nn.ModuleList(nn.Linear(size, hidden) for size in sizes)
         self.compare = nn.Linear(6 * hidden, hidden)
         self.answer = nn.Linear(hidden, answers)
@@ -138,7 +138,7 @@ class Reader(nn.Module):
 
 
 def run(rnn: Any, x: Tensor, ids: Tensor) -> Tensor:
-    """The outputs for padded sequences (B, T, features), 0 where ids (B, T) are."""
+    """The outputs on padded sequences (B, T, features); 0 in the padding, where ids are 0."""
     lengths = (ids != 0).sum(1).clamp(min=1).cpu()
     packed = pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False)
     return pad_packed_sequence(rnn(packed)[0], batch_first=True, total_length=x.shape[1])[0]

@@ -1,4 +1,4 @@
-"""The training loop of all readers, which goes on from a checkpoint after a stop."""
+"""The training loop of both readers, which continues from a checkpoint after it was stopped."""
 
 from __future__ import annotations
 
@@ -45,10 +45,11 @@ def compare(
     steps_per_epoch: int,
     label: str = "",
 ) -> tuple[dict[str, nn.Module], dict[str, float]]:
-    """Train `dense`, prune it to `part` of its recurrent weights, and train a dense copy as long.
+    """Train `dense`, then a gated copy of it and a dense copy for as many epochs again.
 
-    Returns the dense model, the copy that was trained on, and the small model by name, and the
-    seconds that each training took. Checkpoints are written to `out`; `job` is as in `train`.
+    The gated copy keeps the fraction `part` of the recurrent weights. Returns the models by name
+    ("dense", "dense, trained on" and "small"), and the seconds that each training took. Checkpoints
+    are written to `out`; `job` is as in `train`.
     """
 
     def gate() -> Any:
@@ -110,9 +111,10 @@ def train(
 ) -> float:
     """Train with Adam, whose rate falls to 0 in half a cosine; returns the seconds of all epochs.
 
-    `penalty(progress)` is added to the loss of a gated model. After every epoch `checkpoint` is
-    written, from which another call goes on with the same numbers. `job` holds what decides these
-    numbers besides the model's first weights: a checkpoint of another job raises.
+    `penalty(progress)` is added to the loss of a gated model. `checkpoint` is written after every
+    epoch. If the file exists, training continues from it, with the same results as without the
+    interruption. `job` holds all settings that affect the results: a checkpoint of another job
+    raises. The seed, the epochs and the initial weights are added to it here.
     """
     optimizer = torch.optim.Adam(groups)
     peaks = [group["lr"] for group in optimizer.param_groups]
@@ -236,7 +238,7 @@ def recurrent(model: nn.Module) -> list[str]:
 
 
 def sizes(model: nn.Module) -> dict[str, int]:
-    """All parameters, and those of the recurrent matrices."""
+    """The numbers of all parameters and of recurrent weights."""
     counts = {name: parameter.numel() for name, parameter in model.named_parameters()}
     return {
         "parameters": sum(counts.values()),
@@ -245,7 +247,7 @@ def sizes(model: nn.Module) -> dict[str, int]:
 
 
 def machine() -> dict[str, Any]:
-    """What the figures were measured on."""
+    """The machine and the versions that the results were measured with."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
@@ -261,7 +263,7 @@ def machine() -> dict[str, Any]:
 
 
 def number(kind: type[int] | type[float], least: float, most: float) -> Callable[[str], Any]:
-    """The type of an option that is a number within bounds, both allowed."""
+    """An argparse type: a number from `least` to `most`."""
 
     def convert(text: str) -> Any:
         try:
@@ -279,7 +281,7 @@ def number(kind: type[int] | type[float], least: float, most: float) -> Callable
 
 
 def folder(text: str) -> Path:
-    """The type of an option that is a folder to write to, which is made."""
+    """An argparse type: a folder to write to, which is created."""
     if not text:
         raise argparse.ArgumentTypeError("it is ''; it must be a folder")
     path = Path(text)
@@ -287,7 +289,7 @@ def folder(text: str) -> Path:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise argparse.ArgumentTypeError(f"'{path}' cannot be made: {error.strerror}") from None
-    try:  # now, and not after hours of training
+    try:  # checked now, not after hours of training
         with tempfile.TemporaryFile(dir=path):
             return path
     except OSError as error:
@@ -297,7 +299,7 @@ def folder(text: str) -> Path:
 
 
 def target(text: str) -> Path:
-    """The type of an option that is a file to write."""
+    """An argparse type: a file to write."""
     path = Path(text)
     if not text or (path.exists() and not path.is_file()):
         raise argparse.ArgumentTypeError(f"it is {text!r}; it must be a file to write")
@@ -321,7 +323,10 @@ def padded(rows: Sequence[Sequence[int]], at_least: int = 1) -> Tensor:
 
 
 def batches_of(count: int, size: int, lengths: Sequence[int]) -> Callable[..., Iterator[list[int]]]:
-    """Random batches of indices; each has rows of similar lengths, as the longest sets its time."""
+    """A function that draws batches of `size` indices; a batch has rows of similar lengths.
+
+    Otherwise the longest row would determine the time of a batch.
+    """
 
     def drawn(generator: torch.Generator) -> Iterator[list[int]]:
         near = torch.tensor(lengths) * (1 + 0.2 * torch.rand(count, generator=generator))
@@ -333,7 +338,7 @@ def batches_of(count: int, size: int, lengths: Sequence[int]) -> Callable[..., I
 
 
 def fractions(row: Mapping[str, Any]) -> str:
-    """How many recurrent weights are left, as text."""
+    """A text that says how many recurrent weights are left."""
     dense, small = row["sizes"]
     return (
         f"{small['recurrent']:,} of {dense['recurrent']:,} recurrent weights"

@@ -4,11 +4,11 @@
     python examples/reading/squad.py ask --model FILE
     python examples/reading/squad.py ask --model FILE --passage TEXT --question TEXT
 
-FILE is in SQuAD's format, version 1.1. The last articles are held out. `train` trains the dense
-reader, prunes its LSTMs from there, shrinks it with the certificate, trains the dense one on for as
-long, and compares exact match, F1, sizes and latency. Stopped, the same command goes on. `ask`
-answers from the small reader: without `--passage` it asks for passages, which an empty line ends,
-and questions on each.
+FILE is in SQuAD's format, version 1.1. The last articles are held out. `train` trains a dense
+reader, prunes a copy of it, and trains another copy for as many epochs without pruning. It compares
+exact match, F1, sizes and latency of the three. If it is stopped, the same command continues from
+the last checkpoint. `ask` answers questions with the small reader. Without `--passage` it asks for
+passages, each ended by an empty line, and for questions on them.
 """
 
 from __future__ import annotations
@@ -57,14 +57,14 @@ from l0gate import L0GateError
 from l0gate.files import write_atomically
 from l0gate.npz import unpack
 
-LETTERS = 12  # characters of a word that are read
+LETTERS = 12  # the first characters of a word, which are read
 LONGEST = 15  # words of an answer, at most
 _LARGEST = torch.finfo(torch.float32).max
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """What a reader is built from, kept with the saved model."""
+    """The arguments of `BiDAF`, stored with the saved model."""
 
     words: int
     characters: int
@@ -79,7 +79,7 @@ class Sizes:
 def batch_of(
     vocabulary: Vocabulary, pairs: Sequence[tuple[str, str]], device: str = "cpu"
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """(passage, question) texts as what the reader is called with."""
+    """The arguments of `BiDAF.forward` for (passage, question) texts."""
     found: list[Tensor] = []
     for texts in zip(*pairs, strict=True):
         words = [[word.text for word in words_of(text)] for text in texts]
@@ -97,11 +97,11 @@ def spans(start: Tensor, end: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
     >>> start, end = torch.tensor([[0.0, 8.0, 0.0]]), torch.tensor([[9.0, 0.0, 3.0]])
     >>> first, last, probability = spans(start, end)
-    >>> first.item(), last.item(), probability.item() < 0.01  # the end may not come first
+    >>> first.item(), last.item(), probability.item() < 0.01  # the end is never before the start
     (1, 2, True)
     """
     start, end = start.log_softmax(1), end.log_softmax(1)
-    lengths = range(min(LONGEST, start.shape[1]))  # of an answer, less one
+    lengths = range(min(LONGEST, start.shape[1]))  # the number of words of an answer, minus 1
     ends = [nn.functional.pad(end[:, n:], (0, n), value=-torch.inf) for n in lengths]
     best, flat = (start[:, :, None] + torch.stack(ends, dim=2)).flatten(1).max(1)
     first = flat // len(lengths)
@@ -156,7 +156,10 @@ class Reading:
         return drawn
 
     def scores(self, model: nn.Module, vocabulary: Vocabulary, device: str) -> dict[str, float]:
-        """Exact match and F1 on the held-out questions, in percent; without words, one is wrong."""
+        """Exact match and F1 on all held-out questions, in percent.
+
+        A question without words, or on a passage without words, counts as wrong.
+        """
         total = {"exact": 0.0, "f1": 0.0}
         asked = [q for q in self.test if words_of(q.question) and words_of(q.passage)]
         for begin in range(0, len(asked), self.batch):
@@ -175,10 +178,10 @@ def _loss(model: nn.Module, batch: Sequence[Tensor]) -> Tensor:
 
 
 def read_glove(path: Path, width: int) -> dict[str, list[float]]:
-    """Vectors of lower-case words from a text file: a word and `width` numbers a line.
+    """Word vectors by lower-case word, from a text file with a word and `width` numbers per line.
 
-    Where a word stands in several spellings, the one in lower case counts, else the first. A word
-    may hold spaces, but not be followed by more numbers than that.
+    If a word occurs with several capitalisations, the lower-case one is used, else the first one. A
+    word may contain spaces. A word followed by more than `width` numbers raises.
     """
     vectors: dict[str, list[float]] = {}
     at = 0
@@ -213,7 +216,7 @@ def _is_number(text: str) -> bool:
 
 
 def latency(models: Sequence[nn.Module], batches: Sequence[Any]) -> list[float]:
-    """Milliseconds a question; the models take turns, medians over batches."""
+    """Milliseconds per question of each model: the median over batches; the models take turns."""
     times: list[list[float]] = [[] for _ in models]
     with torch.inference_mode():
         for batch in [batches[0], *batches]:
@@ -315,7 +318,7 @@ def load(path: Path) -> tuple[nn.Module, Vocabulary]:
 
 
 def ask(options: argparse.Namespace) -> None:
-    """One answer, or one after the other."""
+    """Answer the question in the options, or else questions that the user enters."""
     model, vocabulary = load(options.model)
     if options.passage is not None:
         _tell(model, vocabulary, options.passage, options.question)
@@ -330,7 +333,7 @@ def ask(options: argparse.Namespace) -> None:
 
 
 def _lines(first: str, others: str) -> Iterator[str]:
-    """What is entered up to an empty line."""
+    """The lines that the user enters, up to an empty line."""
     prompt = first
     while line := _line(prompt):
         yield line
@@ -364,23 +367,25 @@ def arguments() -> argparse.ArgumentParser:
         help="a file in SQuAD's format",
     )
     count, part = number(int, 1, 10_000), number(float, 0, 1)
-    made.add_argument("--held-out", type=count, default=2, help="articles, the last ones")
+    made.add_argument("--held-out", type=count, default=2, help="number of articles, from the end")
     made.add_argument("--glove", type=Path, help="word vectors, a text file")
     made.add_argument("--hidden", type=count, default=50)
     made.add_argument("--width", type=count, default=50, help="of word vectors")
     made.add_argument("--dropout", type=number(float, 0, 0.99), default=0.2)
-    made.add_argument("--part", type=part, default=0.4, help="of the recurrent weights")
+    made.add_argument(
+        "--part", type=part, default=0.4, help="fraction of recurrent weights to keep"
+    )
     made.add_argument("--epochs", type=count, default=12, help="of each of the trainings")
     made.add_argument("--batch", type=count, default=20)
     made.add_argument("--rate", type=number(float, 1e-9, 1), default=2e-3)
     made.add_argument("--seed", type=number(int, 0, 10**9), default=0)
     made.add_argument("--threads", type=number(int, 1, 256), default=1)
     made.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
-    made.add_argument("--json", type=target, help="write the result here")
+    made.add_argument("--json", type=target, help="write the results to this file")
     made.add_argument(
-        "--out", type=folder, default="runs/reading", help="of the model and checkpoints"
+        "--out", type=folder, default="runs/reading", help="folder of models and checkpoints"
     )
-    asked = commands.add_parser("ask", help="answers from a small reader")
+    asked = commands.add_parser("ask", help="answer questions with a small reader")
     asked.add_argument("--model", type=Path, required=True)
     asked.add_argument("--passage")
     asked.add_argument("--question")
@@ -391,7 +396,7 @@ def main() -> int:
     parser = arguments()
     options = parser.parse_args()
     say_warnings()
-    if isinstance(sys.stdout, io.TextIOWrapper):  # a terminal that cannot show all letters
+    if isinstance(sys.stdout, io.TextIOWrapper):  # the terminal may not be able to show all letters
         sys.stdout.reconfigure(errors="replace")
     try:
         if options.do == "ask":
@@ -420,7 +425,7 @@ def main() -> int:
     except KeyboardInterrupt:
         print()
         return 130
-    except BrokenPipeError:  # whoever read the output has stopped
+    except BrokenPipeError:  # the reader of a pipe has stopped, such as `head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     return 0

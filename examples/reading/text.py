@@ -1,4 +1,4 @@
-"""Passages, questions and answers: SQuAD's files, positions of words, the official scores."""
+"""Reads SQuAD files, splits texts into words, and computes SQuAD's official scores."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Word:
 
 
 def words_of(text: str) -> list[Word]:
-    """Words, numbers and single signs, in order.
+    """Words, numbers and single punctuation marks, in order.
 
     >>> [word.text for word in words_of("It's 7,000 m.")]
     ['It', "'", 's', '7', ',', '000', 'm', '.']
@@ -37,10 +37,11 @@ def words_of(text: str) -> list[Word]:
 
 @dataclass(frozen=True)
 class Question:
-    """A question on a passage; `answers` are texts, `span` the first one's words, both included.
+    """A question on a passage, with the texts of its `answers`.
 
-    `article` counts the articles of the file, those of one title as one; `span` is None where an
-    answer holds no word.
+    `article` is the index of the article in the file; articles with the same title have the same
+    index. `span` is the positions of the first and the last word of the first answer, or None if
+    that contains no word.
     """
 
     id: str
@@ -99,7 +100,7 @@ _KINDS = {str: "a text", list: "a list", int: "a whole number"}
 
 
 def _at(entry: Any, key: str, kind: type) -> Any:
-    """The value of a key of a JSON object, of that type."""
+    """The value of a key of a JSON object; raises if it is missing or not of type `kind`."""
     if not isinstance(entry, dict):
         raise L0GateError(f"{_short(entry)} was found where an object with `{key}` must be")
     if key not in entry:
@@ -129,7 +130,7 @@ def split_by_article(
 ) -> tuple[list[Question], list[Question]]:
     """Training and held-out questions: the last `held_out` articles are held out.
 
-    A passage that also stands in one of them is not trained on.
+    Training questions on a passage that also occurs in a held-out article are left out.
     """
     articles = list(dict.fromkeys(question.article for question in questions))
     if not 0 < held_out < len(articles):
@@ -146,14 +147,14 @@ def split_by_article(
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """Ids of words and of characters; 0 pads, 1 stands for all that training does not hold."""
+    """Ids of words and of characters; 0 pads, 1 stands for all unknown ones."""
 
     words: dict[str, int]
     characters: dict[str, int]
 
     @classmethod
     def of(cls, texts: Iterable[str], least: int = 2, extra: Iterable[str] = ()) -> Vocabulary:
-        """Words that occur `least` times, in lower case, and `extra` ones; all characters."""
+        """Lower-case words that occur at least `least` times, and `extra` words; all characters."""
         counts: Counter[str] = Counter()
         characters: dict[str, None] = {}
         for text in texts:
@@ -170,7 +171,7 @@ class Vocabulary:
         return self.words.get(text.lower(), UNKNOWN)
 
     def spelled(self, text: str, length: int) -> list[int]:
-        """The ids of the first `length` characters, padded."""
+        """The ids of the first `length` characters of a text, padded to `length`."""
         ids = [self.characters.get(c, UNKNOWN) for c in text[:length]]
         return ids + [PAD] * (length - len(ids))
 
@@ -179,7 +180,7 @@ class Vocabulary:
 
 
 def normalized(answer: str) -> str:
-    """As SQuAD's evaluation compares answers: no case, no signs, no articles, single spaces.
+    """An answer as SQuAD compares them: lower case, no punctuation, no articles, single spaces.
 
     >>> normalized("The  Main-Building!")
     'mainbuilding'
@@ -189,12 +190,12 @@ def normalized(answer: str) -> str:
 
 
 def exact(found: str, answers: Iterable[str]) -> float:
-    """1 if the answer is one of those given."""
+    """1 if the normalized answer equals one of the normalized correct answers, else 0."""
     return float(any(normalized(found) == normalized(answer) for answer in answers))
 
 
 def f1(found: str, answers: Iterable[str]) -> float:
-    """The best overlap of words with one of the answers given.
+    """The largest F1 of the answer's words, over the correct answers.
 
     >>> round(f1("the golden statue", ["a golden statue of Mary"]), 3)
     0.667

@@ -1,4 +1,4 @@
-"""A classifier of spoken digits, trained dense and then pruned to a part of its recurrent weights.
+"""A classifier of spoken digits: trained dense, then pruned to a fraction of its recurrent weights.
 
     python examples/speech/digits.py --data DIR [--seeds 0 1] [--json FILE]
 
@@ -67,8 +67,8 @@ def read(folder: Path) -> tuple[Clips, Clips]:
 class Digits(nn.Module):
     """Scores of the ten digits for every frame; `pooled` averages them over the clip.
 
-    x is a `PackedSequence`, as in training, or (time, batch, bands); the scores come in the same
-    form. As pooling comes last and is a mean, the net can stream: keep a running mean.
+    x is a `PackedSequence`, as in training, or (time, batch, bands); the scores have the same form.
+    The net can run on a stream, because the mean over the frames so far is easy to update.
     """
 
     def __init__(self, unit: str, bands: int, hidden: int) -> None:
@@ -84,7 +84,7 @@ class Digits(nn.Module):
 
 
 def pooled(scores: PackedSequence) -> Tensor:
-    """The mean over each clip's own frames: (batch, 10)."""
+    """The mean scores over the frames of each clip: (batch, 10)."""
     padded, lengths = pad_packed_sequence(scores)
     return padded.sum(0) / lengths[:, None]
 
@@ -94,7 +94,7 @@ def batches(
 ) -> Iterator[tuple[PackedSequence, Tensor]]:
     """One pass over the clips in random order, packed; a batch has clips of similar lengths.
 
-    The time of a step is that of its longest clip.
+    Otherwise the longest clip of a batch would determine its time.
     """
     near = torch.tensor([len(clip) for clip in clips.features])
     near = near * (1 + 0.2 * torch.rand(len(clips), generator=generator))
@@ -108,7 +108,7 @@ def batches(
 
 
 def _varied(clip: Tensor, generator: torch.Generator) -> Tensor:
-    """Louder or softer, with a few frames and a few bands silenced (arXiv 1904.08779)."""
+    """The clip louder or softer, with some frames and some bands set to 0 (arXiv 1904.08779)."""
     u = torch.rand(5, generator=generator).tolist()
     clip = clip + 0.6 * (u[0] - 0.5)
     start, frames = int(u[1] * len(clip)), int(u[2] * 0.2 * len(clip))
@@ -119,7 +119,7 @@ def _varied(clip: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def accuracy(model: nn.Module, clips: Clips) -> float:
-    """The fraction of clips that are classified rightly."""
+    """The fraction of clips that are classified correctly."""
     with torch.no_grad():
         packed = pack_sequence(list(clips.features), enforce_sorted=False)
         return float((pooled(model(packed)).argmax(1) == clips.labels).float().mean())
@@ -128,7 +128,7 @@ def accuracy(model: nn.Module, clips: Clips) -> float:
 def train(
     model: nn.Module, groups: Any, clips: Clips, *, epochs: int, seed: int, penalty: Any = None
 ) -> None:
-    """Train any model; `penalty(progress)` is added to the loss of a gated one."""
+    """Train a model; for a gated one, `penalty(progress)` is added to the loss."""
     generator = torch.Generator().manual_seed(seed)
     optimizer = torch.optim.Adam(groups)
     peak = optimizer.param_groups[0]["lr"]
@@ -167,10 +167,10 @@ def prune(dense: nn.Module, clips: Clips, *, part: float, epochs: int, seed: int
 
 
 def speeds(dense: nn.Module, small: nn.Module, path: Path, clips: Clips) -> dict[str, Any]:
-    """Dense and small side by side: microseconds per frame of 10 ms, at batch 1.
+    """Times of the dense and the small model: microseconds per frame of 10 ms, at batch 1.
 
-    The models take turns over the same clips; `ratio` is the median over rounds of the ratio of
-    their times.
+    The models take turns over the same clips; `ratio` is the median over rounds of the dense time
+    divided by the small time.
     """
     features = [clip[:, None] for clip in clips.features[::10]]
     frames = sum(map(len, features))
@@ -227,7 +227,7 @@ def _timed(run: Callable[[], None]) -> float:
 
 
 def sizes(model: Any) -> dict[str, int]:
-    """Hidden neurons, all parameters, and those of the recurrent matrices."""
+    """The numbers of hidden neurons, of all parameters, and of recurrent weights."""
     weights = dict(model.named_parameters())
     return {
         "hidden": model.rnn.hidden_size,
@@ -237,7 +237,7 @@ def sizes(model: Any) -> dict[str, int]:
 
 
 def report(seed: int, options: argparse.Namespace) -> dict[str, Any]:
-    """One row: trained, pruned, compared and timed."""
+    """Train and prune one net, compare and time both; returns a row of results."""
     known, test = read(options.data)
     path = options.out / f"{options.unit.lower()}_{seed}.npz"
     torch.manual_seed(seed)
@@ -267,7 +267,7 @@ def report(seed: int, options: argparse.Namespace) -> dict[str, Any]:
 
 
 def machine() -> dict[str, Any]:
-    """What the figures were measured on."""
+    """The machine and the versions that the results were measured with."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
@@ -331,11 +331,13 @@ def arguments() -> argparse.ArgumentParser:
     )
     parser.add_argument("--unit", choices=["LSTM", "GRU"], default="LSTM")
     parser.add_argument("--hidden", type=int, default=128)
-    parser.add_argument("--part", type=float, default=0.15, help="of the recurrent weights")
+    parser.add_argument(
+        "--part", type=float, default=0.15, help="fraction of recurrent weights to keep"
+    )
     parser.add_argument("--epochs", type=int, default=20, help="of each of the two trainings")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
-    parser.add_argument("--json", type=Path, help="write the rows here")
-    parser.add_argument("--out", type=Path, default=Path("runs/speech"), help="small models")
+    parser.add_argument("--json", type=Path, help="write the results to this file")
+    parser.add_argument("--out", type=Path, default=Path("runs/speech"), help="for small models")
     return parser
 
 

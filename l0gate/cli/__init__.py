@@ -1,4 +1,4 @@
-"""The command line, `l0gate`. What it needs beyond the library is the extra `cli`.
+"""The command line, `l0gate`. The extra `cli` installs its dependencies.
 
 In reading order:
 

@@ -1,4 +1,4 @@
-"""The program `l0gate`: its commands, and what becomes of their errors and warnings."""
+"""The program `l0gate`: its commands, and how it reports their errors and warnings."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def common(
 
 
 def show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
-    """A warning as one line on standard error, without the line of code that raised it."""
+    """Print a warning as one line on standard error, without the line of code that raised it."""
     print(f"l0gate: warning: {message}", file=sys.stderr)
 
 

@@ -32,5 +32,5 @@ def chunks(stream: np.ndarray, length: int) -> Iterator[tuple[np.ndarray, np.nda
 
 
 def steps_per_epoch(tokens: int, batch: int, length: int) -> int:
-    """How many chunks of full length the streams have. Training does not use a shorter rest."""
+    """How many chunks of full length the streams have. Training drops a shorter last chunk."""
     return (tokens // batch - 1) // length

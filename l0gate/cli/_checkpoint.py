@@ -1,4 +1,4 @@
-"""Checkpoints: one file from which a job resumes, and ends in the same numbers bit for bit."""
+"""Checkpoints: a file from which a training job resumes. Its results are the same, bit for bit."""
 
 from __future__ import annotations
 
@@ -22,18 +22,21 @@ _FORMAT = "l0gate checkpoint 1"
 def write(
     folder: Path, job: Mapping[str, Any], phases: Mapping[str, Training], backend: Backend
 ) -> None:
-    """Write the trainings of a job so far. A crash leaves either the old file or the new one."""
+    """Write the training state of every net of a job. A crash leaves the old file or the new one.
+
+    `job` is what `Options.job` returns.
+    """
     arrays: dict[str, np.ndarray] = {}
     notes: dict[str, Any] = {}
     for phase, training in phases.items():
-        own, notes[phase] = _pack(training, backend)
-        arrays |= {f"{phase}/{name}": array for name, array in own.items()}
+        packed, notes[phase] = _pack(training, backend)
+        arrays |= {f"{phase}/{name}": array for name, array in packed.items()}
     manifest = {"format": _FORMAT, "job": dict(job), "phases": notes}
     write_atomically(folder / CHECKPOINT, pack(arrays, manifest))
 
 
 def read(folder: Path, job: Mapping[str, Any], backend: Backend) -> dict[str, Training]:
-    """Read the trainings of the job in the folder. A checkpoint of any other job is refused."""
+    """Read the training states in the folder. Raises if they are from a job with other settings."""
     path = folder / CHECKPOINT
     try:
         with path.open("rb") as file:
@@ -65,7 +68,7 @@ def _check_job(path: Path, found: Mapping[str, Any], job: Mapping[str, Any]) -> 
 
 
 def _pack(training: Training, backend: Backend) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """A training as arrays by name, and the notes about it that JSON can hold."""
+    """The state of a training as arrays by name, and as notes that JSON can hold."""
     tree = {
         "parameters": training.parameters,
         "adam": _moments(training.adam),
@@ -75,7 +78,7 @@ def _pack(training: Training, backend: Backend) -> tuple[dict[str, np.ndarray], 
     }
     arrays = {name: backend.to_numpy(array) for name, array in _flat(tree).items()}
     arrays["losses"] = np.array(training.losses)
-    arrays["shares"] = np.array(training.shares)
+    arrays["shares"] = np.array(training.size_fractions)
     notes = {
         "updates": training.adam.steps,
         "rng": None if training.rng is None else list(training.rng),
@@ -86,7 +89,7 @@ def _pack(training: Training, backend: Backend) -> tuple[dict[str, np.ndarray], 
 
 def _unpack(arrays: dict[str, np.ndarray], notes: Mapping[str, Any], backend: Backend) -> Training:
     """The inverse of `_pack`."""
-    losses, shares = arrays.pop("losses").tolist(), arrays.pop("shares").tolist()
+    losses, size_fractions = arrays.pop("losses").tolist(), arrays.pop("shares").tolist()
     tree = _nested({name: backend.asarray(array) for name, array in arrays.items()})
     gate_adam = tree.get("gate_adam")
     return Training(
@@ -97,7 +100,7 @@ def _unpack(arrays: dict[str, np.ndarray], notes: Mapping[str, Any], backend: Ba
         None if notes["rng"] is None else tuple(notes["rng"]),
         _tuples(tree["carry"]) if "carry" in tree else None,
         losses,
-        shares,
+        size_fractions,
         notes["seconds"],
     )
 
@@ -144,6 +147,6 @@ def _nested(flat: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _below(arrays: Mapping[str, np.ndarray], folder: str) -> dict[str, np.ndarray]:
-    """The arrays whose names start with "folder/", without that start."""
+    """The arrays whose names start with "folder/", by their names without this prefix."""
     start = f"{folder}/"
     return {n.removeprefix(start): a for n, a in arrays.items() if n.startswith(start)}

@@ -12,7 +12,7 @@ _RUNS = Path("runs")
 
 
 def next_run() -> Path:
-    """The folder after the highest number so far."""
+    """The folder whose number follows the highest one that exists."""
     found = _numbered()
     return _RUNS / str(int(found[-1].name) + 1 if found else 1)
 
@@ -25,7 +25,7 @@ def newest_run() -> Path:
 
 
 def prepare(folder: Path, resume: bool) -> None:
-    """Make the folder of a run. Refuse one that cannot be written or that holds another run."""
+    """Make the folder of a run. Raises if it cannot be written, or holds another run already."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):

@@ -1,6 +1,6 @@
-"""The job of `l0gate train`, from the first step to the report, with checkpoints on the way.
+"""The job of `l0gate train`, with checkpoints.
 
-Train with gates, shrink, certify, save, train the nets to compare with, measure, report.
+Train with gates, shrink, certify, save, train the nets to compare with, measure speed, report.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ _EXAMPLES = (4, 50, 8)  # of the certificate: batches, time steps, sequences in 
 
 @dataclass
 class Job:
-    """A job in its folder. `every` is the number of seconds between checkpoints.
+    """One run of `l0gate train`, in its folder. `every` is the seconds between checkpoints.
 
-    `phases` holds the training of each net that has begun: gated, dense and direct.
+    `phases` has the training of each net begun so far, by name: "gated", "dense" and "direct".
     """
 
     options: Options
@@ -54,7 +54,7 @@ class Job:
         self.figures = Figures(self.options, self.corpus, self.pruner, self.backend)
 
     def run(self, resume: bool, twins: bool) -> dict[str, Any]:
-        """Do what is left of the job, and return the report.
+        """Do the job, or with `resume` the rest of it, and return the report.
 
         With `twins` two more nets are trained for comparison: the dense net without gates, and a
         net of the small sizes from scratch.
@@ -115,7 +115,7 @@ class Job:
         self.screen.say(self.figures.headline(fresh.parameters))
 
     def _warm_up(self, task: Task) -> float:
-        """Run a tiny net, so that the time of compiling does not count as training; seconds."""
+        """Run a tiny net, so that compilation does not count as training. Returns the seconds."""
         started = time.perf_counter()
         compiles = self.backend.name == "numpy" and find_spec("numba") is not None
         note = " (numba compiles once, and keeps the result)" if compiles else ""
@@ -186,8 +186,8 @@ class Job:
         kept: Mapping[str, np.ndarray],
     ) -> Certificate:
         """Compare the outputs and final states of gated and small net on random tokens."""
-        # Certificates are in float64, for which the compiled cells would be compiled once more.
-        # Plain NumPy computes the same.
+        # The certificate also runs in float64, for which numba would compile again. Plain NumPy
+        # computes the same.
         engine = {"engine": "numpy"} if self.backend.name == "numpy" else {}
 
         def apply(given: Parameters, x: np.ndarray) -> tuple[Array, dict[str, Any]]:

@@ -17,7 +17,7 @@ def show_listing(
     columns: Mapping[str, str],
     as_json: bool,
 ) -> None:
-    """Print the rows as a table, or as JSON under the key `kind`, and the problems of plugins.
+    """Print the rows as a table, or as JSON with the key `kind`; then the problems of plugins.
 
     `columns` maps the heading of each column to the key of a row whose value stands below it.
     """

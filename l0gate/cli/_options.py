@@ -17,12 +17,12 @@ from l0gate._registry import L0, get_backend
 from l0gate.cli._text import Corpus
 from l0gate.cli._training import Task
 
-_BUDGET = "a share such as 20% or 0.2 (above 0, at most 100%), or a whole number of parameters"
+_BUDGET = "a fraction such as 20% or 0.2 (above 0, at most 100%), or a whole number of parameters"
 
 
 @dataclass(frozen=True)
 class Options:
-    """Everything that the numbers of a job depend on, except for its text."""
+    """All settings that affect the results of a training job, except the training text."""
 
     cell: str
     hidden: tuple[int, ...]
@@ -73,7 +73,7 @@ class Options:
         )
 
     def job(self, corpus: Corpus) -> dict[str, Any]:
-        """What a checkpoint of the job records, and must agree with when it is resumed."""
+        """The settings that a checkpoint stores. A job can resume only with the same ones."""
         return {**asdict(self), "hidden": list(self.hidden), "text": corpus.digest()}
 
     @property
@@ -88,7 +88,7 @@ class Options:
         )
 
     def pruner(self) -> Pruner:
-        """The pruner of the embedding's neurons and of every hidden layer's."""
+        """A pruner for the neurons of the embedding and of every hidden layer."""
         budget = (
             None
             if self.budget is None
@@ -102,7 +102,7 @@ class Options:
         pruner: Pruner | None = None,
         sizes: Mapping[str, int] | None = None,
     ) -> Task:
-        """How to train the dense net or, given sizes by axis, a net of these sizes."""
+        """How to train the dense net or, if `sizes` maps axes to sizes, a net of these sizes."""
         backend = self.load_backend()
         hidden = [sizes[f"h{i}"] if sizes else size for i, size in enumerate(self.hidden)]
         return Task(
@@ -125,7 +125,7 @@ class Options:
         )
 
     def load_backend(self) -> Backend:
-        """The backend, which must be able to train nets."""
+        """The backend. Raises if it cannot train nets."""
         try:
             backend = get_backend(self.backend)
         except L0GateError as error:
@@ -138,14 +138,14 @@ class Options:
 
 
 def parse_budget(text: str) -> float | int:
-    """A budget as `l0gate.Budget` takes it.
+    """The number for `l0gate.Budget`: a float is a fraction, an int a number of parameters.
 
     >>> parse_budget("20%"), parse_budget("0.2"), parse_budget("150000")
     (0.2, 0.2, 150000)
     >>> parse_budget("150%")
     Traceback (most recent call last):
     ...
-    l0gate._errors.L0GateError: `--budget` is '150%'; it must be a share such as 20% or 0.2 \
+    l0gate._errors.L0GateError: `--budget` is '150%'; it must be a fraction such as 20% or 0.2 \
 (above 0, at most 100%), or a whole number of parameters
     """
     try:

@@ -1,4 +1,4 @@
-"""The figures of a job: sizes and scores of its nets, its budget, its text and its versions."""
+"""The figures of a job: sizes and scores of its nets, budget, text, and versions of libraries."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from l0gate.cli._text import Corpus
 from l0gate.cli._training import Task, evaluate
 
 NETS = ("dense", "gated", "small", "direct")  # direct: of the small sizes, trained from scratch
-_MOST_NATS = 700.0  # exp of more is no float
+_MOST_NATS = 700.0  # exp of more overflows
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Figures:
 
     @property
     def metric(self) -> str:
-        """The key under which a net's score on the test part stands."""
+        """The key in the report of a net's score on the test part of the text."""
         return "bits_per_character" if self.corpus.unit == "character" else "perplexity"
 
     @property
@@ -60,7 +60,7 @@ class Figures:
         }
 
     def headline(self, parameters: Parameters) -> str:
-        """What the job is about to do, in two lines: its text, its dense net and its goal."""
+        """Two lines to print at the start of the job: its text, its dense net and its budget."""
         sizes = self.sizes(parameters)
         widths = " -> ".join(map(str, [sizes["input_size"], *sizes["hidden_sizes"]]))
         if self.limit is None:
@@ -133,8 +133,8 @@ class Figures:
 def gap_recovered(report: Mapping[str, Any]) -> float | None:
     """(direct - small) / (direct - dense) in bits per token.
 
-    0: no better than a net of the small sizes trained from scratch. 1: as good as the dense net.
-    None where these nets were not trained, or where the dense one is not the better of them.
+    0: no better than a net of the small sizes trained from scratch (direct). 1: as good as the
+    dense net. None if these nets were not trained, or if dense is not better than direct.
     """
     bits = {}
     for name in ("dense", "small", "direct"):
@@ -149,7 +149,7 @@ def gap_recovered(report: Mapping[str, Any]) -> float | None:
 
 
 def certificate_figures(certificate: Certificate) -> dict[str, Any]:
-    """How far the outputs of gated and small net differ, and how much they may."""
+    """The measured differences between gated and small net, and the tolerances."""
     return {
         "max_abs_difference": certificate.max_abs_difference,
         "tolerance": certificate.tolerance,

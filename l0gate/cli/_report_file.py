@@ -28,7 +28,7 @@ def write_report(
 ) -> None:
     """Write report.json and, where matplotlib is installed, report.png.
 
-    `kept` and `sizes` say, by axis, which neurons the small net keeps of how many.
+    By axis, `kept` has the indices of the kept neurons, `sizes` the size in the dense net.
     """
     text = json.dumps(report, indent=2, allow_nan=False)
     write_atomically(folder / REPORT, (text + "\n").encode())

@@ -35,14 +35,14 @@ def picture(
     kept: Mapping[str, np.ndarray],
     sizes: Mapping[str, int],
 ) -> Figure:
-    """Three diagrams, one below the other: losses of all nets, expected size, kept neurons."""
+    """Three charts, one below the other: losses of all nets, expected size, kept neurons."""
     figure = Figure(figsize=(9, 7.5), layout="constrained")
     rows = figure.add_gridspec(3, 1, height_ratios=[3, 2, 0.5 + 0.35 * len(kept)])
     losses = figure.add_subplot(rows[0])
-    shares = figure.add_subplot(rows[1], sharex=losses)
+    sizes_over_time = figure.add_subplot(rows[1], sharex=losses)
     neurons = figure.add_subplot(rows[2])
     _draw_losses(losses, report, phases)
-    _draw_shares(shares, report, phases["gated"])
+    _draw_expected_size(sizes_over_time, report, phases["gated"])
     _draw_neurons(neurons, kept, sizes)
     return figure
 
@@ -73,13 +73,13 @@ def _sizes(net: Mapping[str, Any]) -> str:
     return " -> ".join(map(str, [net["input_size"], *net["hidden_sizes"]]))
 
 
-def _draw_shares(axes: Axes, report: Mapping[str, Any], gated: Training) -> None:
-    axes.plot(np.arange(1, gated.step + 1), gated.shares, color=_COLOURS["gated"])
+def _draw_expected_size(axes: Axes, report: Mapping[str, Any], gated: Training) -> None:
+    axes.plot(np.arange(1, gated.step + 1), gated.size_fractions, color=_COLOURS["gated"])
     budget = report["budget"]
     if budget is not None:
-        share = budget["limit"] / budget["dense"]
-        axes.axhline(share, color="0.3", linestyle="--", linewidth=1)
-        axes.annotate(f"budget {share:.0%}", (0, share), va="bottom", ha="left")
+        limit = budget["limit"] / budget["dense"]
+        axes.axhline(limit, color="0.3", linestyle="--", linewidth=1)
+        axes.annotate(f"budget {limit:.0%}", (0, limit), va="bottom", ha="left")
     axes.set_ylim(0, 1.05)
     counted = "parameters" if budget is None else budget["of"]
     axes.set_ylabel(f"expected size\n({counted})")

@@ -21,7 +21,7 @@ def show_report(console: Console, report: Mapping[str, Any]) -> None:
 
 def _table(report: Mapping[str, Any]) -> Table:
     title = f"{report['text']['name']}, {report['options']['steps']:,} steps each"
-    table = Table(title=Text(title))  # a file may have any name, also one that looks like markup
+    table = Table(title=Text(title))  # as `Text`, because a file name may look like markup
     table.add_column("")
     for name in NETS:
         table.add_column(name, justify="right")
@@ -50,9 +50,9 @@ def _number(value: float | None) -> str:
 
 def _sentences(report: Mapping[str, Any]) -> list[str]:
     dense, small = report["dense"], report["small"]
-    share = small["recurrent_parameters"] / dense["recurrent_parameters"]
+    fraction = small["recurrent_parameters"] / dense["recurrent_parameters"]
     budget, speed, certificate = report["budget"], report["speedup"], report["certificate"]
-    lines = [f"The small net keeps {share:.1%} of the recurrent parameters"]
+    lines = [f"The small net keeps {fraction:.1%} of the recurrent parameters"]
     if budget is not None:
         lines[0] += f": {budget['used']:,} of at most {budget['limit']:,.0f}"
         if budget["with_one_more_neuron"] is not None:

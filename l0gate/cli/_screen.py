@@ -33,12 +33,12 @@ class Screen:
         self.console = console or Console(highlight=False, soft_wrap=True)
 
     def say(self, text: str) -> None:
-        """Print a line of text; brackets in it are no markup."""
+        """Print a line of text as it is: brackets are not read as markup."""
         self.console.print(text, markup=False)
 
     @contextmanager
     def working(self, what: str) -> Iterator[None]:
-        """Say what takes a while, with a spinner in a terminal."""
+        """Show `what` during a long operation, with a spinner in a terminal."""
         if self.console.is_terminal:
             with self.console.status(what):
                 yield
@@ -48,7 +48,7 @@ class Screen:
 
     @contextmanager
     def follow(self, phase: str, steps: int) -> Iterator[Show]:
-        """Give a function that shows a training: its loss, its expected size and the time left."""
+        """Yield a function that shows how far a training is: loss, expected size, time left."""
         if self.console.is_terminal:
             with _bar(self.console) as progress:
                 task = progress.add_task(phase, total=steps, figures="")
@@ -87,7 +87,7 @@ def loss_and_size(training: Training) -> str:
         return ""
     recent = training.losses[-_AVERAGED:]
     text = f"{sum(recent) / len(recent) / math.log(2):.3f} bits"
-    return text if training.gates is None else f"{text}, size {training.shares[-1]:.0%}"
+    return text if training.gates is None else f"{text}, size {training.size_fractions[-1]:.0%}"
 
 
 def _bar(console: Console) -> Progress:

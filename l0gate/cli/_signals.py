@@ -1,4 +1,4 @@
-"""Ctrl-C and kill: the training finishes its step, and the job can write a checkpoint."""
+"""Ctrl-C and kill: the training finishes its step, so that the job can write a checkpoint."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class StoppedError(Exception):
 def stop_signals() -> Iterator[Stop]:
     """A context in which the first SIGINT or SIGTERM only sets `requested`.
 
-    A second one does what it did before the context.
+    A second signal is handled as it was before the context.
     """
     stop = Stop()
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}

@@ -22,8 +22,8 @@ _HELD_OUT = 0.1
 class Corpus:
     """A text as token indices, split into "train", "test" and, where there is one, "valid".
 
-    `unit` is "character" or "word". The vocabulary is that of the training part. Tokens that
-    only the other parts hold become the unknown token; `unseen` is how many they are.
+    `unit` is "character" or "word". The vocabulary is that of the training part. Other tokens in
+    the held-out parts are replaced by the unknown token; `unseen` is how many these are.
     """
 
     name: str
@@ -89,7 +89,7 @@ def read_folder(folder: Path, words: bool = False) -> Corpus:
 
 
 def check_enough(corpus: Corpus, batch: int, length: int) -> None:
-    """Refuse a text whose training part is too short for one batch, or another part for a step."""
+    """Raise if the training part is too short for one batch, or another part for one step."""
     least = batch * (length + 1)
     for split, tokens in corpus.splits.items():
         needed = least if split == "train" else 2
@@ -109,7 +109,7 @@ def _hold_out(name: str, text: str, words: bool) -> Corpus:
 
 
 def _read(path: Path, option: str) -> str:
-    """The text of a UTF-8 file; errors name the command line's option."""
+    """The text of a UTF-8 file; error messages name `option` of the command line."""
     try:
         content = path.read_bytes()
     except OSError as error:
@@ -130,7 +130,7 @@ def _read(path: Path, option: str) -> str:
 
 
 def _tokens(text: str, words: bool) -> Sequence[str]:
-    """Characters, or words with the end of the sentence after each line that is not blank."""
+    """Characters, or words with an end-of-sentence token after each line that is not blank."""
     if not words:
         return text
     return [

@@ -17,8 +17,8 @@ from l0gate._state import State
 from l0gate.cli._adam import Adam
 from l0gate.cli._batches import chunks, steps_per_epoch, streams
 
-_LARGEST_NORM = 1.0  # of the gradient
-_RISE = 0.02  # the part of training over which the learning rate rises
+_LARGEST_NORM = 1.0  # a larger gradient is scaled down to this norm
+_RISE = 0.02  # the fraction of training over which the learning rate rises
 
 
 class NotFiniteError(L0GateError):
@@ -29,7 +29,7 @@ class NotFiniteError(L0GateError):
 class Task:
     """What to train, on what, and for how long: nothing here changes during training.
 
-    `net` has the methods of `l0gate.reference.Net`. Without a `pruner` it is trained as it is.
+    `net` has the methods of `l0gate.reference.Net`. Without a `pruner` it has no gates.
     """
 
     backend: Backend
@@ -60,7 +60,7 @@ class Training:
     rng: Any = None
     carry: Any = None
     losses: list[float] = field(default_factory=list)  # nats per token, one per step
-    shares: list[float] = field(default_factory=list)  # expected size over dense size
+    size_fractions: list[float] = field(default_factory=list)  # expected size / dense size
     seconds: float = 0.0
 
     @property
@@ -69,12 +69,12 @@ class Training:
         return len(self.losses)
 
     def finish(self) -> None:
-        """Drop what only further steps would need."""
+        """Free the optimizer states, the random generator and the recurrent state."""
         self.adam, self.gate_adam, self.rng, self.carry = Adam({}, {}), None, None, None
 
 
 def start(task: Task) -> Training:
-    """An untrained net. The same seed gives the same weights in every phase and backend."""
+    """An untrained net. The same seed and sizes give the same weights in every backend."""
     rng = np.random.default_rng(task.seed)
     parameters = task.net.init(rng, input_size=task.vocabulary, sizes=task.sizes)
     training = Training(parameters, Adam.start(task.backend, parameters))
@@ -108,7 +108,7 @@ def _step(task: Task, training: Training, x: np.ndarray, targets: np.ndarray) ->
         loss, gradients, carry = task.net.loss_and_gradients(
             training.parameters, x, targets, training.carry
         )
-        share = 1.0
+        size_fraction = 1.0
     else:
         noise, training.rng = pruner.noise(gates, training.rng)
         folded = pruner.gate(training.parameters, gates, noise)
@@ -116,7 +116,7 @@ def _step(task: Task, training: Training, x: np.ndarray, targets: np.ndarray) ->
         gradients, gate_gradients = pruner.pullback(training.parameters, gates, noise, gradients)
         for name, penalty in pruner.parameter_gradient(gates, training.parameters).items():
             gradients[name] = gradients[name] + penalty
-        share = float(pruner.expected_size(gates)) / pruner.cost.total
+        size_fraction = float(pruner.expected_size(gates)) / pruner.cost.total
     norm = _norm(task.backend, gradients)
     if not (math.isfinite(loss) and math.isfinite(norm)):
         raise NotFiniteError(f"the loss is {loss} and the norm of its gradient {norm}")
@@ -127,7 +127,7 @@ def _step(task: Task, training: Training, x: np.ndarray, targets: np.ndarray) ->
         training.gates = _gate_step(task, training, pruner, gates, gate_gradients, progress)
     training.carry = carry
     training.losses.append(loss)
-    training.shares.append(share)
+    training.size_fractions.append(size_fraction)
 
 
 def _gate_step(
@@ -138,7 +138,8 @@ def _gate_step(
     gradients: Mapping[str, Array],
     progress: float,
 ) -> State:
-    """Move log_alpha along the loss and the penalty, update the multipliers, select when due."""
+    """One optimizer step on log_alpha, for loss and penalty, and an update of the multipliers. Once
+    progress reaches `Budget.settle`, choose the neurons to keep."""
     assert training.gate_adam is not None
     penalty = pruner.penalty_gradient(gates, progress)
     total = {axis: gradient + penalty[axis] for axis, gradient in gradients.items()}

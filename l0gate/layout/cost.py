@@ -1,4 +1,4 @@
-"""What a layout costs for any number of open neurons: a polynomial in those numbers."""
+"""The cost of a model: a polynomial in the numbers of its open neurons."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ Monomial = tuple[tuple[str, int], ...]  # ((axis, power), ...), sorted; () is th
 
 
 class Cost:
-    """Parameters, bytes or multiply-adds per time step, of the parameters that `of` names.
+    """The number of parameters, bytes, or multiply-adds per time step, of what `of` names.
 
     `of` is "layout" (every parameter of the layout), "recurrent" or a sequence of names.
 
-    The size of one parameter is the product over its dimensions of the number of open neurons,
-    so the whole is a polynomial in the numbers n of open neurons per axis. It is exact for given
-    numbers, and its expectation is exact too: gates are independent, so E[n^k] follows from the
-    cumulants of n, which are sums over the gates (for
-    `(4 h) <- h`, E[n^2] = (sum p)^2 - sum p^2 + sum p).
+    The size of a parameter is the product of the lengths of its dimensions, so the cost is a
+    polynomial in n, the number of open neurons of every axis. `at` is exact. `expected` is exact
+    too: gates are independent, each open with its probability p, so E[n^k] follows from the
+    cumulants of n, which are sums over the gates. An example is `h <- h`, where
+    E[n^2] = (sum p)^2 - sum p^2 + sum p.
 
     >>> import numpy as np
     >>> layout = Layout({"w": "(4 h) <- x", "u": "(4 h) <- h"})
@@ -68,21 +68,21 @@ class Cost:
             self.total > 0,
             f"the {measure} of {of!r} come to 0, so there is nothing to limit",
         )
-        #: The highest power of every axis: 0 where it costs nothing in this measure.
+        #: The highest power of every axis in the polynomial: 0 if the axis has no cost.
         self.powers = {
             axis: max((power for m in self.terms for a, power in m if a == axis), default=0)
             for axis in self.sizes
         }
 
     def at(self, counts: Mapping[str, int]) -> Any:
-        """The exact cost with `counts[axis]` open neurons (an int, for whole uses)."""
+        """The exact cost with `counts[axis]` open neurons; an int if the layout's uses are ints."""
         return sum(
             coefficient * math.prod(counts[axis] ** power for axis, power in monomial)
             for monomial, coefficient in self.terms.items()
         )
 
     def expected(self, probabilities: Mapping[str, Array], backend: Backend) -> Array:
-        """The expected cost for gates that are open independently; a scalar array."""
+        """The expected cost, a scalar array, given the probability (n,) of each gate to be open."""
         moments = {
             axis: _moments(backend, p, self.powers[axis]) for axis, p in probabilities.items()
         }
@@ -97,7 +97,7 @@ class Cost:
     def expected_gradient(
         self, probabilities: Mapping[str, Array], backend: Backend
     ) -> dict[str, Array]:
-        """d expected / d probability, for every gate of every axis."""
+        """d expected / d probabilities, (n,) for every axis."""
         moments = {
             axis: _moments(backend, p, self.powers[axis]) for axis, p in probabilities.items()
         }
@@ -161,7 +161,7 @@ _Polynomial = list[float]  # coefficients, constant first
 
 @functools.cache
 def _cumulant_polynomials(highest: int) -> tuple[list[_Polynomial], list[_Polynomial]]:
-    """The cumulants of one gate in p, k[n+1] = p(1-p) dk[n]/dp, and their gradients dk[n]/dp."""
+    """The cumulants k[n] of a gate as polynomials in p, and dk[n]/dp. k[n+1] = p(1-p) dk[n]/dp."""
     cumulant, cumulants, gradients = np.array([0.0, 1.0]), [], []
     for _ in range(highest):
         gradient = np.polynomial.polynomial.polyder(cumulant)

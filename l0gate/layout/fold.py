@@ -1,4 +1,4 @@
-"""Gates multiplied into the parameters, neurons removed, and norms by neuron, from a layout."""
+"""Multiplying gates into parameters, removing neurons, and weight norms per neuron."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ def fold(
     backend: Backend,
     skip: Container[str] = (),
 ) -> dict[str, Array]:
-    """The gated model's parameters: every dimension that reads neurons, times their gates.
+    """Multiply the gates (n,) into every dimension that reads neurons, except in `skip`.
 
-    Parameters in `skip` stay as they are.
+    Returns the parameters of the gated model.
     """
 
     def change(name: str, pattern: Pattern, value: Array) -> Array:
@@ -44,7 +44,7 @@ def gate_gradients(
     gradients: Parameters,
     backend: Backend,
 ) -> dict[str, Array]:
-    """Gradients in the gates from gradients in the folded parameters: the transpose of `fold`."""
+    """Gradients (n,) in the gates, given those in the folded parameters: the backward of `fold`."""
     contributions = []
     pairs = zip(layout.slices(parameters), layout.slices(gradients), strict=True)
     for (name, pattern, shape, value), (_, _, found, gradient) in pairs:
@@ -68,7 +68,7 @@ def gate_gradients(
 def keep(
     layout: Layout, parameters: Parameters, kept: Mapping[str, np.ndarray], backend: Backend
 ) -> dict[str, Array]:
-    """Keep only the given neurons (sorted host indices) of every axis, in every dimension."""
+    """The parameters with only the `kept` neurons of every axis (sorted NumPy indices)."""
     sizes = layout.solve(parameters)
 
     def change(name: str, pattern: Pattern, value: Array) -> Array:
@@ -86,7 +86,7 @@ def keep(
 def spread(
     dimension: Dimension, gates: Mapping[str, Array], backend: Backend, fixed: float = 1.0
 ) -> Array:
-    """The gates along one dimension: one value for every position, `fixed` for fixed parts."""
+    """The gates repeated along one dimension, one per position; `fixed` where it has no axis."""
     xp = backend.xp
     parts = []
     for block in dimension.blocks:
@@ -107,7 +107,7 @@ def gather(
     contributions: Iterable[tuple[Dimension, Array]],
     backend: Backend,
 ) -> dict[str, Array]:
-    """The transpose of `spread`: sums, per neuron, of values along dimensions."""
+    """The transpose of `spread`: (n,) per axis, sums of the values at a neuron's positions."""
     xp = backend.xp
     sums = {axis: xp.zeros_like(gates[axis]) for axis in layout.axes}
     for dimension, values in contributions:
@@ -130,7 +130,7 @@ def gather(
 def positions(
     dimension: Dimension, sizes: Mapping[str, int], kept: Mapping[str, np.ndarray]
 ) -> np.ndarray:
-    """Positions along one dimension that belong to the neurons kept."""
+    """Sorted positions along one dimension that remain if only the `kept` neurons do."""
     parts, start = [], 0
     for block in dimension.blocks:
         if block.axis is None:
@@ -146,7 +146,7 @@ def positions(
 
 
 def group_norms(layout: Layout, parameters: Parameters, backend: Backend) -> dict[str, np.ndarray]:
-    """Per axis, the Euclidean norm over every slice that belongs to neuron j (host float64)."""
+    """Per axis, the Euclidean norm (n,) of all weights of each neuron, as NumPy float64."""
     sizes = layout.solve(parameters)
     squares = {axis: np.zeros(size) for axis, size in sizes.items()}
     for _, pattern, _, value in layout.slices(parameters):
@@ -157,7 +157,8 @@ def group_norms(layout: Layout, parameters: Parameters, backend: Backend) -> dic
                 for i, dimension in enumerate(pattern.dimensions)
                 if axis in dimension.axes
             }
-            # A neuron that stands in several dimensions owns the union of their slices.
+            # An axis may be in several dimensions, as in `h <- h`. A neuron's weights are then the
+            # union of its slices, summed by inclusion and exclusion.
             for count in range(1, len(owners) + 1):
                 for dims in combinations(owners, count):
                     others = tuple(i for i in range(energy.ndim) if i not in dims)
@@ -173,7 +174,7 @@ def group_norms(layout: Layout, parameters: Parameters, backend: Backend) -> dic
 
 
 def _owners(dimension: Dimension, axis: str, sizes: Mapping[str, int]) -> np.ndarray:
-    """For every position along the dimension, the neuron of the axis that it belongs to, or -1."""
+    """For every position along the dimension, the index of its neuron in `axis`, or -1."""
     parts = []
     for block in dimension.blocks:
         size = 1 if block.axis is None else sizes[block.axis]

@@ -16,17 +16,17 @@ from l0gate.layout.table import axes_table
 
 
 class Layout:
-    """Names the neurons: for every parameter, the axes that its dimensions run over.
+    """Says which axes (named groups of neurons) the dimensions of every parameter run over.
 
-    `patterns` maps parameter names to patterns, or to a list of patterns for the slices of a
-    leading dimension (ONNX stacks the directions of a recurrent layer so). `in -> out` and
-    `out <- in` say where data comes from: the in-side of an arrow reads its neurons. A pattern
-    without an arrow is sliced and never folded (biases, running statistics). `_` marks a
-    dimension that is never pruned. A parameter that is not named is left alone.
+    `patterns` maps parameter names to patterns, or to lists of patterns for the slices of a leading
+    dimension (as in ONNX, for the directions of a recurrent layer). In `out <- in` or `in -> out`,
+    the parameter reads the neurons on the input side and writes those on the output side. Gates
+    scale only the input side. Parameters without an arrow (biases, running statistics) lose
+    neurons, but are not scaled. `_` is a dimension that is not pruned. Parameters without a pattern
+    are left as they are.
 
-    `sizes` gives the size of axes that the arrays leave open. `uses` says how often a parameter
-    is multiplied per time step, where that is not once for a pattern with an arrow and never
-    for one without (an embedding is looked up: 0).
+    `sizes` are needed for axes whose size does not follow from the shapes. `uses` says how often a
+    parameter is multiplied per time step. Default: 1 with an arrow, else 0. An embedding needs 0.
 
     >>> layout = Layout({
     ...     "embedding.weight": "_ -> x",
@@ -88,7 +88,7 @@ class Layout:
         for axis in self.axes:
             check(
                 self.readers(axis),
-                f"axis {axis!r} is read by no parameter; put it on the in-side of the arrow of"
+                f"axis {axis!r} is read by no parameter; put it on the input side of the arrow of"
                 " whatever reads it, or write `_` for a dimension that is never pruned",
             )
 
@@ -142,7 +142,7 @@ class Layout:
         return cls(patterns, uses=uses)
 
     def to_dict(self) -> dict[str, str | list[str]]:
-        """The patterns in their one spelling; `Layout(layout.to_dict())` is the same layout."""
+        """The patterns as text, spelled in one way, without `sizes` and `uses`."""
         return {
             name: [str(p) for p in pattern] if isinstance(pattern, tuple) else str(pattern)
             for name, pattern in self.patterns.items()
@@ -178,27 +178,27 @@ class Layout:
     # Structure --------------------------------------------------------------------------------
 
     def readers(self, axis: str) -> tuple[str, ...]:
-        """Names of the parameters that read the axis (it stands on their in-side)."""
+        """Names of the parameters that read the axis: it is on the input side of their arrow."""
         return self._names(lambda p: any(d.reads and axis in d.axes for d in p.dimensions))
 
     def writers(self, axis: str) -> tuple[str, ...]:
-        """Names of the parameters that write the axis; an axis without any is an input."""
+        """Names of the parameters that write the axis; none if it is an input of the model."""
         return self._names(
             lambda p: p.arrow and any(not d.reads and axis in d.axes for d in p.dimensions)
         )
 
     @property
     def in_reading_order(self) -> list[str]:
-        """The axes as data meets them: what is read before what is written."""
+        """The axes in the order of the first parameter that reads each."""
         order = list(self.patterns)
         return sorted(self.axes, key=lambda axis: order.index(self.readers(axis)[0]))
 
     @property
     def recurrent(self) -> tuple[str, ...]:
-        """Parameters that write an axis which some parameter both reads and writes.
+        """Parameters that write a recurrent axis: one that some parameter both reads and writes.
 
-        In an LSTM or GRU these are `weight_ih` and `weight_hh` of every layer and direction. A
-        projected LSTM comes back to its axis by way of another, and `weight_hr` counts as well.
+        In an LSTM or GRU these are `weight_ih` and `weight_hh` of every layer and direction. Axes
+        on a longer cycle count too: in a projected LSTM, h -> p -> h, hence also `weight_hr`.
 
         >>> Layout({"w": "(4 h) <- x", "u": "(4 h) <- p", "v": "p <- h", "out": "_ <- p"}).recurrent
         ('w', 'u', 'v')
@@ -209,7 +209,7 @@ class Layout:
         )
 
     def uses(self, name: str) -> float:
-        """How often the parameter is multiplied per time step."""
+        """How often the parameter is multiplied per time step, as given or by default."""
         first = self._slices(name)[0]
         return self.given_uses.get(name, 0 if first.arrow is None else 1)
 
@@ -263,7 +263,7 @@ class Layout:
                     yield dimension, i, value
 
     def solve(self, parameters: Parameters) -> dict[str, int]:
-        """The size of every axis, from the shapes of the arrays; checks them all.
+        """The size of every axis, from the shapes of the arrays. Raises if a shape does not fit.
 
         >>> import numpy as np
         >>> layout = Layout({"w": "(4 h) <- x", "u": "(4 h) <- h"})
@@ -284,8 +284,8 @@ class Layout:
     ) -> dict[str, Array]:
         """The parameters with `change(name, pattern, array)` in place of every named array.
 
-        The slices of a leading dimension are stacked again when their shapes still agree, and
-        stay a tuple where they do not.
+        Slices of a leading dimension are changed one by one, then stacked again if they still
+        have equal shapes, else returned as a tuple.
         """
         changed: dict[str, Array] = dict(parameters)
         for name, pattern in self.patterns.items():

@@ -23,12 +23,15 @@ from l0gate._errors import L0GateError
 _TOKEN = re.compile(
     r"\s*(?:(?P<arrow><-|->)|(?P<name>[^\W\d]\w*)|(?P<number>[0-9]+)|(?P<sign>[()+]))"
 )
-_DEEPEST, _MOST_BLOCKS = 32, 4096  # far beyond any real array; keeps hostile text from hurting
+_DEEPEST, _MOST_BLOCKS = 32, 4096  # far beyond any real array; limits the work for malicious text
 
 
 @dataclass(frozen=True)
 class Block:
-    """`outer` repetitions of an axis whose every neuron stands `inner` times; no axis: fixed."""
+    """A part of a dimension: the axis `outer` times, with every neuron `inner` times in a row.
+
+    If `axis` is None, it is `outer` positions that are never pruned.
+    """
 
     axis: str | None
     outer: int = 1
@@ -45,7 +48,7 @@ class Block:
 class Dimension:
     """One dimension of an array: its blocks in order, or none where it is never pruned (`_`).
 
-    `reads` says that the parameter reads the neurons of this dimension: it is on the in-side.
+    `reads` is True on the input side of the arrow: the parameter reads these neurons.
     """
 
     blocks: tuple[Block, ...]
@@ -223,7 +226,7 @@ class _Parser:
 def _repeated(blocks: tuple[Block, ...], outer: int, inner: int) -> tuple[Block, ...]:
     if len(blocks) == 1 and blocks[0].axis is not None:
         (block,) = blocks
-        # (2 (h 3) 4): `outer` before and `inner` after multiply; anything between is nested.
+        # In (2 (h 3) 4), factors before the axis multiply `outer`, those after it `inner`.
         return (Block(block.axis, block.outer * outer, block.inner * inner),)
     each = tuple(
         Block(None, b.outer * inner) if b.axis is None else Block(b.axis, b.outer, b.inner * inner)
@@ -233,7 +236,7 @@ def _repeated(blocks: tuple[Block, ...], outer: int, inner: int) -> tuple[Block,
 
 
 def _merged(blocks: list[Block]) -> tuple[Block, ...]:
-    """Neighbouring fixed parts become one, so that every dimension has one spelling."""
+    """Merge neighbouring blocks without an axis, so that equal dimensions print the same."""
     merged: list[Block] = []
     for block in blocks:
         if block.axis is None and merged and merged[-1].axis is None:

@@ -36,8 +36,8 @@ class _Equation(NamedTuple):
         return sum(axis not in sizes for axis in self.dimension.axes)
 
     def rest(self, sizes: Mapping[str, int]) -> tuple[int, int, str | None]:
-        """What the known blocks leave of the length; how often the unknown axis stands in it, and
-        its name."""
+        """The length minus the known blocks; how often the unknown axis is repeated; its name (or
+        None)."""
         rest, times, unknown = self.length, 0, None
         for block in self.dimension.blocks:
             each = block.outer * block.inner
@@ -74,9 +74,9 @@ class _Equation(NamedTuple):
 
 
 def solve(slices: Sequence[Slice], axes: Sequence[str], given: Mapping[str, int]) -> dict[str, int]:
-    """The size of every axis; shapes that do not fit, or leave a size open, raise.
+    """The size of every axis. Raises if a shape does not fit, or if a size remains unknown.
 
-    `given` are sizes that the arrays need not fix.
+    `given` are sizes that are known beforehand.
     """
     sizes: dict[str, int] = {axis: int(size) for axis, size in given.items()}
     pending: list[_Equation] = []
@@ -89,9 +89,9 @@ def solve(slices: Sequence[Slice], axes: Sequence[str], given: Mapping[str, int]
         pending += [
             _Equation(name, pattern, shape, i) for i, d in enumerate(pattern.dimensions) if d.blocks
         ]
-    # Fewest unknowns first, so that a misfit is reported where it is plainest.
+    # Solve the equations that have at most one unknown, until none is left.
     while ready := [equation for equation in pending if equation.unknowns(sizes) <= 1]:
-        # A dimension that gives a whole size speaks before one that would give a fraction.
+        # Equations without a whole solution come last, so that the error names the faulty shape.
         ready.sort(key=lambda e: e.unknowns(sizes) == 1 and not e.is_whole(sizes))
         pending = [equation for equation in pending if equation.unknowns(sizes) > 1]
         for equation in ready:

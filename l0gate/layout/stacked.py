@@ -42,7 +42,7 @@ def recurrent_patterns(
 ) -> tuple[Patterns, list[tuple[str, ...]]]:
     """The patterns of a recurrent module, and the axes of each of its layers.
 
-    Layer k writes the axis hk, or fk and bk for its two directions, k counted from `depth`.
+    Layer k writes the axis hk, or fk and bk for its two directions. The first k is `depth`.
     `features` is the pattern of what the first layer reads.
 
     >>> recurrent_patterns("gru", "rnn", 1, bidirectional=False, bias=False, features="x")
@@ -55,10 +55,10 @@ def recurrent_patterns(
         axes = (f"f{k}", f"b{k}") if bidirectional else (f"h{k}",)
         for axis, suffix in zip(axes, ("", "_reverse"), strict=False):
             written = f"({BLOCKS[cell]} {axis})"
-            own = {"weight_ih": f"{written} <- {features}", "weight_hh": f"{written} <- {axis}"}
+            texts = {"weight_ih": f"{written} <- {features}", "weight_hh": f"{written} <- {axis}"}
             if bias:
-                own |= {"bias_ih": written, "bias_hh": written}
-            patterns |= {join(name, f"{stem}_l{i}{suffix}"): text for stem, text in own.items()}
+                texts |= {"bias_ih": written, "bias_hh": written}
+            patterns |= {join(name, f"{stem}_l{i}{suffix}"): text for stem, text in texts.items()}
         layers.append(axes)
         features = features_of(axes)
     return patterns, layers
@@ -78,7 +78,7 @@ def stacked_patterns(
     embedding: str | None,
     decoder: str | None,
 ) -> tuple[Patterns, dict[str, float]]:
-    """The patterns and the uses of embedding, recurrent layers and linear layer."""
+    """The `patterns` and `uses` of a `Layout` of embedding, recurrent layers and linear layer."""
     check_num_layers("`num_layers` is", num_layers)
     for option, flag in (("bidirectional", bidirectional), ("bias", bias)):
         check(isinstance(flag, bool), f"`{option}` is {flag!r}; it must be True or False")

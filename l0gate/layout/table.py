@@ -8,7 +8,7 @@ Row = tuple[str, int | None, Sequence[str], Sequence[str]]  # axis, size, writer
 
 
 def axes_table(axes: Sequence[Row]) -> str:
-    """One line for each axis: its size, `?` if it is not known, and who writes and reads it."""
+    """One line per axis: its size (`?` if unknown), and the parameters that write and read it."""
     rows = [("axis", "size", "written by", "read by")]
     for axis, size, writers, readers in axes:
         known = "?" if size is None else str(size)

@@ -1,4 +1,4 @@
-"""Neurons by their distance from the others of their axis."""
+"""Choosing neurons by their distance from the other neurons of their axis."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class GeometricMedian(Method):
     """The distance of a neuron from the others of its axis: near the median, it is replaceable.
 
     He et al., "Filter pruning via geometric median", CVPR 2019: the sum over all others of the
-    Euclidean distance between the weights of both, here over its mean in the axis.
+    Euclidean distance between the weights of both, divided here by its mean in the axis.
     """
 
     name = "geometric_median"
@@ -31,8 +31,8 @@ class GeometricMedian(Method):
                 size = 1 if block.axis is None else sizes[block.axis]
                 stop = start + block.outer * size * block.inner
                 if block.axis is not None:
-                    own = rows[start:stop].reshape(block.outer, size, -1)
-                    for part in own:
+                    repeats = rows[start:stop].reshape(block.outer, size, -1)
+                    for part in repeats:
                         products = part @ part.T
                         lengths = np.diag(products)
                         squares[block.axis] += lengths[:, None] + lengths - 2.0 * products

@@ -14,15 +14,15 @@ from l0gate.layout.fold import along, gather, group_norms, spread
 from l0gate.layout.layout import Layout
 from l0gate.methods.magnitude import Magnitude
 
-_TINY = 1e-12  # under the root, which has no gradient at a group of zeros
+_TINY = 1e-12  # added under the square root, which has no gradient at 0
 
 
 class GroupLasso(Magnitude):
     """Intrinsic sparse structures (Wen et al., ICLR 2018, arXiv 1709.05027).
 
-    Until the neurons are chosen, `strength` times the sum of all neurons' norms is added to the
-    loss: it drives whole neurons to zero. A neuron owns what the layout gives it; a weight between
-    two neurons belongs to both. Those with the largest norms stay.
+    Until the neurons are chosen, `strength` times the sum of all neurons' weight norms is added to
+    the loss, which drives all weights of a neuron to zero together. A weight between two neurons
+    belongs to both. The neurons with the largest norms are kept.
     """
 
     name = "iss"
@@ -67,8 +67,8 @@ class GroupLasso(Magnitude):
 
 
 def _norms(layout: Layout, parameters: Parameters, backend: Backend) -> dict[str, Array]:
-    """Per axis, the norm of every neuron's weights; an entry between two of its neurons, as in
-    `h <- h`, belongs to both."""
+    """Per axis, the norm (n,) of each neuron's weights. A weight between two neurons of one axis,
+    as in `h <- h`, belongs to both."""
     xp, sizes = backend.xp, layout.solve(parameters)
     like = layout.slices(parameters)[0][3]
     contributions = []

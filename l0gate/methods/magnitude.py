@@ -1,4 +1,4 @@
-"""Neurons by the magnitude of their weights, at once or gradually."""
+"""Choosing neurons by the magnitude of their weights, at once or gradually."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from l0gate.layout.layout import Layout
 
 
 class Magnitude(Method):
-    """The Euclidean norm of all weights of a neuron, over the mean norm of its axis.
+    """The Euclidean norm of all weights of a neuron, divided by the mean norm of its axis.
 
-    One cut, with training after it; with `gradual`, neurons close one after the other on the way,
-    by the cubic schedule of Zhu and Gupta (arXiv 1710.01878).
+    All neurons are removed at once, at `Budget.settle`. With `gradual=True` they are removed step
+    by step until then, by the cubic schedule of Zhu and Gupta (arXiv 1710.01878).
     """
 
     name = "magnitude"
@@ -36,5 +36,5 @@ class Magnitude(Method):
 
 
 def over_mean(values: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """The values of every axis over their mean, so that axes can be compared."""
+    """The values (n,) of every axis, divided by their mean so that axes can be compared."""
     return {axis: v / (v.mean() or 1.0) for axis, v in values.items()}

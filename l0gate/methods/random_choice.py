@@ -1,4 +1,4 @@
-"""Neurons at random, the baseline."""
+"""Choosing neurons at random, as a baseline."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The figures of a report: numbers and names, from which text, picture and JSON are made."""
+"""The figures of a report, as plain data; text, picture and JSON are made from it."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ class AxisReport:
 class PartReport:
     """What one part of the model costs, by measure, in the dense and in the small model.
 
-    The part is the parameters of one module that write the same axes. Multiply-adds are counted
-    per time step. They are None for parameters outside the layout, as the layout does not tell
+    A part is the parameters of one module that write the same axes, such as a layer. Multiply-adds
+    are counted per time step. They are None for parameters outside the layout, which does not say
     how these are used.
     """
 
@@ -52,7 +52,7 @@ class BudgetReport:
     `before`, `after` and `limit` are in the budget's measure; `expected`, `target` and `goal` are
     fractions of `before`. `target` is where the expected size should be now, `goal` where it
     should be at the end of training, and `limit` is the most that the small model may have. Without
-    a budget (`Pruner(strength=...)`) these three are None.
+    a budget (`Pruner(strength=...)`), `target`, `goal` and `limit` are None.
     """
 
     measure: str

@@ -24,7 +24,7 @@ def draw(report: ReportData, format: str) -> bytes:
 
 
 def picture(report: ReportData) -> Figure:
-    """A diagram of the axes; below it two of the parts, by parameters and by multiply-adds."""
+    """A bar chart of the axes; below it two of the parts: parameters and multiply-adds."""
     heights = [1.2 + _ROW * len(report.axes)]
     if report.parts:
         heights.append(1.4 + 1.4 * _ROW * len(report.parts))
@@ -43,14 +43,14 @@ def picture(report: ReportData) -> Figure:
 
 
 def _draw_axes(axes: Axes, report: ReportData) -> None:
-    """A bar per axis, divided by the state of the gates; a black line marks what is kept."""
+    """A bar per axis: open, half-open and closed gates; a black line marks how many are kept."""
     rows = range(len(report.axes))
     start = [0.0] * len(report.axes)
-    for kind, colour in _COLOURS.items():
-        shares = [getattr(a, kind) / a.before for a in report.axes]
-        name = kind.replace("_", "-")
-        axes.barh(rows, shares, left=start, height=0.7, color=colour, label=name)
-        start = [s + share for s, share in zip(start, shares, strict=True)]
+    for gates, colour in _COLOURS.items():
+        lengths = [getattr(a, gates) / a.before for a in report.axes]
+        name = gates.replace("_", "-")
+        axes.barh(rows, lengths, left=start, height=0.7, color=colour, label=name)
+        start = [s + length for s, length in zip(start, lengths, strict=True)]
     for row, a in enumerate(report.axes):
         label = "after" if row == 0 else None  # once in the legend
         axes.plot(
@@ -93,13 +93,13 @@ def _draw_parts(axes: Axes, report: ReportData, measure: str) -> None:
     axes.set_yticks(rows, [_short(p.part) for p in report.parts])
     axes.set_ylim(len(report.parts) - 0.4, -0.6)
     largest = max(max(p.before[measure] or 0, p.after[measure] or 0) for p in report.parts)
-    axes.set_xlim(0, 1.45 * largest if largest else 1)  # the figures stand right of the bars
+    axes.set_xlim(0, 1.45 * largest if largest else 1)  # room for the numbers beside the bars
     axes.xaxis.set_major_locator(MaxNLocator(4))
     axes.xaxis.set_major_formatter(EngFormatter(sep=""))
     before, after = report.total(measure)
     name = measure.replace("_", "-") + (" per time step" if measure == "multiply_adds" else "")
-    share = f" ({after / before:.0%})" if before else ""
-    axes.set_title(f"{name}: {before:,.0f} → {after:,.0f}{share}", loc="left", fontsize=10)
+    percent = f" ({after / before:.0%})" if before else ""
+    axes.set_title(f"{name}: {before:,.0f} → {after:,.0f}{percent}", loc="left", fontsize=10)
 
 
 def _title(report: ReportData) -> str:
@@ -111,5 +111,5 @@ def _title(report: ReportData) -> str:
 
 
 def _short(name: str) -> str:
-    """The end of a long name: names of one model often start alike."""
+    """The end of a long name: the names in one model often have the same beginning."""
     return name if len(name) <= _LONGEST else "…" + name[1 - _LONGEST :]

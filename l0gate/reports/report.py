@@ -30,11 +30,11 @@ _FORMATS = (".png", ".pdf", ".svg")
 
 @dataclass(frozen=True)
 class Report(ReportData):
-    """The figures that `report` found. `str` gives a table, `to_dict` JSON, `plot` a picture.
+    """The figures that `report` computes. `str` gives a table, `to_dict` JSON, `plot` a picture.
 
     `selected` is whether every neuron is decided; until then, `after` is what shrinking would keep
-    now. `forced_open` and `forced_closed` count the neurons that were kept or removed against their
-    gates, to meet the budget. `parts` is empty if no parameters were given.
+    now. To meet the budget, `forced_open` neurons were kept although their gates were closed, and
+    `forced_closed` removed although theirs were open. Without parameters, `parts` is empty.
     """
 
     def __str__(self) -> str:
@@ -92,7 +92,7 @@ def report(gated: Any, state: State | None = None, parameters: Parameters | None
         pruner.bind(parameters)
     frozen = {axis: reasons.get(axis, _NO_REASON) for axis in pruner.freeze}
     with warnings.catch_warnings():
-        # They would warn of what the report shows.
+        # The report itself shows what these warnings say.
         warnings.simplefilter("ignore", UserWarning)
         kept = pruner.kept(pruner.settle(state, parameters))
     after = {axis: len(index) for axis, index in kept.items()}
@@ -111,7 +111,7 @@ def report(gated: Any, state: State | None = None, parameters: Parameters | None
 def _resolve(
     gated: Any, state: State | None, parameters: Parameters | None
 ) -> tuple[Pruner, State, Parameters | None, Mapping[str, str]]:
-    """The pruner, gate state, parameters and reasons for frozen axes, from what was given."""
+    """The pruner, gate state, parameters and reasons for frozen axes, from `report`'s arguments."""
     if isinstance(gated, Pruner):
         check(
             isinstance(state, Mapping) and "log_alpha" in state,

@@ -39,7 +39,7 @@ def _part_rows(report: ReportData) -> list[tuple[str, ...]]:
 
 def _part_row(part: str, before: Mapping[str, Any], after: Mapping[str, Any]) -> tuple[str, ...]:
     figures = ["-" if before[m] is None else _change(before[m], after[m]) for m in _COLUMNS]
-    # An empty array loses nothing.
+    # An empty array counts as 100% left.
     left = after["parameters"] / before["parameters"] if before["parameters"] else 1.0
     return (part, *figures, f"{left:.0%}")
 

@@ -13,7 +13,7 @@ Every check is a plain function of the backend. The first line of its docstring 
 promises. The check raises `AssertionError` with the reason if the promise is broken, and
 `NotClaimed` if it is about a capability that the backend does not declare.
 
-The list of all checks, and running them, are below. The modules, in reading order:
+This module lists all checks and runs them. The others, in reading order:
 
 - `_operations`: the expressions of the array namespace that the algorithm needs
 - `_compare`: comparing a backend's arrays with NumPy's, and saying what differs
@@ -107,7 +107,7 @@ __all__ = [
 
 
 def backend_checks() -> list[Check]:
-    """Every check, a plain function of a backend, in the order in which they build on each other.
+    """Every check, a plain function of a backend. Later ones rely on what earlier ones check.
 
     >>> [check.__name__ for check in backend_checks()][:3]
     ['check_description', 'check_ownership', 'check_conversion']

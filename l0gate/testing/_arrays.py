@@ -132,12 +132,12 @@ def check_extreme_values(backend: Backend) -> None:
                 wanted = OPERATIONS[text].compute(np, *host)
                 found = OPERATIONS[text].compute(backend.xp, *(give(backend, v) for v in host))
                 what = f"{text} for x, y = {[values.tolist() for values in given]}"
-                # A relative tolerance alone: an absolute one would hide errors of tiny values.
+                # Only a relative tolerance: an absolute one would hide errors of tiny values.
                 expect(backend, found, wanted, what, tolerance=(TOLERANCE[dtype][0], 0.0))
 
 
 def check_take(backend: Backend) -> None:
-    """`take` gives the slices at sorted host indices, as an array that shares no memory."""
+    """`take` gives the slices at sorted NumPy indices, as an array that shares no memory."""
     for dtype in backend.dtypes:
         with backend.precision(dtype):
             x = give(backend, X, dtype)
@@ -160,14 +160,14 @@ def check_take(backend: Backend) -> None:
 def check_device(backend: Backend, *others: Array) -> None:
     """An array made with `like`, or from another array, is on the device of that array.
 
-    With one device nothing can go wrong, and the kit does not know of a second one. From your own
-    tests, give `others`: arrays of shape (2, 3) on other devices.
+    The kit runs this check on the default device only, where it cannot fail. To check others, call
+    it from your own tests with `others`: arrays of shape (2, 3) on other devices.
     """
-    own = give(backend, X, "float32")
-    for like in (own, *others):
+    default = give(backend, X, "float32")
+    for like in (default, *others):
         calls: Sequence[tuple[str, tuple[Any, ...]]] = (
             ("asarray", (X, like)),
-            ("asarray", (own, like)),
+            ("asarray", (default, like)),
             ("uniform", (backend.rng(0), X.shape, like)),
             ("take", (like, FIRST_TWO, 1)),
             ("stop_gradient", (like,)),

@@ -34,9 +34,9 @@ def gate_dtypes(backend: Backend) -> list[str]:
 
 
 def give(backend: Backend, values: Any, dtype: str | None = None) -> Array:
-    """Values as an array of the backend, in the given dtype or their own.
+    """The values as an array of the backend, in the given dtype or their own.
 
-    The values are copied, so that a backend that changes its arrays cannot change the kit's.
+    They are copied first, so that a faulty backend cannot change the test data.
     """
     array = backend.asarray(np.array(values))
     return array if dtype is None else backend.cast(array, dtype)

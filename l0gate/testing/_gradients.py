@@ -43,7 +43,7 @@ def check_gradients(backend: Backend) -> None:
 
 
 def _difference(function: Any, which: str) -> np.ndarray:
-    """The gradient of function(x, y) at X and Y in `which` of the two, by central differences."""
+    """The gradient of function(x, y) in `which`, "x" or "y", at (X, Y), by central differences."""
     gradient = np.zeros_like(X)
     for index in np.ndindex(X.shape):
         moved = []
@@ -56,7 +56,7 @@ def _difference(function: Any, which: str) -> np.ndarray:
 
 
 def check_gradient_structure(backend: Backend) -> None:
-    """Gradients are nested as the arrays are, 0 where unused; other arguments are passed on."""
+    """Gradients are nested like the arrays, 0 for unused ones; other arguments are passed on."""
     claim(backend, "autodiff")
     for dtype in gate_dtypes(backend):
         with backend.precision(dtype):

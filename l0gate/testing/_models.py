@@ -19,7 +19,7 @@ _BUDGET = Budget(parameters=0.5)
 
 
 def check_models(backend: Backend) -> None:
-    """Every model of `example_models` can be gated, shrunk, saved, and rebuilt the same."""
+    """Every model of `example_models` can be gated, shrunk, saved, rebuilt with equal outputs."""
     claim(backend, "models")
     examples = backend.example_models()
     assert examples, f"`example_models` returned {examples!r}; it must return (model, inputs) pairs"

@@ -28,7 +28,7 @@ _NET_TOLERANCE = (1e-8, 1e-11)
 
 
 def check_nets(backend: Backend) -> None:
-    """A trainable chain computes what `l0gate.reference.Net` computes, gradients and states too."""
+    """A trainable chain has the outputs, states and gradients of `l0gate.reference.Net`."""
     claim(backend, "nets")
     for what, layers in _NETS.items():
         found, wanted = (_run(b.net(layers), layers) for b in (backend, get_backend("numpy")))
@@ -40,7 +40,7 @@ def check_nets(backend: Backend) -> None:
 
 
 def _run(net: Any, layers: list[dict[str, Any]]) -> dict[str, Any]:
-    """What a net computes from the zero state, and then from the state that it ended in."""
+    """Outputs and gradients of a net from the zero state, then from the state that it ends in."""
     sizes = {
         name: size for name, size in _RAGGED.items() if name in {n.get("name") for n in layers}
     }

@@ -41,7 +41,7 @@ _SHAPES = {
     "output": (3, 18),
     "counter": (2,),
 }
-# Open, closed and soft gates, none near a bound of the clip, where the derivative jumps.
+# Gates of 0, 1 and between, none near a bound of the clip, where the derivative jumps.
 _LOG_ALPHA = {axis: np.linspace(-4.0, 4.0, size) + 0.1 for axis, size in _SIZES.items()}
 _STRENGTH: Mapping[str, Any] = {"strength": 1e-3}
 _HALF: Mapping[str, Any] = {"budget": Budget(parameters=0.5)}
@@ -84,7 +84,7 @@ class _Case:
 def _each(
     backend: Backend, options: Mapping[str, Any] = _STRENGTH
 ) -> Iterator[tuple[str, _Case, _Case]]:
-    """Yield each dtype that gates may have, the case in it, and the same case in NumPy."""
+    """Yield each dtype of gates, the case in this dtype, and the same case with NumPy."""
     for dtype in gate_dtypes(backend):
         with backend.precision(dtype):
             cases = (_Case(b, dtype, options) for b in (backend, get_backend("numpy")))
@@ -141,7 +141,7 @@ def check_gating(backend: Backend) -> None:
 
 
 def check_penalty(backend: Backend) -> None:
-    """Expected size, penalty and multipliers equal NumPy's, over several updates."""
+    """Over several updates, expected size, penalty and multipliers equal NumPy's."""
     for options in (_STRENGTH, _HALF):
         for dtype, *cases in _each(backend, options):
             found, wanted = (_steered(case) for case in cases)
@@ -220,7 +220,7 @@ def _selected(case: _Case) -> dict[str, Any]:
 
 
 def check_certificate(backend: Backend) -> None:
-    """A right small model is certified; one with an output off by 1% is refused."""
+    """A correct small model is certified; one with outputs off by 1% is refused."""
 
     def apply(p: Mapping[str, Array], x: Array) -> Any:
         hidden = backend.xp.tanh(backend.xp.sum(p["weight"] * x, axis=1) + p["bias"])
@@ -235,7 +235,7 @@ def check_certificate(backend: Backend) -> None:
             small, kept = pruner.shrink(parameters, state)
             found = kept["h"].tolist()
             assert found == _LAYER_KEPT, f"kept {found}, but should keep {_LAYER_KEPT}"
-            # In this precision too: a training in float32 need not have float64 switched on.
+            # Must also work here, where float64 may be switched off: models train in float32.
             pruner.certify(apply, parameters, state, small, kept, inputs)
             wrong = {**small, "output": small["output"] * 1.01}
             try:

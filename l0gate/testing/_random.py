@@ -18,7 +18,7 @@ _SHAPES: Sequence[tuple[int, ...]] = ((), (0,), (3, 4), (_COUNT,))
 _RANKS = np.arange(1, _COUNT + 1) / _COUNT
 _UNEVEN = 2.7 / _COUNT**0.5  # Kolmogorov-Smirnov: uniform numbers exceed this once in a million
 _ROW, _ROWS, _WINDOW = 200, 60, 4
-# If 0 or 1 comes with probability 2^-25, so many numbers miss it once in 3000 runs of the kit.
+# If 0 or 1 has probability 2^-25, drawing 2^28 numbers misses it in one of 3000 runs of the kit.
 _SEARCHED, _CHUNK = 2**28, 2**22
 _FINEST = 30  # on a finer grid, 0 and 1 are too rare to be found by drawing
 
@@ -66,7 +66,7 @@ def _on_a_coarse_grid(u: np.ndarray) -> bool:
 
 
 def _search_the_ends(backend: Backend, rng: Any, like: Array) -> None:
-    """Draw many numbers: even if 0 comes once in millions of them, training ends in NaN."""
+    """Look for 0 or 1 in many numbers: even one in millions would turn training into NaN."""
     for _ in range(_SEARCHED // _CHUNK):
         u, rng = backend.uniform(rng, (_CHUNK,), like)
         _inside(backend.to_numpy(u))

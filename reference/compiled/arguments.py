@@ -1,4 +1,4 @@
-"""What kernels are given: checks of shapes and dtypes, and arrays in C order."""
+"""Prepares the arrays that kernels are given: checks of shapes and dtypes, copies in C order."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ _DTYPES = np.dtype(np.float32), np.dtype(np.float64)
 
 
 def check_arrays(**arrays: tuple[Array, tuple[int, ...]]) -> None:
-    """Refuse arrays whose shape is not the expected one, or whose dtypes differ.
+    """Check arrays, each given with its expected shape; all must have one dtype.
 
-    Compiled code does not check them, so with a wrong shape it would read other memory.
+    Compiled code does not check shapes: with a wrong one it would read or write other memory.
     """
     first, (array, _) = next(iter(arrays.items()))
     dtype = array.dtype

@@ -1,5 +1,5 @@
 # mypy: disable-error-code="untyped-decorator,no-untyped-call"
-"""How kernels are compiled: once per dtype, kept on disk, and again when their source changes."""
+"""Compiles kernels: once per dtype, cached on disk, and again when their source changes."""
 
 from __future__ import annotations
 
@@ -57,17 +57,17 @@ def _sources(package: str = str(__package__)) -> str:
 
 # Of the fast-math flags, only `contract` is on (fused multiply-add). With `nnan` and `ninf` a NaN
 # could vanish before it reaches the loss; `reassoc` would undo the argument reduction of expm1.
-# `error_model="numpy"`: tests for a division by zero would keep loops from being vectorised.
+# `error_model="numpy"` leaves out tests for division by zero, which would prevent vectorisation.
 _OPTIONS: dict[str, Any] = {"fastmath": {"contract"}, "error_model": "numpy"}
 
 
 def inlined(function: Callable[..., Any]) -> Any:
-    """Compile a function that kernels call; it is kept on disk as part of them."""
+    """Compile a function for calls from kernels; it is cached on disk as a part of them."""
     return njit(**_OPTIONS)(function)
 
 
 def compiled(function: Callable[..., Any], nogil: bool = True) -> Any:
-    """Compile on first use and keep the result on disk, or in memory where it cannot be written."""
+    """Compile on first use; cache the result on disk, or in memory if no folder can be written."""
     options = {**_OPTIONS, "nogil": nogil}
     try:
         dispatcher = njit(cache=True, **options)(function)
@@ -99,8 +99,9 @@ def entry(dispatcher: Any) -> Callable[..., Any]:
 def kernel(signature: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Compile for one signature per dtype, on first use: kernel(dtype)(*arguments).
 
-    A kernel releases Python's lock, so that other threads can run. Compiled as
-    kernel(dtype, nogil=False) it does not, which saves a tenth of the time of the smallest step.
+    A kernel releases Python's global interpreter lock, so that other threads can run. If it is
+    compiled as kernel(dtype, nogil=False), it keeps the lock; that saves a tenth of the time of the
+    smallest step.
 
     `signature` has a code for each argument: i is an integer, b a bool, l an integer array (1-d);
     rn and wn are arrays of the dtype with n dimensions, of which wn are written to and rn may be

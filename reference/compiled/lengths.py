@@ -1,5 +1,5 @@
 # mypy: disable-error-code="untyped-decorator,no-untyped-def,no-untyped-call"
-"""Sequences of different lengths: how many steps each has, and which take part in a step."""
+"""Sequences of different lengths: their numbers of steps, and which are active at a step."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from l0gate.reference.compiled.simd.memory import integer_at
 
 
 def step_counts(lengths: Array | None, T: int, B: int) -> Array:
-    """The number of steps (B,) of every sequence, T where none are given."""
+    """The number of steps of every sequence, int64 (B,): `lengths`, or T for all of them."""
     if lengths is None:
         return np.full(B, T, np.int64)
     counts = np.ascontiguousarray(lengths, np.int64)
@@ -25,9 +25,9 @@ def step_counts(lengths: Array | None, T: int, B: int) -> Array:
 
 @inlined
 def active_rows(t, lengths, rows):
-    """The smallest range low..high-1 of rows that contains all with t < lengths[row].
+    """The smallest range low..high-1 of rows that contains all active ones, t < lengths[row].
 
-    `lengths` is the address of the numbers of steps (rows,). Rows inside the range may be inactive.
+    `lengths` is the address of an array (rows,). The range may contain inactive rows too.
     """
     low, high = 0, rows
     while low < high and t >= integer_at(lengths + low):

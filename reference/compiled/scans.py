@@ -1,10 +1,10 @@
-"""The entry to compiled code: what `engine="numba"` runs.
+"""The entry to compiled code: `engine="numba"` imports this module.
 
-The four scans have the same signatures as in `_lstm.py` and `_gru.py`, except for `gate`, and the
-same results. They keep a tape, for training; `Program` runs whole nets without one. Threads share a
-call by sequences: each takes its own through all time steps, so that none waits for another inside
-the loop over time. Limits in kernels are written `limit if x > limit else x`, so that a NaN stays
-one.
+The four scans have the signatures of `_lstm.py` and `_gru.py` without `gate`, and the same results.
+They keep a tape, for training. `Program` runs whole nets without a tape. The sequences of a batch
+are divided among threads. Each thread runs its sequences through all time steps, so that no thread
+waits for another inside the loop over time. Limits in kernels are written
+`limit if x > limit else x`, so that a NaN stays a NaN.
 """
 
 from l0gate.reference.compiled.inference.program import Program

@@ -1,4 +1,4 @@
-"""Threads that share the sequences of a batch."""
+"""Divides the sequences of a batch among threads."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ from numba import config
 
 from l0gate._errors import check
 
-# In multiply-adds. Below about 0.1 ms of work, waking a thread costs more than it saves.
+# Work is counted in multiply-adds. With less than LEAST_WORK, about 0.1 ms, waking a thread costs
+# more time than it saves.
 LEAST_WORK = 20_000_000
-STEP_WORK = 8192  # what a step costs beside its products
+STEP_WORK = 8192  # the work of one step of one sequence, besides the matrix products
 
 _threads: int = config.NUMBA_NUM_THREADS  # type: ignore[attr-defined]
 
@@ -28,20 +29,23 @@ def set_num_threads(threads: int) -> None:
 
 @functools.cache
 def _pool(process: int) -> ThreadPoolExecutor:
-    """The threads of a process. A fork inherits none, so it makes its own."""
+    """The thread pool of a process. A forked process inherits no threads, so it makes its own."""
     return ThreadPoolExecutor(max_workers=64, thread_name_prefix="l0gate")
 
 
-def share(call: Any, T: int, B: int, size: int, *arguments: Any) -> Any:
-    """Call a kernel (first, last, *arguments) for all B sequences, on several threads if that pays.
+def run_on_threads(call: Any, T: int, B: int, size: int, *arguments: Any) -> Any:
+    """Run a kernel for all B sequences, on several threads if that is faster.
 
-    T: time steps. size: how many numbers the packed weights have. Returns what one call returns.
+    call(first, last, *arguments) runs the sequences first..last-1 of the batch; each thread makes
+    one such call. T is the number of time steps, size the number of packed weights; they decide how
+    many threads are used. Returns the result of the first call.
     """
-    # With fewer than 4 rows a tile is half empty, and reading the weights takes the time.
+    # At least 4 sequences per thread: with fewer, most of the time goes into reading the weights.
     parts = min(_threads, -(-B // 4)) if T * B * (size + STEP_WORK) > LEAST_WORK else 1
     if parts < 2:
         return call(0, B, *arguments)
-    # Even numbers of rows: an odd one would need a tile of its own, which reads all weights again.
+    # An even number of sequences per thread: an odd one would need a tile with one row, which reads
+    # all weights again.
     ends = [2 * round(B * part / parts / 2) for part in range(parts)] + [B]
     others = [
         _pool(os.getpid()).submit(call, first, last, *arguments)

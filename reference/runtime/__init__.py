@@ -1,4 +1,4 @@
-"""Nets with their parameters, for inference on sequences and streams. In reading order:
+"""Nets bound to their parameters, for inference on sequences and streams. In reading order:
 
 - `numpy_step`: one time step, layer by layer in NumPy
 - `compiled_net`: `CompiledNet`, a sequence or a step as one compiled call

@@ -1,4 +1,4 @@
-"""A net with its parameters, ready to run on sequences or one step at a time."""
+"""`StreamingNet`: a net bound to its parameters, to run on sequences or one step at a time."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class StreamingNet:
     """What `Net.bind` returns: `net(x, state)` runs a sequence, `net.step(x_t, state)` one step.
 
     `net.stream()` returns an object that keeps the state itself. Parameters are packed on first
-    use, so they must not be changed afterwards.
+    use, so they must not be modified after that.
 
     >>> from l0gate.reference import Net
     >>> net = Net([{"type": "embedding", "name": "embedding"}, {"type": "lstm", "name": "rnn"}])
@@ -59,7 +59,7 @@ class StreamingNet:
     ((2, 1, 6), (6,), True)
     """
 
-    saved: Any = None  # what the net was loaded from
+    saved: Any = None  # the `SavedModel` that the net was loaded from
 
     def __init__(
         self,
@@ -73,7 +73,7 @@ class StreamingNet:
         if engine != "auto":  # for "auto", numba is imported on first use
             find_engine(engine)
         self._chain = net.chain
-        self._dtype, self._axes = check_parameters(self._chain, parameters)
+        self._dtype, self._axis_sizes = check_parameters(self._chain, parameters)
         self.net = net
         self.parameters = {name: parameters[name] for name in net.parameter_names}
         self.engine, self.exact = engine, exact
@@ -97,7 +97,7 @@ class StreamingNet:
     def __call__(
         self, x: Any, state: Any = None, lengths: Any = None
     ) -> tuple[Array, RecurrentState]:
-        """Run sequences, as `Net.apply`; dense inputs and states as `Net.bind` describes them."""
+        """Run sequences, as `Net.apply`; `Net.bind` says which sizes a pruned net takes."""
         done = self._usual_call(x, state) if lengths is None else None
         if done is not None:
             return done
@@ -115,11 +115,11 @@ class StreamingNet:
     def step(self, x_t: Any, state: Any = None) -> tuple[Array, RecurrentState]:
         """Run one time step.
 
-        x_t is a token or features (I,): then y_t is (O,), and the entries of the state are (H,). Or
-        it is a batch, tokens (B,) or features (B, I): then they are (B, O) and (B, H). Returns y_t
-        and the new state. A state is never changed afterwards, so earlier ones can be kept and
-        continued from. The first call packs the parameters; with numba it may have to compile,
-        once per installation.
+        Returns y_t and the new state. For one sequence, x_t is a token or features (I,), y_t is
+        (O,), and the arrays of the state are (H,). For a batch, x_t is tokens (B,) or features
+        (B, I), y_t is (B, O), and the arrays of the state are (B, H). Later steps do not modify a
+        returned state, so a sequence can be continued from any earlier state. The first call packs
+        the parameters. With numba it also compiles the step, once per installation.
         """
         done = self._usual_step(x_t, state)
         if done is not None:
@@ -128,7 +128,7 @@ class StreamingNet:
         return self._step(x, self._check_state(state, batch))
 
     def _check_step(self, x_t: Any) -> tuple[Array, tuple[int, ...]]:
-        """The input of a step, without pruned features, and its batch, (B,) or ()."""
+        """Check x_t; returns it without pruned features, and its batch, (B,) or ()."""
         x = np.asarray(x_t)
         features = 0 if self._tokens else 1
         if x.ndim not in (features, features + 1):
@@ -139,10 +139,10 @@ class StreamingNet:
         return check_input(x, self._tokens, self._input_size, self._dtype), batch
 
     def stream(self, state: Any = None) -> Stream:
-        """A stream, which keeps the state itself: `stream.step(x_t)` returns y_t alone.
+        """An object that keeps the state: `stream.step(x_t)` takes x_t and returns y_t.
 
-        It begins with `state`, or with zeros. A compiled stream updates its state in place, which
-        takes some 40% less time per step of a small net than new arrays do.
+        It begins with `state`, or with zeros. A compiled stream updates its state in place. In
+        small nets a step then takes some 40% less time than one that makes new arrays.
         """
         return Stream(self, state)
 
@@ -163,7 +163,7 @@ class StreamingNet:
         return CompiledNet(self._chain, self.parameters, program, self.exact)
 
     def _is_own(self, state: Any, batch: int | None) -> bool:
-        """Whether this net, as it is compiled, returned the state for this batch size."""
+        """Whether this compiled net returned the state, for this batch size (None: no batch)."""
         own = isinstance(state, FlatState) and state.net is self._compiled
         return own and state.batch == batch
 
@@ -183,7 +183,7 @@ class StreamingNet:
 
     @cached_property
     def _step(self) -> Step:
-        """The step of all layers, for arguments that have been checked."""
+        """The function that runs a step of the whole net, for arguments that have been checked."""
         self._check_directions()
         if self._compiled is not None:
             return self._compiled.step
@@ -191,9 +191,9 @@ class StreamingNet:
 
     @cached_property
     def _pass(self) -> Pass:
-        """What all sequences that run in NumPy have in common."""
+        """The `Pass` for sequences that run layer by layer."""
         engine = find_engine(self.engine)
-        return Pass(self.parameters, self._dtype, self._axes, engine, keep=False)
+        return Pass(self.parameters, self._dtype, self._axis_sizes, engine, keep=False)
 
     def _check_directions(self) -> None:
         check(
@@ -202,7 +202,7 @@ class StreamingNet:
         )
 
     def _check_batch_and_state(self, state: Any) -> tuple[tuple[int, ...], Any]:
-        """The batch of a state, (B,) or (), and the state as `_check_state` returns it."""
+        """Check a state. Returns its batch, (B,) or (), and the state as `_check_state` does."""
         first = state
         while isinstance(first, (tuple, list)) and first:
             first = first[0]
@@ -211,16 +211,16 @@ class StreamingNet:
         return batch, self._check_state(state, batch)
 
     def _check_state(self, state: Any, batch: tuple[int, ...]) -> Any:
-        """A state without pruned neurons, one entry per recurrent layer and direction.
+        """Check a state and return it without pruned neurons.
 
-        Compiled nets also take None for zeros, and their own states without another check.
+        With a compiled net, None and states that it returned itself are passed on as they are.
         """
         if self._compiled is not None and (
             state is None or self._is_own(state, batch[0] if batch else None)
         ):
             return state
         state = self._reduce_state(state)
-        return check_state(state, self._chain, self._axes, batch, self._dtype)
+        return check_state(state, self._chain, self._axis_sizes, batch, self._dtype)
 
     def _check_input_kept(self, given: Any) -> tuple[Array, int] | None:
         if given is None:
@@ -231,7 +231,7 @@ class StreamingNet:
     def _check_kept(self, kept: Any) -> list[tuple[Array, int]] | None:
         if kept is None:
             return None
-        sizes = [self._axes[end.axes[0]] for layer in self._chain for end in layer.directions]
+        sizes = [self._axis_sizes[end.axes[0]] for layer in self._chain for end in layer.directions]
         if len(kept) != len(sizes):
             raise L0GateError(
                 f"`kept` has {len(kept)} entries; expected {len(sizes)}, "
@@ -243,7 +243,7 @@ class StreamingNet:
         ]
 
     def _reduce_input(self, x: Array) -> Array:
-        """The features that the net reads, of those of the dense model."""
+        """Take the kept features of x (..., dense features); x as it is without `input_kept`."""
         if self.input_kept is None or x.ndim == 0:
             return x
         index, dense = self.input_kept
@@ -255,7 +255,7 @@ class StreamingNet:
         return x.take(index, axis=-1)
 
     def _reduce_state(self, state: Any) -> Any:
-        """A state without pruned neurons: arrays of the dense size lose them, others stay."""
+        """Take the kept neurons of all arrays of the dense size; other arrays stay as they are."""
         if self.kept is None or not isinstance(state, (tuple, list)):
             return state
         if len(state) != len(self.kept):
@@ -269,7 +269,7 @@ class StreamingNet:
 
 
 def _check_pair(what: str, given: Any, size: int | None) -> tuple[Array, int]:
-    """The kept indices (size,) and the dense size, after checking them."""
+    """Check a pair of kept indices (size,) and the size of the dense model; returns both."""
     try:
         index, dense = np.array(given[0]), int(given[1])
     except (TypeError, ValueError, IndexError, KeyError):
@@ -289,6 +289,6 @@ def _check_pair(what: str, given: Any, size: int | None) -> tuple[Array, int]:
 
 
 def _reduce(array: Any, index: Array, dense: int) -> Any:
-    """The entries at `index` of an array (..., dense); any other array as it is."""
+    """Take the entries `index` of an array (..., dense); returns any other array as it is."""
     shape = np.shape(array)
     return np.asarray(array).take(index, axis=-1) if shape and shape[-1] == dense else array

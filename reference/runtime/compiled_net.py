@@ -1,8 +1,9 @@
-"""A net as compiled calls: the boundary between Python and the programs of `compiled/`.
+"""`CompiledNet`: runs a net through `compiled/`, with conversions between arrays and states.
 
-Small nets take a few microseconds a step, so that every check counts. `CompiledNet` therefore
-offers each call twice: `__call__` and `step` take whatever has been checked, while `next_call`,
-`next_step` and `in_place` make functions that recognise the usual arguments with the fewest checks.
+A step of a small net takes a few microseconds, so that every check in Python counts. So there are
+two versions of each call. `__call__` and `step` take any arguments that have been checked.
+`next_call`, `next_step` and `in_place` return functions for the most common arguments only, which
+they recognise with a few quick checks.
 """
 
 from __future__ import annotations
@@ -25,14 +26,14 @@ from l0gate.reference._layers import (
 from l0gate.reference._recurrent import GRU, gru_bias, lstm_bias
 from l0gate.reference._scan import Array
 
-_Entries = Callable[[Array], Iterable[Any]]  # from the array of a state to its entries
+_Entries = Callable[[Array], Iterable[Any]]  # takes the array of a state, returns its entries
 
 
 class FlatState(tuple[Any, ...]):
     """A state that a compiled net returned: its entries are views of one array.
 
-    Each net has subclasses of its own, one for each batch size, so that the type of a state tells
-    whether it fits. Calling such a class gives a plain tuple, and so does copying a state.
+    Every compiled net makes subclasses of its own, one per batch size. So the type of a state shows
+    whether it fits. Calling such a class or copying a state gives a plain tuple.
     """
 
     net: ClassVar[CompiledNet]
@@ -43,7 +44,7 @@ class FlatState(tuple[Any, ...]):
 
     @property
     def flat(self) -> Array:
-        """The array (1-d) that begins with the entries."""
+        """The array (1-d) that holds all entries, from its beginning."""
         h: Any = self[0] if isinstance(self[0], np.ndarray) else self[0][0]
         array: Array = h.base
         return array
@@ -55,7 +56,7 @@ class FlatState(tuple[Any, ...]):
 class CompiledNet:
     """Runs a sequence or a step of a net as one compiled call, from parameters that it packs.
 
-    `program` is the class `Program`. An embedding is looked up here, in NumPy.
+    `program` is the class `Program`. Rows of an embedding are looked up here, in NumPy.
     """
 
     def __init__(
@@ -98,17 +99,17 @@ class CompiledNet:
         return out[self._program.state_size :], self.state(out, None)
 
     def next_call(self) -> Callable[[Any, Any], tuple[Array, RecurrentState] | None]:
-        """A function of (x, state) that runs the usual short sequence with the fewest checks.
+        """A function of (x, state) that runs a short sequence with few checks.
 
-        Usual are features (T, B, I) of the net's dtype, in C order, and a state of None or one that
-        this net returned for the same batch size. For anything else the function returns None, and
-        nothing has been done. All that it needs is looked up here, once.
+        x must be features (T, B, I) of the net's dtype in C order, and the state None or one that
+        this net returned for the same batch size. Otherwise, and for long sequences, the function
+        does nothing and returns None. Attributes are looked up here once, not in every call.
         """
         program, kinds = self._program, self._kinds
         if self._rows is not None or not self._pairs:
             return lambda x, state: None
         run, address, below = program.bare_call()
-        dtype = np.dtype(program.dtype.type)  # the object that arrays share
+        dtype = np.dtype(program.dtype.type)  # the one object that arrays hold, for `is`
         inputs, outputs, size = program.input_size, program.output_size, program.state_size
         ndarray, empty, make, flat_of = np.ndarray, np.empty, tuple.__new__, self._flat
 
@@ -129,10 +130,10 @@ class CompiledNet:
         return call
 
     def next_step(self) -> Callable[[Any, Any], tuple[Array, RecurrentState] | None]:
-        """A function of (x_t, state) that runs the usual step with the fewest checks.
+        """A function of (x_t, state) that runs a step of one sequence with few checks.
 
-        Usual are a token, or features (I,) of the net's dtype, and a state without a batch that
-        this net returned. For anything else the function returns None, and nothing has been done.
+        x_t must be a token, or features (I,) of the net's dtype, and the state one that this net
+        returned for a step of one sequence. Otherwise the function does nothing and returns None.
         """
         program, rows = self._program, self._rows
         if not self._pairs:
@@ -166,12 +167,13 @@ class CompiledNet:
     def in_place(
         self, state: RecurrentState | None, kept: tuple[Array, int] | None
     ) -> tuple[Array, Callable[[Any], Array | None], Callable[[Array], Array]]:
-        """A workspace that holds the state of one sequence, and two functions that advance it.
+        """A workspace that holds the state of one sequence, and two functions that run a step.
 
-        Both take x_t, update the state in the workspace and return y_t. The first returns None, and
-        changes nothing, unless x_t is a usual one as in `next_step`; the second takes any token ()
-        or features (I,) that have been checked. `kept`: the indices of the features that the net
-        reads, of those given to the first function, and how many are given.
+        Both take x_t, update the state in the workspace and return y_t. The first takes an x_t as
+        in `next_step`; for any other it does nothing and returns None. The second takes any token
+        () or features (I,) that have been checked. `kept` is for the first function of a pruned
+        net: the indices of the kept features, and the number of features of the dense model. The
+        first function then takes all of these.
         """
         program, rows = self._program, self._rows
         size, dtype = program.state_size, np.dtype(program.dtype.type)
@@ -184,6 +186,7 @@ class CompiledNet:
         ndarray, integers = np.ndarray, (int, np.int64)
         copy: Callable[[], Array] = y_t.copy
 
+        # `_held` keeps the memory alive whose addresses are in `where`.
         def step(x_t: Any, _held: Any = held) -> Array | None:
             if rows is not None:
                 if type(x_t) not in integers or not 0 <= x_t < tokens:
@@ -209,7 +212,7 @@ class CompiledNet:
         return self.state(workspace[: self._program.state_size].copy(), None)
 
     def _flat(self, state: RecurrentState | None, batch: int) -> Array:
-        """The arrays of a state one after the other, as the program takes them."""
+        """All arrays of a state in one array (1-d), as the program takes them."""
         if isinstance(state, FlatState) and state:
             return state.flat
         if state is None:
@@ -223,7 +226,7 @@ class CompiledNet:
         return np.concatenate([array.ravel() for array in arrays]) if arrays else self._zeros[:0]
 
     def state(self, out: Array, batch: int | None) -> FlatState:
-        """The state at the beginning of a program's result; `batch` as in `FlatState`."""
+        """The state that a program's result begins with; `batch` as in `FlatState`."""
         kind, entries = self.kind(batch)
         return tuple.__new__(kind, entries(out))
 
@@ -252,9 +255,9 @@ class CompiledNet:
 
 
 def _taker(start: int, shape: tuple[int, ...], pair: bool) -> Callable[[Array], Any]:
-    """The function that takes h, or (h, c) for a pair, from a program's result.
+    """A function that takes h, or the pair (h, c), from a program's result (1-d).
 
-    They begin at `start` and have this shape each.
+    h begins at position `start`, and c follows it. Each has the given shape.
     """
     size = math.prod(shape)
     h, c = slice(start, start + size), slice(start + size, start + 2 * size)

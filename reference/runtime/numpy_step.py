@@ -18,13 +18,13 @@ from l0gate.reference._layers import (
 from l0gate.reference._recurrent import GRU, LSTM, gru_bias, lstm_bias
 from l0gate.reference._scan import Array, sigmoid
 
-# (x, state) -> (y, new state), both in new memory. x is a token () or features (I,), and the
-# entries of the state are (H,); or there is a batch dimension before each of them.
+# (x, state) -> (y, new state), both in new memory. x is a token () or features (I,), and the arrays
+# of the state are (H,); for a batch, all of them have a first dimension B.
 Step = Callable[[Array, RecurrentState], tuple[Array, RecurrentState]]
 
 
 def numpy_step(chain: Sequence[Layer], parameters: Parameters) -> Step:
-    """The step of all layers, from parameters that are prepared here."""
+    """The function that runs one step of the net. The parameters are prepared here, once."""
     makers: dict[type[Layer], Callable[[Layer, Parameters], Step]] = {
         Embedding: _embedding_step,
         Activation: _activation_step,
@@ -68,7 +68,7 @@ def _linear_step(layer: Layer, parameters: Parameters) -> Step:
 def _lstm_step(layer: Layer, parameters: Parameters) -> Step:
     """Since sigmoid(a) = (tanh(a / 2) + 1) / 2, one call of tanh computes all four gates."""
     (end,) = layer.directions
-    # Not copied: that would take as long as reading the file of a saved net.
+    # Not copied to C order: that would take as long as reading the file of a saved net.
     weight_ih, weight_hh = parameters[end.weight_ih].T, parameters[end.weight_hh].T
     hidden, dtype = weight_hh.shape[0], weight_hh.dtype
     scale = np.repeat(np.array([0.5, 0.5, 1, 0.5], dtype), hidden)

@@ -1,4 +1,4 @@
-"""A stream: a net that reads one sequence, or a batch, step by step and keeps the state itself."""
+"""`Stream`: runs a net step by step, on one sequence or a batch, and keeps the state."""
 
 from __future__ import annotations
 
@@ -58,10 +58,10 @@ class Stream:
 
     @property
     def state(self) -> RecurrentState | None:
-        """The state after the last step, as `StreamingNet.step` returns it; None for zeros.
+        """A copy of the state after the last step, as `StreamingNet.step` returns it.
 
-        It is a copy. Assigning a state makes the stream continue from a copy of it. As long as the
-        state is None, the next step decides whether there is a batch dimension.
+        None stands for zeros; the next step then decides whether there is a batch dimension. After
+        an assignment, the stream continues from a copy of the assigned state.
         """
         if self._workspace is None:
             return copy.deepcopy(self._state)
@@ -73,8 +73,8 @@ class Stream:
         batch: tuple[int, ...] = ()
         if state is not None:
             batch, state = self._net._check_batch_and_state(state)
-        self._workspace: Array | None = None  # holds the state of a compiled sequence
-        self._state: RecurrentState | None = None  # the state of anything else
+        self._workspace: Array | None = None  # holds the state of one sequence, if compiled
+        self._state: RecurrentState | None = None  # the state of a batch, or in NumPy
         self._quick_step: Callable[[Any], Array | None] | None = None
         self._checked_step: Callable[[Array], Array] | None = None
         if state is None or self._net._compiled is None or batch:
@@ -90,9 +90,9 @@ class Stream:
         return checked
 
     def step(self, x_t: Any) -> Array:
-        """Run one time step. Takes x_t, and returns y_t, as `StreamingNet.step`.
+        """Run one time step. Takes x_t and returns y_t, with shapes as in `StreamingNet.step`.
 
-        The given state, or else the first step, decides whether there is a batch dimension.
+        The state decides whether there is a batch dimension; if it is None, the first x_t does.
         """
         quick = self._quick_step
         if quick is not None:
@@ -102,7 +102,7 @@ class Stream:
         return self._other_step(x_t)
 
     def _other_step(self, x_t: Any) -> Array:
-        """The first step, or one with an unusual input. If it fails, the state is unchanged."""
+        """A step that `_quick_step` does not take. If it raises, the state is unchanged."""
         x_t = np.asarray(x_t)  # before the state is read, because it may run the caller's code
         if self._net._compiled is not None and self._state is None:
             x, batch = self._net._check_step(x_t)

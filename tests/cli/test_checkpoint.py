@@ -41,7 +41,7 @@ def test_a_training_goes_on_from_its_checkpoint(
     assert read["gated"].adam.steps == stop_after
     assert read["gated2"].step == 0
     found = run_all(task, read["gated"])
-    for name in ("parameters", "gates", "rng", "carry", "losses", "shares"):
+    for name in ("parameters", "gates", "rng", "carry", "losses", "size_fractions"):
         same(getattr(found, name), getattr(whole, name))
     for name in ("adam", "gate_adam"):
         one, other = getattr(found, name), getattr(whole, name)

@@ -318,7 +318,7 @@ def test_a_loss_that_is_not_finite(
 ) -> None:
     def diverging(task: Any, training: Any) -> Any:
         training.losses += [1.0, 1.0]
-        training.shares += [1.0, 1.0]
+        training.size_fractions += [1.0, 1.0]
         yield
         raise NotFiniteError("the loss is nan")
 

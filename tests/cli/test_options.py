@@ -48,8 +48,8 @@ CORPUS = Corpus("a text", "character", ("a", "b", "c"), {"train": np.arange(3, d
         ),
         (
             {"budget": "much"},
-            "`--budget` is 'much'; it must be a share such as 20% or 0.2 (above 0, at most 100%),"
-            " or a whole number of parameters",
+            "`--budget` is 'much'; it must be a fraction such as 20% or 0.2 (above 0, at most"
+            " 100%), or a whole number of parameters",
         ),
     ],
 )
@@ -78,7 +78,8 @@ def test_budgets(text: str, budget: float) -> None:
 
 @pytest.mark.parametrize("text", ["", "%", "0", "0%", "101%", "1.5", "-1", "nan", "inf", "2 MB"])
 def test_what_is_no_budget(text: str) -> None:
-    with pytest.raises(L0GateError, match=re.escape(f"`--budget` is {text!r}; it must be a share")):
+    message = f"`--budget` is {text!r}; it must be a fraction"
+    with pytest.raises(L0GateError, match=re.escape(message)):
         parse_budget(text)
 
 

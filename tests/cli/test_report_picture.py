@@ -32,9 +32,9 @@ def phases() -> dict[str, Any]:
     losses = [math.log(2) * (k // 2) for k in range(80)]
     shares = [1 - k / 100 for k in range(80)]
     return {
-        "gated": SimpleNamespace(losses=losses, shares=shares, step=80),
-        "dense": SimpleNamespace(losses=losses[:3], shares=[1.0] * 3, step=3),
-        "direct": SimpleNamespace(losses=losses[2:4], shares=[1.0] * 2, step=2),
+        "gated": SimpleNamespace(losses=losses, size_fractions=shares, step=80),
+        "dense": SimpleNamespace(losses=losses[:3], size_fractions=[1.0] * 3, step=3),
+        "direct": SimpleNamespace(losses=losses[2:4], size_fractions=[1.0] * 2, step=2),
     }
 
 

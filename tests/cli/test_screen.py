@@ -25,7 +25,7 @@ def training_at(step: int, gated: bool = True) -> Any:
     gates: Any = {} if gated else None
     losses = [math.log(2) * (1 + k) for k in range(step)]
     shares = [0.5] * (step - 1) + [0.251]
-    return SimpleNamespace(step=step, losses=losses, shares=shares, gates=gates)
+    return SimpleNamespace(step=step, losses=losses, size_fractions=shares, gates=gates)
 
 
 def test_figures_are_of_the_last_fifty_steps() -> None:

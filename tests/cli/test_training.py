@@ -122,10 +122,12 @@ def test_the_optimizers_get_the_gradient_of_the_objective(way: Any) -> None:
     assert taken[0][2] == 0.01 * schedule(progress)
     assert training.losses[-1] == pytest.approx(loss(*point), rel=1e-12)
     if pruner is None:
-        assert (len(taken), training.shares[-1]) == (1, 1.0)
+        assert (len(taken), training.size_fractions[-1]) == (1, 1.0)
         return
     assert taken[1][2] == 0.1
-    assert training.shares[-1] == float(pruner.expected_size(before.gates)) / pruner.cost.total
+    assert (
+        training.size_fractions[-1] == float(pruner.expected_size(before.gates)) / pruner.cost.total
+    )
     same(training.gates, pruner.update(before.gates, progress, before.parameters))
 
 

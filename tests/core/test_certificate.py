@@ -16,7 +16,7 @@ from l0gate._certificate import (
     Certificate,
     _cast,
     _Difference,
-    certify,
+    compare_models,
 )
 
 NUMPY = l0gate.get_backend("numpy")
@@ -35,7 +35,7 @@ INPUTS = [np.array([[2.0], [-4.0]])]
 
 
 def run(apply: Any, inputs: Any = INPUTS, **options: Any) -> Certificate:
-    return certify(NUMPY, apply, FOLDED, SMALL, KEPT, {"h": 3}, inputs, **options)
+    return compare_models(NUMPY, apply, FOLDED, SMALL, KEPT, {"h": 3}, inputs, **options)
 
 
 def summed(given: Any, x: Any) -> Any:
@@ -94,7 +94,7 @@ def test_a_small_model_of_its_own_kind() -> None:
         return summed({"v": SMALL["v"].astype(dtype)}, x)
 
     small = object()
-    certify(NUMPY, summed, FOLDED, small, KEPT, {"h": 3}, INPUTS, apply_small=apply_small)
+    compare_models(NUMPY, summed, FOLDED, small, KEPT, {"h": 3}, INPUTS, apply_small=apply_small)
     assert given == [(small, dtype, dtype) for dtype in ("float64", "float32")]
 
 

@@ -106,7 +106,7 @@ def _check_names(model: nn.Module, layout: Layout) -> None:
             first = next(n for n, t in named.items() if t is aliases[name])
             raise L0GateError(
                 f"the layout names {name!r}, which is the same tensor as {first!r}: name that one"
-                " alone, with every dimension that any of its uses reads on the in-side"
+                " alone, with every dimension that any of its uses reads on the input side"
             )
         path, _, key = name.rpartition(".")
         module = dict(model.named_modules()).get(path)

@@ -1,4 +1,4 @@
-"""A JAX backend for l0gate. This module is the entry point, and imports no JAX."""
+"""A JAX backend for l0gate. l0gate loads this module to find the backend; it imports no JAX."""
 
 from __future__ import annotations
 

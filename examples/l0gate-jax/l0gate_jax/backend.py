@@ -1,4 +1,4 @@
-"""`JaxBackend`: what l0gate asks of a framework, in JAX."""
+"""`JaxBackend`: the operations that l0gate needs from a framework, in JAX."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from l0gate import Backend, L0GateError
 
 
 class JaxBackend(Backend):
-    """Drives JAX arrays, also while `jit`, `grad` and `vmap` trace.
+    """The backend for JAX arrays; it also works inside `jit`, `grad` and `vmap`.
 
-    Generators are JAX's keys: `jax.random.key(0)` and `backend.rng(0)` both serve.
+    Random generators are JAX keys: both `jax.random.key(0)` and `backend.rng(0)` can be used.
 
-    float64 needs JAX's 64-bit mode (`jax.enable_x64`), which `precision("float64")` switches on,
-    and with it the float64 half of `Pruner.certify`. Outside that mode JAX computes in float32
-    without a word. So a cast to float64 raises there, and so does gating float64 parameters; host
-    numbers given to `asarray` become float32, as in `jax.numpy.asarray`.
+    float64 needs JAX's 64-bit mode (`jax.enable_x64`). `precision("float64")` switches it on, as
+    `Pruner.certify` does for its comparison in float64. Outside that mode JAX silently computes in
+    float32. So a cast to float64 raises there, and so does gating float64 parameters. Other arrays
+    given to `asarray` become float32, as in `jax.numpy.asarray`.
 
     >>> import jax, l0gate
     >>> backend = l0gate.get_backend("jax")
@@ -84,7 +84,7 @@ class JaxBackend(Backend):
             )
         rng, key = jax.random.split(rng)
         dtype = self.dtype(like)
-        # The middles of 2^n equal parts of (0, 1), which the dtype holds exactly.
+        # The midpoints of 2^n equal parts of (0, 1), which the dtype can represent exactly.
         n = min(jnp.finfo(dtype).nmant, 32)  # type: ignore[no-untyped-call]
         parts = jax.random.bits(key, shape, "uint32") >> (32 - n)
         return _beside((parts.astype(dtype) + 0.5) * 2.0**-n, like), rng

@@ -19,14 +19,14 @@ import l0gate
 from l0gate_jax import lstm
 
 BATCH, LENGTH = 32, 64
-RATE, GATE_RATE = 4e-3, 0.06  # gates need a larger one to follow the budget's multipliers
+RATE, GATE_RATE = 4e-3, 0.06  # gates need a larger rate, to follow the budget's multipliers
 
 
 # The text --------------------------------------------------------------------------------------
 
 
 def read_text() -> tuple[np.ndarray, np.ndarray, int]:
-    """Tokens to train on, the last tenth held out, and the size of the vocabulary."""
+    """Training tokens, held-out tokens (the last tenth), and the size of the vocabulary."""
     topics = importlib.import_module("pydoc_data.topics").topics
     text = "\n".join(topics[name] for name in sorted(topics))
     vocabulary = {character: i for i, character in enumerate(sorted(set(text)))}
@@ -60,7 +60,7 @@ def adam(values: Any, gradients: Any, moments: Any, count: Any, rate: Any) -> tu
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class Training:
-    """All that changes from step to step; a tree of arrays."""
+    """The state of training, all that a step changes; a JAX pytree."""
 
     parameters: lstm.Parameters
     gates: dict[str, Any]  # the pruner's state; empty for the dense model
@@ -70,7 +70,7 @@ class Training:
 
 
 def start(pruner: l0gate.Pruner | None, parameters: lstm.Parameters, key: jax.Array) -> Training:
-    """The training before its first step."""
+    """The state of training before the first step; without a pruner, of the dense model."""
     key, own = jax.random.split(key)
     gates = {"log_alpha": {}} if pruner is None else pruner.init(parameters, own)
     nothing = [jax.tree.map(jnp.zeros_like, tree) for tree in (parameters, gates["log_alpha"])]
@@ -79,7 +79,7 @@ def start(pruner: l0gate.Pruner | None, parameters: lstm.Parameters, key: jax.Ar
 
 
 def make_step(pruner: l0gate.Pruner | None) -> Callable[..., tuple[Training, jax.Array]]:
-    """One step of training, compiled; without a pruner, that of the dense model."""
+    """The compiled function of a training step; without a pruner, of the dense model."""
 
     def objective(trained: Any, now: Training, noise: Any, x: Any, y: Any, progress: Any) -> Any:
         parameters, log_alpha = trained
@@ -98,7 +98,7 @@ def make_step(pruner: l0gate.Pruner | None) -> Callable[..., tuple[Training, jax
         gradients, (task, carried) = jax.grad(objective, has_aux=True)(
             trained, now, noise, x, y, progress
         )
-        fade = jnp.clip(4.0 * (1.0 - progress), 0.02, 1.0)  # over the last quarter
+        fade = jnp.clip(4.0 * (1.0 - progress), 0.02, 1.0)  # falls over the last quarter
         of_parameters, of_gates = now.moments
         parameters, of_parameters = adam(
             trained[0], gradients[0], of_parameters, count, RATE * fade
@@ -147,14 +147,14 @@ def train(
 
 
 def bits_per_character(parameters: lstm.Parameters, tokens: np.ndarray) -> float:
-    """On held-out tokens, as 64 streams."""
+    """The loss in bits on held-out tokens, read as 64 parallel streams."""
     stream = jnp.asarray(streams(tokens, 64))
     scores, _ = jax.jit(lstm.apply)(parameters, stream[:-1])
     return float(lstm.loss(scores, stream[1:])) / math.log(2)
 
 
 def milliseconds(models: Sequence[lstm.Parameters], batch: int) -> list[float]:
-    """Median time of every model on 256 time steps, measured in turns."""
+    """The median time of each model on 256 time steps; the models take turns."""
     run = jax.jit(lambda parameters, tokens: lstm.apply(parameters, tokens)[0])
     tokens = jnp.zeros((256, batch), jnp.int32)
     times: list[list[float]] = [[] for _ in models]
@@ -173,7 +173,7 @@ def certify(
     kept: dict[str, np.ndarray],
     tokens: np.ndarray,
 ) -> Any:
-    """Outputs and states of the gated and the small model compared, on held-out text."""
+    """Compare outputs and states of the gated and the small model on held-out text."""
 
     @jax.jit
     def run(parameters: lstm.Parameters, x: jax.Array) -> Any:
@@ -185,7 +185,7 @@ def certify(
 
 
 def count(parameters: lstm.Parameters, names: Sequence[str] | None = None) -> str:
-    """How many values the parameters hold."""
+    """The number of entries of the parameters of these names, or of all, as text."""
     return f"{sum(parameters[name].size for name in names or parameters):,}"
 
 

@@ -1,7 +1,7 @@
 """A language model as pure functions: embedding, LSTM by `jax.lax.scan`, linear layer.
 
-Kernels are stored as (in, out). All sizes are read from the parameters, so the same functions run
-the dense and the small model.
+Matrices have the shape (inputs, outputs). All sizes are read from the parameters, so the same
+functions run the dense and the small model.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ LAYOUT = l0gate.Layout(
 
 
 def init(key: jax.Array, vocabulary: int, embedding: int, hidden: int) -> Parameters:
-    """Random float32 parameters; the forget gates start open."""
+    """Random float32 parameters; the bias of the forget gates is 1, so that they start open."""
     keys = iter(jax.random.split(key, 4))
 
     def kernel(rows: int, columns: int, scale: float) -> jax.Array:

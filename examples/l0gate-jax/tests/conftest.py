@@ -1,4 +1,4 @@
-"""Before JAX starts: two devices on one processor, and quick compiling of much little code."""
+"""Settings before JAX starts: two devices on one processor, and fast compilation."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ SHAPES: dict[str, dict[str, tuple[int, ...]]] = {
     "bidirectional": {"f": (12, 5), "b": (9, 5), "out": (2, 9), "tied": (4, 4)},
     "onnx": {"W": (2, 16, 5), "R": (2, 16, 4)},
 }
-# Relative and absolute; float32 rounds at 6e-8, and sums over gates collect some of it.
+# Relative and absolute; float32 rounds at 6e-8, and rounding errors add up in sums over gates.
 TOLERANCES = {"float64": (1e-10, 1e-12), "float32": (1e-4, 1e-6)}
 
 pytestmark = pytest.mark.filterwarnings("ignore:the gates stalled:UserWarning")
@@ -100,7 +100,7 @@ def test_the_entry_point_is_found_and_imports_no_jax(tmp_path: Path) -> None:
         "assert l0gate.get_backend(jnp.zeros(2)) is backend\n"
         "print(backend)"
     )
-    # Elsewhere, since Python looks into the folder that it is started in first.
+    # In another folder, because Python looks for modules in its working folder first.
     command = [sys.executable, "-W", "error", "-c", code]
     run = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
     assert run.stdout.strip() == "<l0gate backend jax>", run.stderr

@@ -34,7 +34,7 @@ _COLUMNS = {
 def list_backends(
     as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
 ) -> None:
-    """Backends by name: framework, distribution, capabilities, and what is wrong with them."""
+    """Backends by name: framework, distribution, capabilities and problems."""
     show_listing("backends", *installed_backends(), _COLUMNS, as_json)
 
 

@@ -22,7 +22,7 @@ _COLUMNS = {"name": "name", "chooses by": "summary", "from": "distribution", "pr
 def list_methods(
     as_json: Annotated[bool, typer.Option("--json", help="As JSON.")] = False,
 ) -> None:
-    """Methods by name: what they do, distribution, and what is wrong with them."""
+    """Methods by name: what they choose by, their distribution and their problems."""
     show_listing("methods", *installed_methods(), _COLUMNS, as_json)
 
 

@@ -1,4 +1,4 @@
-"""`l0gate report`: the table of a finished run, once more."""
+"""`l0gate report`: print the table of a finished run again."""
 
 from __future__ import annotations
 

@@ -19,10 +19,10 @@ def sample(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run.")],
     length: Annotated[int, typer.Option(help="Tokens to draw.")] = 500,
     seed: Annotated[int, typer.Option(help="Seed of the draw.")] = 0,
-    temperature: Annotated[float, typer.Option(help="0 takes the likeliest token.")] = 0.7,
+    temperature: Annotated[float, typer.Option(help="0 always takes the likeliest token.")] = 0.7,
     prompt: Annotated[str, typer.Option(help="Text that the sample continues.")] = "",
 ) -> None:
-    """Write text with the small net of a run, as it is drawn."""
+    """Write text with the small net of a run, token by token."""
     net = l0gate.load(run / MODEL)
     pieces = draw_text(net, prompt=prompt, length=length, temperature=temperature, seed=seed)
     for piece in pieces:

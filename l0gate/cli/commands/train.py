@@ -1,4 +1,4 @@
-"""`l0gate train`: the options of a job, and how it ends."""
+"""`l0gate train`: its options; runs the job and prints its report."""
 
 from __future__ import annotations
 
@@ -135,17 +135,17 @@ def train(
         raise
     except (StoppedError, KeyboardInterrupt) as stopped:
         screen.say(
-            f"{str(stopped) or 'stopped'}; the same command with --resume goes on ({folder})"
+            f"{str(stopped) or 'stopped'}; the same command with --resume continues ({folder})"
         )
         raise typer.Exit(getattr(stopped, "exit_code", 130)) from None
     screen.say("")
     show_report(screen.console, report)
     written = ", ".join(p.name for p in sorted(folder.iterdir()) if not p.name.startswith("."))
-    screen.say(f"Written to {folder}: {written}. Read the small net aloud: l0gate sample {folder}")
+    screen.say(f"Written to {folder}: {written}. Write text with the net: l0gate sample {folder}")
 
 
 def join_sizes(arguments: Iterable[str], option: str = "--hidden") -> list[str]:
-    """The arguments, where all numbers after the option are joined by commas into one.
+    """The arguments, with all numbers after the option joined by commas into one argument.
 
     >>> join_sizes(["--hidden", "256", "128", "--seed", "1"])
     ['--hidden', '256,128', '--seed', '1']

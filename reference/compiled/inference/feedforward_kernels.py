@@ -1,8 +1,9 @@
 # mypy: disable-error-code="untyped-decorator,no-untyped-def,no-untyped-call"
-"""Layers that treat all time steps alike: linear layers, activations, and input products.
+"""Linear layers, activations, and the input products of recurrent layers.
 
-All arguments are addresses: see `simd/memory.py`. A *signal* (T, B, features) is a tuple of its
-address, the distance between time steps and the distance between sequences.
+They compute each time step independently of the others. Arrays are given by their addresses: see
+`simd/memory.py`. A *signal* is an array (T, B, features), given as a tuple: its address, the
+distance between time steps, and the distance between sequences.
 """
 
 from __future__ import annotations
@@ -20,15 +21,14 @@ from l0gate.reference.compiled.simd.memory import copy, lanes_in, number_at, set
 from l0gate.reference.compiled.simd.tiles import product_2, product_3, product_4
 
 TOGETHER = 32  # rows, or rows times blocks, whose products are computed before they are used
-_MANY = 64  # inputs for which a dense product saves more time than copying to the blocks takes
+_MANY = 64  # inputs; from here on packing densely is faster, despite the copying to blocks
 
 
 @inlined
 def set_input_product(like, far, q, rows, x, x_step, inputs, panels, blocks, gates, gx):
-    """gx (rows, blocks, gates, lanes) = bias + x @ matrix, for block q.
+    """Set block q of gx (rows, blocks, gates, lanes) to bias + x @ matrix, for x (rows, inputs).
 
-    x (rows, inputs) has rows at a distance of `x_step`. `panels` is the packed bias, then the
-    packed matrix.
+    x_step: the distance between rows of x. panels: the packed bias, then the packed matrix.
     """
     size = gates * lanes_in(like)
     bias, out, step = panels + q * size, gx + q * size, blocks * size
@@ -41,7 +41,10 @@ def set_input_product(like, far, q, rows, x, x_step, inputs, panels, blocks, gat
 
 @inlined
 def set_input_products(like, far, t, steps, b, x, inputs, panels, blocks, gates, gx):
-    """As `set_input_product`, for all blocks and the rows (steps, b) of the signal x from t on."""
+    """As `set_input_product`, for all blocks and for `steps` steps of the signal x from step t on.
+
+    gx (steps, b, blocks, gates, lanes).
+    """
     x, x_t, x_b = x
     rows, runs = b, steps
     if x_t == b * x_b or b == 1:  # all rows are at the same distance
@@ -58,7 +61,8 @@ def set_input_products(like, far, t, steps, b, x, inputs, panels, blocks, gates,
 def run_linear(like, far, T, b, x, inputs, panels, outputs, scratch, y):
     """y (T, b, outputs) = x (T, b, inputs) @ matrix + bias; x and y are signals.
 
-    scratch: memory for TOGETHER rows of two vectors.
+    panels: the packed bias, then the packed matrix. scratch: workspace of TOGETHER rows of two
+    vectors.
     """
     lanes = lanes_in(like)
     size = 2 * lanes
@@ -84,20 +88,20 @@ def run_linear(like, far, T, b, x, inputs, panels, outputs, scratch, y):
                     copy(like, out + (row + r) * y_b, scratch + r * size, columns)
 
 
-# With few neurons and wide vectors, most of a block is padding. If the layer has many inputs, its
-# input matrix is then packed densely, as that of a linear layer, and the product is copied to the
-# blocks.
+# In a recurrent layer with few neurons, most of a block of weights may be padding. If such a layer
+# has many inputs, its input matrix is packed without this padding, as that of a linear layer, and
+# the product is copied to the blocks.
 
 
 def is_dense(lanes: int, gates: int, H: int, inputs: int) -> bool:
-    """Whether the input matrix (gates H, inputs) of a recurrent layer is packed densely."""
+    """Whether the input matrix (gates * H, inputs) of a recurrent layer is packed densely."""
     blocks = (H + lanes - 1) // lanes
     least = (gates * H + 2 * lanes - 1) // (2 * lanes) * 2 * lanes
     return inputs >= _MANY and 5 * least <= 4 * gates * blocks * lanes
 
 
 def columns_of(lanes: int, gates: int, H: int, dense: bool) -> int:
-    """How many columns the packed input matrix has."""
+    """The number of columns of the packed input matrix of a recurrent layer."""
     if dense:
         return (gates * H + 2 * lanes - 1) // (2 * lanes) * 2 * lanes
     return gates * ((H + lanes - 1) // lanes) * lanes
@@ -108,7 +112,7 @@ is_dense_in_kernel, columns_in_kernel = inlined(is_dense), inlined(columns_of)
 
 @inlined
 def spread_over_blocks(like, rows, packed, blocks, gates, H, gx):
-    """gx (rows, blocks, gates, lanes) from packed (rows, gates, H)."""
+    """Copy packed (rows, gates, H) to gx (rows, blocks, gates, lanes)."""
     lanes = lanes_in(like)
     for row in range(rows):
         for gate in range(gates):
@@ -121,7 +125,7 @@ def spread_over_blocks(like, rows, packed, blocks, gates, H, gx):
 
 @inlined
 def run_activation(like, exact, kind, T, b, x, width, y):
-    """y (T, b, width) = an activation function of x; both are signals."""
+    """y (T, b, width) = f(x), where `kind` is TANH, SIGMOID or RELU; x and y are signals."""
     for t in range(T):
         for row in range(b):
             source, out = x[0] + t * x[1] + row * x[2], y[0] + t * y[1] + row * y[2]

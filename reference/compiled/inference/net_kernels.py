@@ -1,8 +1,9 @@
 # mypy: disable-error-code="untyped-decorator,no-untyped-def,no-untyped-call"
-"""Whole nets as one compiled call: sequences, a step, and a step that updates its state in place.
+"""Kernels that run a whole net: on sequences, for one step, and for one step in place.
 
-The plan of `Program` tells which layers there are. Threads share a call by sequences: each takes
-its own through all layers and time steps.
+In place means that the step overwrites the state. The `plan` (see `plan.py`) lists the layers. A
+call runs a part of the sequences through all layers and time steps, so that threads can divide a
+batch. `like` and `how` are as in `step_kernels.py`; a *signal* is as in `feedforward_kernels.py`.
 """
 
 from __future__ import annotations
@@ -50,9 +51,9 @@ from l0gate.reference.compiled.simd.memory import (
 
 
 def workspace_size(lanes: int, widest: int, widest_state: int, T: int, b: int) -> int:
-    """How many numbers of memory a call with T steps and b sequences needs.
+    """The workspace of a call with T steps and b sequences, in numbers of the dtype.
 
-    lanes: of a vector register. widest, widest_state: as in the head of the plan.
+    lanes: the numbers in a vector register. widest, widest_state: as in the head of the plan.
     """
     signals = 2 * T * b * widest
     layer = (6 * b + 2 * 4 * min(T * b, max(CHUNK, b))) * widest_state
@@ -64,7 +65,7 @@ _workspace_size_in_kernel = inlined(workspace_size)
 
 @inlined
 def _workspace_for(like, T, b, plan):
-    """New memory for a call with T steps and b sequences."""
+    """A new workspace for a call with T steps and b sequences."""
     widest, widest_state = integer_at(plan + WIDEST), integer_at(plan + WIDEST_STATE)
     size = _workspace_size_in_kernel(lanes_in(like), widest, widest_state, T, b)
     return np.empty(size, type_of(like))
@@ -72,12 +73,13 @@ def _workspace_for(like, T, b, plan):
 
 @inlined
 def _run(like, flip, first, last, T, B, plan, lengths, x, state, out, y_all, workspace):
-    """Take the sequences first..last-1 through all layers; all arguments are addresses.
+    """Run the sequences first..last-1 through all layers.
 
-    flip: as in `run_recurrent`. lengths: the address of the numbers of steps (B,), or 0.
-    x (T, B, I), y_all (T, B, O). state and out begin with the arrays (B, H) of the state, one after
-    the other; they may be the same memory, since every layer reads its state before it writes it.
-    workspace: memory of `workspace_size` numbers.
+    Arrays are given by their addresses. x (T, B, I) is the input; y_all (T, B, O) is written.
+    lengths: the numbers of steps (B,), or 0. state holds the arrays (B, H) of the initial state one
+    after the other; the final state is written to out in the same form. Both may be the same
+    memory, since every layer reads its state before it writes it. flip: as in `run_recurrent`.
+    workspace: `workspace_size` numbers.
     """
     rows, widest, parameters, table = (
         integer_at(plan + ROWS), integer_at(plan + WIDEST), integer_at(plan + PARAMETERS),
@@ -138,10 +140,15 @@ def _in_order(x, T, B):
     )
 
 
-# With `entry` these are called without numba's check of the order in memory, so they check it.
+# `entry` calls the next three kernels without numba's check that arrays are in C order and aligned,
+# so they check it themselves.
 @kernel("i i i i i i r3 r1 w1 w3 -> b")
 def run_sequences(first, last, T, B, plan, lengths, x, state, out, y):
-    """Returns False, and does nothing, unless x is in C order and x and state are aligned."""
+    """Run the sequences first..last-1 of x (T, B, I); arguments as in `_run`.
+
+    Returns True, or does nothing and returns False if x is not in C order or x or state not
+    aligned.
+    """
     if not (_in_order(x, T, B) and aligned(state)):
         return False
     like = out.dtype.type(0)
@@ -154,7 +161,10 @@ def run_sequences(first, last, T, B, plan, lengths, x, state, out, y):
 
 @kernel("i i r1 r1 w1 -> b")
 def run_step(size, plan, x, state, out):
-    """One step of one sequence; y comes after the state in out. Returns as `run_sequences`."""
+    """Run one step of one sequence x (I,). Returns True or False as `run_sequences`.
+
+    The new state (size,) is written to the beginning of out, and y after it.
+    """
     if not (aligned(x) and aligned(state)) or (len(x) > 1 and x.strides[0] != x.itemsize):
         return False
     like = out.dtype.type(0)
@@ -167,11 +177,11 @@ def run_step(size, plan, x, state, out):
 
 @kernel("i r1 -> b")
 def run_in_place(where, x):
-    """One step of one sequence that updates its state in place.
+    """Run one step of one sequence x (I,) and overwrite its state.
 
     At the address `where` are five integers: `flip` of the next step, and the addresses of the
-    plan, the state, y and the workspace. Returns as `run_sequences`; False also if x has another
-    size than the net reads.
+    plan, the state, y and the workspace. Returns True, or does nothing and returns False if x is
+    not in C order, not aligned, or not of the net's input size.
     """
     flip, plan, state = integer_at(where), integer_at(where + 1), integer_at(where + 2)
     if not aligned(x) or (len(x) > 1 and x.strides[0] != x.itemsize):

@@ -1,6 +1,6 @@
-"""How the weights of layers are packed in memory for compiled code.
+"""Packs the weights of layers for compiled code, in the order in which it reads them.
 
-What a block is, and why, is said in `step_kernels.py`.
+`step_kernels.py` explains the blocks.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ from l0gate.reference.compiled.simd.tiles import strip_of
 
 
 def _blocked(matrix: Array, gates: int) -> Array:
-    """The rows of a matrix (gates * H, K) as a panel (K, gates, lanes) per block, then flattened.
+    """Pack a matrix (gates * H, K) into one panel (K, gates, lanes) per block, flattened.
 
-    The last block is padded with zeros. Panels are cut into strips of gates: see `strip_of`.
+    The last block is padded with zeros. Each panel is cut into strips of gates: see `strip_of`.
     """
     lanes = lanes_of(matrix.dtype)
     rows, depth = matrix.shape
@@ -43,10 +43,11 @@ def _blocked(matrix: Array, gates: int) -> Array:
 
 
 def in_lines(parts: Sequence[Array]) -> Array:
-    """All parts (1-d) one after the other, in memory that begins with a cache line.
+    """Concatenate arrays (1-d) in memory that begins at the border of a cache line.
 
-    Blocks consist of whole vectors, so that no vector crosses the border of two lines. If half of
-    them did, reading weights from the second or third cache would take a quarter longer.
+    Then no vector crosses the border of two lines, because blocks consist of whole vectors. If half
+    of the vectors did, reading weights from the second- or third-level cache would take a quarter
+    longer.
     """
     size, item = sum(part.size for part in parts), parts[0].itemsize
     memory = np.empty(size + LINE // item, parts[0].dtype)
@@ -57,16 +58,16 @@ def in_lines(parts: Sequence[Array]) -> Array:
 
 
 def _blocked_bias(bias: Array | None, matrix: Array, gates: int) -> Array:
-    """The bias of a matrix (gates * H, K) in blocks; zeros for None."""
+    """Pack the bias (gates * H,) of a matrix (gates * H, K) in blocks; zeros for None."""
     return _blocked((np.zeros(len(matrix), matrix.dtype) if bias is None else bias)[:, None], gates)
 
 
-# What a packer returns: the kind of layer, the sizes of its state, and its packed parameters.
+# The result of packing a layer: its kind, the sizes H of its states, and its packed parameters.
 _Packed = tuple[int, tuple[int, ...], list[Array]]
 
 
 def _packed_input(weight: Array, bias: Array | None, gates: int) -> list[Array]:
-    """The bias and the input matrix (gates * H, inputs) of a recurrent layer."""
+    """Pack the bias and the input matrix (gates * H, inputs) of a recurrent layer."""
     rows, inputs = weight.shape
     if is_dense(lanes_of(weight.dtype), gates, rows // gates, inputs):
         return pack_linear(weight, bias)[2]
@@ -98,7 +99,7 @@ def pack_gru(
 
 
 def pack_linear(weight: Array, bias: Array | None) -> _Packed:
-    """The rows of weight (O, I) in blocks of two vectors, after their biases."""
+    """Pack the biases, then weight (O, I), in blocks of as many rows as two registers hold."""
     width = 2 * lanes_of(weight.dtype)
     padded = np.zeros((-(-len(weight) // width) * width, weight.shape[1] + 1), weight.dtype)
     padded[: len(weight), 1:] = weight

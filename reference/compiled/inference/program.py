@@ -1,4 +1,4 @@
-"""Whole nets as one compiled call, for inference on sequences and one step at a time."""
+"""`Program`: runs a whole net as one compiled call, on sequences or one step at a time."""
 
 from __future__ import annotations
 
@@ -21,17 +21,20 @@ from l0gate.reference.compiled.inference.packing import ACTIVATIONS, PACKERS, in
 from l0gate.reference.compiled.inference.plan import LAST, WIDTH
 from l0gate.reference.compiled.simd.lanes import lanes_of
 from l0gate.reference.compiled.simd.memory import NEAR
-from l0gate.reference.compiled.threads import LEAST_WORK, STEP_WORK, share
+from l0gate.reference.compiled.threads import LEAST_WORK, STEP_WORK, run_on_threads
 
-_BRIEF = 2**18  # bytes: reading them takes 2 or 3 us, less than it takes to wake another thread
-_NEURON = 2**8  # bytes that are read in the time of one neuron's activation functions
+# A step in place that takes less time than waking a thread does not release Python's lock. Its time
+# is estimated from the bytes of parameters that it reads: _BRIEF bytes take 2 or 3 us. The
+# activation functions of one neuron take as long as reading _NEURON bytes.
+_BRIEF = 2**18
+_NEURON = 2**8
 
 
 class Program:
     """A chain of layers that runs as one compiled call.
 
-    `layers` lists them in order. A layer is a list of its directions. Parameters are all of one
-    dtype, and are packed here:
+    `layers` lists them in order. A layer is a list of its directions, each a tuple as below. All
+    parameters have one dtype, and are packed here:
 
         ("lstm", reverse, weight_ih, weight_hh, bias)     bias (4H,): the sum of both biases
         ("gru", reverse, weight_ih, weight_hh, bias, bias_hn, reset_after)     as in `gru_scan`
@@ -39,10 +42,10 @@ class Program:
         ("tanh", False), ("sigmoid", False), ("relu", False)
 
     A bias may be None. A call takes x (T, B, I), the state, and the sequences' numbers of steps
-    (B,) or None; it returns y (T, B, O) and the new state in new arrays. A state is one array (1-d)
+    (B,) or None. It returns y (T, B, O) and the new state in new arrays. A state is one array (1-d)
     that begins with the arrays (B, H) of all recurrent layers and directions, one after the other:
-    h, and for an LSTM c. `state_sizes` lists their H. Arrays that have another dtype, are not in C
-    order or are not aligned raise a TypeError.
+    h, and for an LSTM also c. `state_sizes` lists their sizes H. A call raises a TypeError if an
+    array has another dtype, is not in C order or is not aligned.
 
     With `exact`, float32 activations are computed by the C library's float64 functions; without,
     they are approximations within 4 units in the last place.
@@ -119,13 +122,13 @@ class Program:
         if self._single > T * B:
             done = self._run(0, B, *arguments)
         else:
-            done = share(self._run, T, B, self._parameters.size, *arguments)
+            done = run_on_threads(self._run, T, B, self._parameters.size, *arguments)
         if not done:
             raise TypeError("`x` or `state` is not aligned")
         return y, out
 
     def step(self, x: Array, state: Array) -> Array:
-        """One step of one sequence x (I,): one array of the new state, then y."""
+        """Run one step of one sequence x (I,); returns one array, the new state and then y."""
         if len(x) != self.input_size or len(state) < self.state_size:
             raise self._mismatch(x, state)
         out = np.empty(self.step_size, self.dtype)
@@ -134,19 +137,21 @@ class Program:
         return out
 
     def bare_step(self) -> tuple[Callable[..., bool], int, int]:
-        """`step` with fewer checks: a function, and its two arguments before (x, state, out).
+        """`step` with fewer checks: a function and its first two arguments.
 
-        x, state and out must be arrays (1-d) of the program's dtype and of the right sizes; the new
-        state and y are written to out. The function returns False, and does nothing, if x is not in
-        C order or not aligned. It uses the program's memory, so the program must be kept.
+        The caller calls function(first, second, x, state, out). x, state and out must be arrays
+        (1-d) of the program's dtype and of the right sizes; the new state and y are written to out.
+        The function returns True, or does nothing and returns False if x is not in C order, or x or
+        state is not aligned. The program must stay alive, because the function uses its memory.
         """
         return entry(self._run_step), self.state_size, self._address
 
     def bare_in_place(self, workspace: Array) -> tuple[Callable[..., bool], int, Any]:
-        """A step in place: a function, its argument before x, and an object that must be kept.
+        """A step in place: a function, its first argument, and an object that must stay alive.
 
-        The workspace, of `workspace_size` numbers, begins with the state, then y. A step updates
-        both. The function returns as that of `bare_step`, and False for an x (I,) of a wrong size.
+        The caller calls function(first, x) with x (I,). The workspace has `workspace_size` numbers
+        and begins with the state, then y; a step overwrites both. The function returns True or
+        False as that of `bare_step`; also False if x has another size than I.
         """
         state = workspace.ctypes.data // workspace.itemsize
         addresses = state, state + self.state_size, state + self.step_size
@@ -155,10 +160,11 @@ class Program:
         return function, where.ctypes.data // where.itemsize, (self, workspace, where)
 
     def bare_call(self) -> tuple[Callable[..., bool], int, int]:
-        """A call without lengths and with fewer checks: a function, an argument, and a limit.
+        """A call without lengths and with fewer checks: a function, an address, and a limit.
 
-        The function takes (0, B, T, B, argument, 0, x, state, out, y) for x (T, B, I), and returns
-        as that of `bare_step`. It runs on one thread, so T B should be below the limit.
+        The caller calls function(0, B, T, B, address, 0, x, state, out, y) with x (T, B, I). The
+        new state is written to out. The function returns True or False as that of `bare_step`. It
+        runs on one thread, so T B should be below the limit; above it, `__call__` may use several.
         """
         return entry(self._run), self._address, self._single
 

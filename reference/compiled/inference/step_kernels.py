@@ -1,11 +1,15 @@
 # mypy: disable-error-code="untyped-decorator,no-untyped-def,no-untyped-call"
 """The time steps of a recurrent layer: LSTM and GRU, in one direction, in compiled code.
 
-Neurons are grouped into *blocks*, each of as many neurons as a vector register holds, and a block
-of weights has all gates of its neurons side by side. So the product with one block gives all that
-the update of its neurons needs. For a chunk of time steps the input product is computed
-first, for all steps at once; then the recurrent product follows step by step. All arguments are
-addresses: see `simd/memory.py`.
+Neurons are grouped into *blocks* of as many neurons as a vector register holds. The weights of all
+gates of a block lie side by side in memory. So one matrix product gives all pre-activations of the
+block, and its neurons can be updated at once. The input product is computed for a chunk of time
+steps at once; the recurrent product follows step by step. Arrays are given by their addresses: see
+`simd/memory.py`.
+
+Arguments of most functions: `like`, a number of the dtype. `how`, the pair (exact, far): whether
+activations are exact, and whether the weights of the net exceed the second-level cache (`NEAR`).
+`lanes` is the number of neurons of a block.
 """
 
 from __future__ import annotations
@@ -35,32 +39,34 @@ from l0gate.reference.compiled.simd.cells import (
 from l0gate.reference.compiled.simd.memory import clear, copy, integer_at, lanes_in
 from l0gate.reference.compiled.simd.tiles import product_1, product_2, product_3, product_4
 
-CHUNK = 96  # rows of an input product: weights are read seldom, and the result stays in the cache
+CHUNK = 96  # rows of an input product: many, to read weights seldom, but few enough for the cache
 
 
 @inlined
 def _blocks(count, like):
-    """How many blocks hold so many neurons."""
+    """The number of blocks of `count` neurons."""
     lanes = lanes_in(like)
     return (count + lanes - 1) // lanes
 
 
-# A step computes the products of several blocks before their activations, so that one does not wait
-# for the other; with many rows it takes fewer blocks, so that the sums stay in the cache. Every
-# second step takes the blocks in reverse order, because the weights that were read last are still
-# cached. A single step computes the input product of a block together with the recurrent one.
+# A step computes the products of several blocks before their activations, so that activations do
+# not wait for a product. With many rows it takes fewer blocks at a time, so that the sums stay in
+# the cache. Every second step takes the blocks in reverse order, because the weights that were read
+# last are still cached. If there is only one time step, the input product of a block is computed
+# together with its recurrent product.
 
 
 @inlined
 def _lstm_step(
     like, how, flip, low, high, signal, gx, panels, matrix, H, blocks, h, new_h, c, new_c
 ):  # fmt: skip
-    """New h and c of the rows low..high-1, from gx (rows, blocks, 4, lanes) and the old h and c.
+    """Compute new h and c of the rows low..high-1 from the old ones and gx (rows, blocks, 4,
+    lanes).
 
-    how: whether activations are exact, and `far` of the products. flip: whether to take the blocks
-    in reverse order. signal: the address of x (B, I), the distance between its rows, and I; the
-    address is 0 if gx holds the input product already. matrix: the packed `weight_hh`. States have
-    the shape (rows, blocks, lanes).
+    Rows are sequences. flip: whether to take the blocks in reverse order. signal: the address of x
+    (rows, I), the distance between its rows, and I; the address is 0 if gx holds the input product
+    already. panels, matrix: the packed input parameters and the packed `weight_hh`. States have the
+    shape (rows, blocks, lanes).
     """
     (exact, far), (x, x_step, inputs) = how, signal
     x += low * x_step
@@ -94,9 +100,9 @@ def _lstm_step(
 def _gru_step(
     like, how, flip, low, high, signal, gx, panels, recurrent, H, blocks, h, new_h, sums
 ):  # fmt: skip
-    """New h of the rows low..high-1; arguments as of `_lstm_step`.
+    """Compute new h of the rows low..high-1, with reset_after; arguments as in `_lstm_step`.
 
-    recurrent: the packed recurrent biases, then `weight_hh`. sums: memory for the products.
+    recurrent: the packed recurrent biases, then `weight_hh`. sums: workspace for the products.
     """
     (exact, far), (x, x_step, inputs) = how, signal
     x += low * x_step
@@ -133,10 +139,10 @@ def _gru_step(
 def _gru_reset_before_step(
     like, how, low, high, gx, panels, H, blocks, h, new_h, read, sums
 ):  # fmt: skip
-    """New h of the rows low..high-1, with the reset gate before the recurrent product.
+    """Compute new h of the rows low..high-1, without reset_after; gx holds the input product.
 
-    panels: the packed r and z blocks of `weight_hh`, then the n block. read: memory for r h and z,
-    as large as two states. sums: memory for the products.
+    panels: the packed r and z gates of `weight_hh`, then its n gate. read: workspace for r h and z,
+    as large as two states. sums: workspace for the products.
     """
     exact, far = how
     lanes = lanes_in(like)
@@ -170,12 +176,12 @@ def _gru_reset_before_step(
 def run_recurrent(
     like, how, kind, flip, T, b, x, inputs, panels, H, reverse, lengths, states, last, workspace, y
 ):
-    """One recurrent layer in one direction, over the signal x (T, b, inputs) to y (T, b, H).
+    """Run a recurrent layer in one direction on the signal x (T, b, inputs), into y (T, b, H).
 
-    how: whether activations are exact, and `far` of the products. flip: 1 or 0, whether the first
-    step takes the blocks in reverse order. panels: the packed parameters. lengths: the address of
-    the numbers of steps, or 0. states, last: the addresses of h, and c of an LSTM, (b, H) before
-    and after. workspace: memory, see `workspace_size`.
+    kind: LSTM, GRU or GRU_RESET_BEFORE. flip: 1 if the first step takes the blocks in reverse
+    order, else 0. panels: the packed parameters. lengths: the address of the numbers of steps (b,),
+    or 0. states, last: the addresses of the initial and of the final state, h (b, H) and for an
+    LSTM c. workspace: the address of unused memory, see `workspace_size`.
     """
     lanes = lanes_in(like)
     gates, count = (4, 2) if kind == LSTM else (3, 1)
@@ -195,7 +201,7 @@ def run_recurrent(
     chunk = max(1, CHUNK // b)
     if dense:
         packed = gx + min(T, chunk) * b * blocks * gates * lanes
-        clear(like, gx, packed - gx)  # so that no lane past the last neuron is a NaN by chance
+        clear(like, gx, packed - gx)  # the padding of a block must not hold a NaN
     else:
         packed = gx
     for n in range(count):

@@ -1,8 +1,8 @@
-"""What kernels do with vector registers, as LLVM code. In reading order:
+"""Code for vector registers that kernels call, generated as LLVM code. In reading order:
 
 - `lanes`: `Lanes`, a number or a vector of numbers, with operators
 - `memory`: addresses, loads and stores
 - `activations`: sigmoid, tanh and ReLU
-- `cells`: the update of a vector's worth of neurons of an LSTM or GRU
+- `cells`: the update of as many LSTM or GRU neurons as a vector register holds
 - `tiles`: matrix products
 """

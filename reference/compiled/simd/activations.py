@@ -1,9 +1,9 @@
 # mypy: disable-error-code="untyped-decorator,no-untyped-def,no-untyped-call"
 """Activation functions in generated code: sigmoid, tanh, their product, and ReLU.
 
-The float32 functions are built on one polynomial for expm1: sigmoid and tanh are within 4 units in
-the last place on [-20, 20]. The C library's functions would take thirty times as long. They are
-called, in float64, for float64 numbers, whose purpose is checking, and where `exact` is asked for.
+The float32 functions use one polynomial for expm1. On [-20, 20], sigmoid and tanh are within 4
+units in the last place. The C library's functions take thirty times as long. They are used, in
+float64, if `exact` is True, and for float64 numbers, which serve to check results.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from l0gate.reference.compiled.simd.lanes import Lanes, intrinsic
 
 _LOG2_E = 1 / math.log(2)
 _ROUND = 1.5 * 2**23  # adding it rounds to an integer
-_LN2_HIGH = 0.693359375  # its 10 bits make its products with n exact
+_LN2_HIGH = 0.693359375  # has so few bits (10) that its products with n are exact
 _LN2_LOW = math.log(2) - _LN2_HIGH
 # Minimax polynomial for (expm1(r) - r) / r^2 on |r| <= ln(2)/2; the relative error of expm1(r) is
 # 1.3e-8.
@@ -25,7 +25,8 @@ _MINIMAX = (0.0013882498, 0.0083666472, 0.041667204, 0.16666542, 0.49999997)
 def _expm1(x: Lanes) -> Lanes:
     """exp(x) - 1 in float32 for |x| <= 87.
 
-    With x = n ln(2) + r it is 2^n (expm1(r) + 1) - 1, where a polynomial gives expm1(r).
+    x is split into n ln(2) + r, with an integer n and |r| <= ln(2)/2. The result is
+    2^n (expm1(r) + 1) - 1, with a polynomial for expm1(r).
     """
     z = x * _LOG2_E + _ROUND
     n = z - _ROUND

@@ -1,8 +1,8 @@
 # mypy: disable-error-code="untyped-decorator,no-untyped-def,no-untyped-call"
-"""The cells of LSTM and GRU on vectors: the update of as many neurons as a register holds.
+"""The cells of LSTM and GRU, for as many neurons as a vector register holds.
 
-Each function is called as function(like, addresses): it loads its inputs, all of one vector, from
-the first addresses and stores its results at the others. `exact_...` use exact activations.
+Each function is called as function(like, addresses). It loads one vector for each input from the
+first addresses, and stores its results at the others. `exact_...` use exact activations.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from l0gate.reference.compiled.simd.memory import Memory
 def _on_vectors(inputs: int) -> Any:
     """Compile a formula of `Lanes` as a function (like, addresses) on vectors of neurons.
 
-    The formula is given the vectors at the first addresses, as many as `inputs`; what it returns is
-    written to the other addresses. There are two versions: with approximate and exact activations.
+    The formula takes the vectors at the first `inputs` addresses. Its results are stored at the
+    other addresses. There are two versions: with approximate and with exact activations.
     """
 
     def decorate(formula: Any) -> tuple[Any, Any]:
@@ -57,7 +57,7 @@ def _lstm(i: Lanes, f: Lanes, g: Lanes, o: Lanes, c: Lanes, exact: bool) -> Sequ
 def _gru(
     xr: Lanes, xz: Lanes, xn: Lanes, hr: Lanes, hz: Lanes, hn: Lanes, h: Lanes, exact: bool
 ) -> Sequence[Lanes]:
-    """The new h, with the reset gate after the recurrent product.
+    """The new h, with reset_after.
 
     xr, xz, xn are the input pre-activations, hr, hz, hn the recurrent ones with their biases.
     """
@@ -68,13 +68,13 @@ def _gru(
 
 @_on_vectors(inputs=3)
 def _gru_gates(r: Lanes, z: Lanes, h: Lanes, exact: bool) -> Sequence[Lanes]:
-    """With the reset gate before the recurrent product: r h, which the product reads, and z."""
+    """Without reset_after, before the recurrent product: returns its input r h, and z."""
     return sigmoid(r, exact) * h, sigmoid(z, exact)
 
 
 @_on_vectors(inputs=3)
 def _gru_update(n: Lanes, z: Lanes, h: Lanes, exact: bool) -> Sequence[Lanes]:
-    """The new h, after that product: n is the pre-activation of the candidate."""
+    """Without reset_after, after the recurrent product: the new h. n is the pre-activation."""
     n = tanh(n, exact)
     return (n + z * (h - n),)
 

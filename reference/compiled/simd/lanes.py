@@ -1,7 +1,7 @@
 # mypy: disable-error-code="no-untyped-call"
-"""Vectors of numbers in generated code, and what the processor's vector registers hold.
+"""`Lanes`, vectors of numbers in generated code, and the size of the processor's vector registers.
 
-`Lanes` wraps a value of the compiler, so that formulas are written as for numbers.
+A lane is the place of one number in a vector register.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from numba.core import cgutils
 from numba.core.registry import cpu_target
 from numba.extending import intrinsic as typed_intrinsic
 
-intrinsic: Any = typed_intrinsic  # whose type counts the typing context among the arguments
+intrinsic: Any = typed_intrinsic  # numba's type for it counts the typing context as an argument
 
 _FEATURES = cpu_target.target_context.codegen().magic_tuple()[2]  # of the processor, for numba
 BYTES = 64 if "+avx512f" in _FEATURES else 32 if "+avx" in _FEATURES else 16  # a vector register
@@ -31,9 +31,8 @@ def lanes_of(dtype: np.dtype[Any]) -> int:
 class Lanes:
     """A number, or a vector of numbers, in the code that is being generated.
 
-    The operators generate instructions, so that a formula of `Lanes` reads as one of numbers. It
-    serves both the loops over single numbers in training, which LLVM vectorises, and the vectors of
-    inference, which hold as many neurons as fit a register.
+    The operators generate instructions, so that formulas look as they do for numbers. Training uses
+    single numbers, in loops that LLVM vectorises; inference uses vectors.
     """
 
     def __init__(self, builder: Any, value: Any) -> None:
@@ -44,7 +43,7 @@ class Lanes:
         return Lanes(self.builder, getattr(self.builder, name)(*values, **options))
 
     def of(self, x: Any) -> Lanes:
-        """x in every lane."""
+        """The number x in every lane; `Lanes` as they are."""
         if isinstance(x, Lanes):
             return x
         kind, x = self.value.type, float(x)

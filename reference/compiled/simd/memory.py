@@ -1,9 +1,9 @@
 # mypy: disable-error-code="untyped-decorator,no-untyped-def,no-untyped-call"
 """Memory in compiled code: addresses, loads, stores, and the cache.
 
-Kernels see memory as numbers. An *address* counts elements of the dtype: address + n is n elements
-further on, whatever the shape of the array was. Every intrinsic that reads or writes has a first
-argument `like`, a number of the dtype. Nothing is checked here: the callers know their shapes.
+Kernels take the addresses of arrays as integers. An *address* counts elements of the dtype, not
+bytes: address + n is n elements further on. Intrinsics that read or write numbers have a first
+argument `like`, any number of the dtype. Nothing checks bounds here.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from numba.extending import overload
 from l0gate.reference.compiled.compile import inlined
 from l0gate.reference.compiled.simd.lanes import BYTES, Lanes, intrinsic
 
-LINE = 64  # bytes: a line of the cache
+LINE = 64  # bytes in a cache line
 AHEAD = 1024  # bytes: how far ahead of their use weights are fetched
-NEAR = 2**19  # bytes: up to here, weights stay in the second cache and need not be fetched ahead
+NEAR = 2**19  # bytes: so many weights stay in the second-level cache, and need no prefetching
 
 
 @intrinsic
 def address(typingctx, array):
     """The address of an array's first number.
 
-    The array must be used once more after the last use of the address, or it may be freed before:
-    see `keep`.
+    The array must be used once more after the last use of the address, because otherwise it may be
+    freed too early: see `keep`.
     """
 
     def generate(context, builder, signature, arguments):
@@ -44,7 +44,7 @@ def address(typingctx, array):
 
 @intrinsic
 def aligned(typingctx, array):
-    """Whether an array's first byte is aligned to its dtype, which numba assumes unchecked."""
+    """Whether an array's first byte is aligned to its dtype; numba assumes so without a check."""
 
     def generate(context, builder, signature, arguments):
         data = context.make_array(array)(context, builder, arguments[0]).data
@@ -58,7 +58,7 @@ def aligned(typingctx, array):
 
 @inlined
 def keep(array):
-    """Use `array`, so that it is not freed before this, while its address was still in use."""
+    """Use `array`, so that numba does not free it earlier, while its address is still in use."""
     return len(array)
 
 
@@ -89,7 +89,7 @@ class Memory:
         self.builder.store(x.value, pointer, align=self.size)
 
     def prefetch(self, pointer: Any, lines: int) -> None:
-        """Fetch so many cache lines ahead of their use, `AHEAD` bytes after a pointer."""
+        """Fetch `lines` cache lines into the cache, from `AHEAD` bytes after a pointer on."""
         byte, flag = ir.IntType(8).as_pointer(), ir.IntType(32)
         kind = ir.FunctionType(ir.VoidType(), [byte, flag, flag, flag])
         function = self.builder.module.declare_intrinsic("llvm.prefetch", [byte], kind)

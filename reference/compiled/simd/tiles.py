@@ -1,8 +1,8 @@
 # mypy: disable-error-code="untyped-decorator,no-untyped-def,no-untyped-call"
-"""Matrix products in generated code: register tiles over a matrix that is packed into panels.
+"""Matrix products in generated code, with a matrix that is packed into panels.
 
-A *panel* holds a few vectors' worth of columns of the matrix. A *tile* multiplies a few rows by one
-panel, with all its sums in vector registers.
+A *panel* holds the columns of the matrix that fit in a few vector registers. A *tile* is the
+product of a few rows with one panel; all its sums are held in vector registers.
 """
 
 from __future__ import annotations
@@ -23,10 +23,11 @@ _MOST_ROWS = {1: 8, 2: 8, 3: 8, 4: 6} if SUM_REGISTERS == 24 else {1: 6, 2: 6, 3
 
 
 def strip_of(vectors: int) -> int:
-    """How many vectors lie side by side in a strip of a panel: those that a tile reads together.
+    """The number of vectors in each row of a strip: the part of a panel that a tile reads in one
+    loop.
 
-    On AVX-512 a panel is one strip: with two of them, a product with a single row would read the
-    second cache at two thirds of its speed. On AVX2 two strips are as fast as one.
+    On AVX-512 a panel is one strip. With two strips, a product with a single row would read the
+    second-level cache at two thirds of its speed. On AVX2 two strips are as fast as one.
     """
     return 2 if vectors == 4 and SUM_REGISTERS == 12 else vectors
 
@@ -36,8 +37,9 @@ def _tile(rows: int, vectors: int) -> Any:
 
     a (rows, depth), panel (depth, vectors * lanes), start and out (rows, vectors * lanes) are
     addresses; `a_step`, `start_step` and `out_step` are the distances between rows. The columns of
-    the panel are cut into strips, which lie one after the other, so that a loop over the depth
-    reads memory in order. far: whether the weights of the whole net take more than `NEAR` bytes.
+    the panel are cut into strips, which lie one after the other in memory, so that each loop over
+    the depth reads memory in order. far: whether the weights of the whole net take more than `NEAR`
+    bytes; if so, weights are prefetched for single rows.
     """
     strip = strip_of(vectors)
     most = max(1, min(vectors, SUM_REGISTERS // rows))
@@ -83,7 +85,7 @@ def _tile(rows: int, vectors: int) -> Any:
                 strips = {v: memory.pointer(where, memory.vector) for v, where in strips.items()}
 
                 def prefetch(k, unroll=unroll, strips=strips, columns=columns):
-                    """Fetch weights ahead: with one row they are used faster than they arrive."""
+                    """Fetch weights ahead: a single row uses them faster than memory delivers."""
                     lines = max(1, unroll * strip * BYTES // LINE)
                     for v in sorted({v - v % strip for v in columns}):
                         line = builder.mul(k, memory.integer(strip))
@@ -163,8 +165,9 @@ def _product(vectors: int) -> Any:
                 tile_1(like, far, x, a_step, panel, depth, y, start_step, z, out_step)
                 row += 1
 
-    # Symbols are named after it. With one name for all four functions, kernels that are loaded from
-    # disk but were compiled in different processes would call each other's products.
+    # numba names symbols after the qualified name. If all four functions had one name, kernels that
+    # are loaded from disk but were compiled in different processes would call each other's
+    # products.
     product.__qualname__ = f"product_{vectors}"
     return inlined(product)
 

@@ -1,8 +1,8 @@
 # mypy: disable-error-code="untyped-decorator,no-untyped-def,no-untyped-call"
 """The GRU over a whole sequence, forward and backward, compiled with numba.
 
-The same signatures, except for `gate`, and the same results as in `_gru.py`. Kernels take the
-sequences first..last-1 of a batch, so that threads can share it.
+Signatures without `gate`, otherwise the same, and the same results as in `_gru.py`. A kernel runs
+the sequences first..last-1 of a batch, so that several threads can each run a part of the batch.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from l0gate.reference.compiled.arguments import check_arrays, contiguous, copy_o
 from l0gate.reference.compiled.compile import inlined, kernel
 from l0gate.reference.compiled.lengths import active_rows, step_counts
 from l0gate.reference.compiled.simd.memory import address
-from l0gate.reference.compiled.threads import share
+from l0gate.reference.compiled.threads import run_on_threads
 from l0gate.reference.compiled.training.loops import (
     set_product,
     set_sigmoid,
@@ -27,14 +27,17 @@ from l0gate.reference.compiled.training.panels import add_product, pack, scratch
 
 @inlined
 def _add_reset(n, r, xn):
-    """n = xn + r n: the candidate's pre-activation (H,) with reset_after."""
+    """n = xn + r n, all (H,): the pre-activation of the candidate with reset_after."""
     for j in range(len(r)):
         n[j] = xn[j] + r[j] * n[j]
 
 
 @inlined
 def _gru_update(n, gates, h):
-    """h = n + z (h - n), from the candidate's pre-activation (H,); sets gates[2H:] and h."""
+    """Update h (H,) from n (H,), the pre-activation of the candidate: h = tanh(n) (1 - z) + z h.
+
+    z is gates[H:2H]; the candidate tanh(n) is written to gates[2H:].
+    """
     H = len(h)
     z, candidate = gates[H : 2 * H], gates[2 * H :]
     set_tanh(candidate, n)
@@ -46,7 +49,7 @@ def _gru_update(n, gates, h):
 def _gru_forward(
     first, last, gx, panels_rz, panels_n, bias_hn, reset_after, lengths, reverse, h, y, gates, hn
 ):
-    """Forward; h (B, H) holds the initial state, and afterwards the last one."""
+    """Forward; h (B, H) holds the initial state, and is overwritten with the last one."""
     T, H = len(gx), h.shape[1]
     h, lengths = h[first:last], lengths[first:last]
     rz, n = scratch(last - first, panels_rz), scratch(last - first, panels_n)
@@ -125,8 +128,9 @@ def _gru_backward(
     dgh,
     dh0,
 ):
-    """Backward; dh0 (B, H) holds the last state's gradient, and afterwards the initial state's.
+    """Backward; dh0 (B, H) holds the gradient of the last state.
 
+    It is overwritten with the gradient of the initial state.
     Without reset_after, dgh is the same array as dgx.
     """
     T, H = len(dy), h0.shape[1]
@@ -196,7 +200,7 @@ def gru_scan(
     inputs = contiguous(gx, panels_rz, panels_n, bias_hn)
     options = reset_after, step_counts(lengths, T, B), reverse
     size = panels_rz.size + panels_n.size
-    share(_gru_forward(gx.dtype), T, B, size, *inputs, *options, h, y, gates, hn)
+    run_on_threads(_gru_forward(gx.dtype), T, B, size, *inputs, *options, h, y, gates, hn)
     return y, h, (gates, hn) if reset_after else (gates,)
 
 
@@ -232,5 +236,5 @@ def gru_scan_backward(
     options = reset_after, step_counts(lengths, T, B), reverse
     tapes = contiguous(y, h0, gates, hn)
     size = panels_rz.size + panels_n.size
-    share(_gru_backward(dy.dtype), T, B, size, *inputs, *options, *tapes, dgx, dgh, dh0)
+    run_on_threads(_gru_backward(dy.dtype), T, B, size, *inputs, *options, *tapes, dgx, dgh, dh0)
     return dgx, dgh, dh0

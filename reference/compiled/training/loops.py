@@ -1,8 +1,8 @@
 # mypy: disable-error-code="untyped-decorator,no-untyped-def,no-untyped-call"
-"""Loops over the neurons of one sequence: arrays (n,), elementwise.
+"""Elementwise loops over the neurons of one sequence; all arrays are (n,).
 
-Each loop is short and on few arrays: with more of them in one loop, LLVM cannot prove that they do
-not overlap, and does not vectorise it. Assignments to slices would take numba seconds to compile.
+Each loop uses few arrays. With more of them, LLVM cannot prove that they do not overlap, and does
+not vectorise the loop. Assignments to slices would take numba seconds to compile.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def set_tanh(y, x):
 
 @inlined
 def set_to(y, x):
-    """y = x, as far as y goes."""
+    """y = x[: len(y)]."""
     for j in range(len(y)):
         y[j] = x[j]
 

@@ -1,8 +1,8 @@
 # mypy: disable-error-code="untyped-decorator,no-untyped-def,no-untyped-call"
 """The LSTM over a whole sequence, forward and backward, compiled with numba.
 
-The same signatures, except for `gate`, and the same results as in `_lstm.py`. Kernels take the
-sequences first..last-1 of a batch, so that threads can share it.
+Signatures without `gate`, otherwise the same, and the same results as in `_lstm.py`. A kernel runs
+the sequences first..last-1 of a batch, so that several threads can each run a part of the batch.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from l0gate.reference.compiled.compile import inlined, kernel
 from l0gate.reference.compiled.lengths import active_rows, step_counts
 from l0gate.reference.compiled.simd.activations import tanh_of
 from l0gate.reference.compiled.simd.memory import address
-from l0gate.reference.compiled.threads import share
+from l0gate.reference.compiled.threads import run_on_threads
 from l0gate.reference.compiled.training.loops import set_sigmoid, set_tanh, set_to, set_zero
 from l0gate.reference.compiled.training.panels import add_product, pack, scratch
 
@@ -36,7 +36,7 @@ def _lstm_cell(a, gates, c, h):
 
 @kernel("i i r3 r3 l b w2 w2 w3 w3 w3")
 def _lstm_forward(first, last, gx, panels, lengths, reverse, h, c, y, gates, cells):
-    """Forward; h and c (B, H) hold the initial state, and afterwards the last one."""
+    """Forward; h and c (B, H) hold the initial state, and are overwritten with the last one."""
     T, H = len(gx), h.shape[1]
     h, c, lengths = h[first:last], c[first:last], lengths[first:last]
     a = scratch(last - first, panels)
@@ -88,7 +88,10 @@ def _lstm_cell_backward(dy, gates, c, c_prev, dgx, dh, dc, tanh_c):
 
 @kernel("i i r3 r3 l b r3 r3 r2 w3 w2 w2")
 def _lstm_backward(first, last, dy, panels, lengths, reverse, gates, cells, c0, dgx, dh0, dc0):
-    """Backward; dh0 and dc0 hold the last state's gradients, and afterwards the initial state's."""
+    """Backward; dh0 and dc0 (B, H) hold the gradients of the last state.
+
+    They are overwritten with the gradients of the initial state.
+    """
     T, H = len(dy), c0.shape[1]
     lengths, dc = lengths[first:last], dc0[first:last]
     dh = scratch(last - first, panels)
@@ -101,7 +104,8 @@ def _lstm_backward(first, last, dy, panels, lengths, reverse, gates, cells, c0, 
         for b in range(last - first):
             s = first + b
             if t < lengths[b]:
-                # In the padding the tape repeats the state, so lengths need not be tested here.
+                # In the padding, cells repeats the state, so it also holds the one before a
+                # reverse scan's first step of a sequence.
                 c_prev = cells[previous, s] if step < T - 1 else c0[s]
                 _lstm_cell_backward(
                     dy[t, s], gates[t, s], cells[t, s], c_prev, dgx[t, s], dh[b, :H], dc[b], tanh_c
@@ -122,7 +126,7 @@ def lstm_scan(
     lengths: Array | None = None,
     reverse: bool = False,
 ) -> tuple[Array, Array, Array, Tape]:
-    """As `_lstm.lstm_scan`; the tape holds the gates and the cell states."""
+    """As `_lstm.lstm_scan`; its tape has only the gates and the cell states."""
     T, B, H = *gx.shape[:2], h0.shape[1]
     check_arrays(
         gx=(gx, (T, B, 4 * H)),
@@ -133,7 +137,7 @@ def lstm_scan(
     gates, cells = np.empty((T, B, 4 * H), gx.dtype), np.empty((T, B, H), gx.dtype)
     y, h, c, panels = np.empty((T, B, H), gx.dtype), copy_of(h0), copy_of(c0), pack(weight_hh.T)
     inputs = *contiguous(gx, panels), step_counts(lengths, T, B), reverse
-    share(_lstm_forward(gx.dtype), T, B, panels.size, *inputs, h, c, y, gates, cells)
+    run_on_threads(_lstm_forward(gx.dtype), T, B, panels.size, *inputs, h, c, y, gates, cells)
     return y, h, c, (gates, cells)
 
 
@@ -164,5 +168,5 @@ def lstm_scan_backward(
     dgx, dh0, dc0 = np.empty((T, B, 4 * H), dy.dtype), copy_of(dh), copy_of(dc)
     inputs = *contiguous(dy, panels), step_counts(lengths, T, B), reverse
     tapes = contiguous(gates, cells, c0)
-    share(_lstm_backward(dy.dtype), T, B, panels.size, *inputs, *tapes, dgx, dh0, dc0)
+    run_on_threads(_lstm_backward(dy.dtype), T, B, panels.size, *inputs, *tapes, dgx, dh0, dc0)
     return dgx, dh0, dc0

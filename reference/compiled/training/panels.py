@@ -1,8 +1,8 @@
 # mypy: disable-error-code="untyped-decorator,no-untyped-def,no-untyped-call"
 """Products with a matrix that is packed into panels.
 
-A product is computed in register tiles, over a matrix packed into panels as wide as a tile. On
-small batches that is nearly twice as fast as BLAS.
+The columns of the matrix are packed into panels, each as wide as the register tiles that multiply
+it (see `simd/tiles.py`). On small batches that is nearly twice as fast as BLAS.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ _VECTORS = 2  # the width of a panel, in vector registers
 
 @inlined
 def add_product(out, a, start, panels):
-    """out += a[:, start : start + K] @ matrix, for the panels (P, K, width) of a matrix (K, N).
+    """out (rows, P * width) += a[:, start : start + K] @ matrix, for a (rows, ...).
 
-    a has as many rows as out (rows, P * width).
+    panels (P, K, width) are those of a matrix (K, N).
     """
     rows, columns = out.shape
     depth, width = panels.shape[1], panels.shape[2]
@@ -63,6 +63,6 @@ def pack(matrix: Array) -> Array:
 def scratch(rows, panels):
     """Zeros (rows, P * width), to hold a product with panels (P, K, width).
 
-    The columns past N must be numbers too: a NaN that stood there by chance would spread.
+    The padding columns must not be uninitialised: a NaN there would spread to other numbers.
     """
     return np.zeros((rows, panels.shape[0] * panels.shape[2]), panels.dtype)

@@ -122,7 +122,7 @@ def test_what_a_job_prints(
     assert capsys.readouterr().out.splitlines() == [
         f"l0gate {l0gate.__version__}, backend numpy",
         "",
-        "Written to here: model.npz, report.json. Read the small net aloud: l0gate sample here",
+        "Written to here: model.npz, report.json. Write text with the net: l0gate sample here",
     ]
     assert shown == [{"a": "report"}]
 
@@ -142,7 +142,7 @@ def test_how_a_job_ends(
     ending(monkeypatch, StoppedError(signal.SIGTERM, "gated", 7))
     assert run(["train", "--out", "here"]) == 143
     last = capsys.readouterr().out.splitlines()[-1]
-    goes_on = "the same command with --resume goes on (here)"
+    goes_on = "the same command with --resume continues (here)"
     assert last == f"stopped in the gated net after step 7; {goes_on}"
     ending(monkeypatch, KeyboardInterrupt())
     assert run(["train", "--out", "here"]) == 130

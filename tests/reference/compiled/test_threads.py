@@ -48,5 +48,5 @@ def test_every_sequence_is_computed_once(count, batch, monkeypatch):
         seen[first:last] += step
         return "done"
 
-    assert threads.share(call, 1, batch, 10, 1) == "done"
+    assert threads.run_on_threads(call, 1, batch, 10, 1) == "done"
     assert (seen == 1).all()
