@@ -9,6 +9,7 @@ The modules, in reading order:
 - `_budget`, `_controller`: what the small model may cost, and the penalty that leads there
 - `_state`, `_checks`: the gate state, a dict of arrays; checks of what a pruner is given
 - `_selection`: the cut that meets a budget exactly
+- `_reconstruction`: readers of kept neurons take over what dropped ones contributed
 - `_certificate`: the small and the gated model, compared
 - `_pruner_model`, `_pruner_training`, `_pruner`: `Pruner` in three parts: what it knows of the
   model, what a training step calls, and selection, shrinking and the certificate

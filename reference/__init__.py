@@ -14,6 +14,7 @@ tested against them:
 - `_checks`: checks of the arguments of a net
 - `_losses`: cross entropy and mean squared error, with their gradients
 - `_net`: `Net`, a chain of layers: initial parameters, forward, backward, loss
+- `_moments`: the second moments of a net's neurons, for `Pruner.reconstruct`
 - `_objective`: the L0 objective with its gradients: a second implementation of hard-concrete gates
   and the expected size, independent of `l0gate/_hard_concrete.py`, for tests
 
@@ -27,6 +28,7 @@ from l0gate.reference._engine import set_num_threads
 from l0gate.reference._gru import gru_scan, gru_scan_backward
 from l0gate.reference._losses import mean_squared_error, softmax_cross_entropy
 from l0gate.reference._lstm import lstm_scan, lstm_scan_backward
+from l0gate.reference._moments import second_moments
 from l0gate.reference._net import Net
 from l0gate.reference._objective import (
     expected_size,
@@ -52,6 +54,7 @@ __all__ = [
     "lstm_scan",
     "lstm_scan_backward",
     "mean_squared_error",
+    "second_moments",
     "set_num_threads",
     "softmax_cross_entropy",
 ]

@@ -37,7 +37,7 @@ def second_moments(
     >>> moments["x"].tolist(), moments["h0"].shape
     ([[1.0, 1.0], [1.0, 1.0]], (3, 3))
     """
-    y, _, tape = net.forward(parameters, x, state, lengths=lengths, engine=engine)
+    _, _, tape = net.forward(parameters, x, state, lengths=lengths, engine=engine)
     steps, batch = tape.shape[:2]
     counted = np.ones((steps, batch), dtype=bool)
     if lengths is not None:
@@ -48,7 +48,7 @@ def second_moments(
             continue
         read, records = own
         if layer.reads and not set(layer.reads) <= set(found):
-            _split(found, layer.reads, tape.run.axes, _moments(read, counted))
+            _split(found, layer.reads, tape.run.axis_sizes, _moments(read, counted))
         for direction, record in zip(layer.directions, records, strict=True):
             (axis,) = direction.axes
             found[axis] = _moments(record.y, counted)
