@@ -10,39 +10,26 @@ from typing import Any
 from l0gate._backend import Array, Backend
 from l0gate._budget import Budget
 from l0gate._checks import check_progress
-from l0gate._errors import L0GateError
 from l0gate._state import State
 
 
-class NoPenalty:
-    """The expected size is not penalized: for methods that do not train gates."""
+class Controller:
+    """The interface of all controllers."""
 
     def penalty(self, expected: Array, state: State, progress: Any) -> Array:
         """What to add to the task loss for the expected size: a scalar."""
-        return 0.0 * state["progress"][0]
+        raise NotImplementedError
 
     def penalty_gradient(self, expected: Array, state: State, progress: Any) -> Any:
         """d penalty / d expected."""
-        return 0.0
+        raise NotImplementedError
 
     def update(self, expected: Array, state: State, progress: Any) -> dict[str, Array]:
         """The entries of the gate state that change after an optimizer step."""
         return {}
 
 
-class Unset(NoPenalty):
-    """Raises an error: neither a budget nor a strength was given."""
-
-    def penalty(self, expected: Array, state: State, progress: Any) -> Array:
-        raise L0GateError(
-            "the pruner has neither `budget` nor `strength`, so nothing tells it what to close"
-        )
-
-    def penalty_gradient(self, expected: Array, state: State, progress: Any) -> Any:
-        return self.penalty(expected, state, progress)
-
-
-class FixedStrength(NoPenalty):
+class FixedStrength(Controller):
     """The published objective: `strength` times the expected number of parameters (Wen et al.,
     arXiv 1906.06847)."""
 
@@ -56,7 +43,7 @@ class FixedStrength(NoPenalty):
         return self.strength
 
 
-class Lagrangian(NoPenalty):
+class Lagrangian(Controller):
     """Holds the expected size at the target by two multipliers, updated by gradient ascent.
 
     The penalty is l1 (s - t) + l2 (s - t)^2, where s is the expected size and t the target, both
@@ -111,9 +98,9 @@ def target(budget: Budget, final: float, progress: Any, xp: Any) -> Any:
 
     It falls linearly from 1 to `final` over the first `Budget.warmup` of training.
     """
-    number = check_progress(progress)
+    is_number = check_progress(progress)
     if budget.warmup == 0:
         return final
     ratio = progress / budget.warmup
-    ratio = min(ratio, 1.0) if number else xp.clip(ratio, 0.0, 1.0)
+    ratio = min(ratio, 1.0) if is_number else xp.clip(ratio, 0.0, 1.0)
     return 1.0 + (final - 1.0) * ratio

@@ -16,16 +16,15 @@ from l0gate._certificate import Certificate, compare_models
 from l0gate._checks import check_groups, check_kept, check_log_alpha
 from l0gate._errors import check, warn
 from l0gate._method import get_method
-from l0gate._pruner_training import PrunerTraining
-from l0gate._reconstruction import check_moments, mix, mixing_matrix
-from l0gate._selection import best_neuron, choose, pad, warn_of_stall
+from l0gate._reconstruction import Reconstruction
+from l0gate._selection import best_neuron, choose, pad, warn_about_gates
 from l0gate._state import State, to_device, to_host
 from l0gate.layout.fold import group_norms, keep
 
 _REOPENED = 0.5  # the new gate of a neuron that `select` keeps although its gate was closed
 
 
-class Pruner(PrunerTraining):
+class Pruner(Reconstruction):
     """Learns which neurons of a model to remove, and removes them. A `Layout` describes the model.
 
     Give a `Budget`, the most that the small model may cost. Or give a `strength`: then `strength`
@@ -86,7 +85,7 @@ class Pruner(PrunerTraining):
             value = np.zeros(len(gate))
             stays = gate[kept[axis]]
             value[kept[axis]] = np.where(stays > 0, stays, _REOPENED) if reopen else stays
-            if self.trains_gates:  # other neurons have no gate of their own to be forced against
+            if self.trains_gates:  # without, no gate asked for anything else
                 forced += [np.sum((value > 0) & (gate == 0)), np.sum((value == 0) & (gate > 0))]
             decided[axis] = to_device(self.backend, value, state["log_alpha"][axis])
         more = to_device(self.backend, forced, state["forced"])
@@ -105,12 +104,13 @@ class Pruner(PrunerTraining):
         mask = to_host(self.backend, state["mask"])
         undecided = np.concatenate([log_alpha[a][mask[a] < 0] for a in log_alpha])
         expected = float(self.backend.to_numpy(self.expected_size(state))) / self.cost.total
-        warn_of_stall(self.hard_concrete, undecided, expected, self._limit / self.cost.total)
+        warn_about_gates(self.hard_concrete, undecided, expected, self._limit / self.cost.total)
         if not reopen:
             _warn_of_closed(gates, log_alpha)
         # Reopen gates only on axes that have a cost: on others, no penalty closed them.
-        costs = {a for a, power in self.cost.powers.items() if power > 0} if reopen else set()
-        may_stay = {a: (mask[a] != 0) & ((g > 0) | (a in costs)) for a, g in gates.items()}
+        powers = self.cost.powers
+        reopened = {axis for axis in gates if reopen and powers[axis] > 0}
+        may_stay = {a: (mask[a] != 0) & ((g > 0) | (a in reopened)) for a, g in gates.items()}
         norms = None
         if parameters is not None:
             norms = group_norms(self.layout, parameters, self.backend)
@@ -136,8 +136,11 @@ class Pruner(PrunerTraining):
         return pad(kept, [*self.equal, *groups], log_alpha)
 
     def size(self, state: State) -> Any:
-        """The exact cost of a small model that keeps all neurons whose gates are open now."""
-        return self.cost.at({axis: len(index) for axis, index in self.kept(state).items()})
+        """The exact cost of keeping the neurons whose gates are open, in the budget's measure."""
+        return self._cost_of(self.kept(state))
+
+    def _cost_of(self, kept: Mapping[str, np.ndarray]) -> Any:
+        return self.cost.at({axis: len(index) for axis, index in kept.items()})
 
     def shrink(
         self, parameters: Parameters, state: State, *, equal: Sequence[Sequence[str]] = ()
@@ -149,7 +152,7 @@ class Pruner(PrunerTraining):
         """
         state = self.settle(state, parameters)
         kept = self.kept(state, equal)
-        used = self.cost.at({axis: len(index) for axis, index in kept.items()})
+        used = self._cost_of(kept)
         if self._limit is not None and used > self._limit:
             warn(
                 f"the small model costs {used}, above the budget of {self._limit}"
@@ -161,32 +164,6 @@ class Pruner(PrunerTraining):
                 )
             )
         return keep(self.layout, self.gate(parameters, state), kept, self.backend), kept
-
-    def reconstruct(
-        self,
-        parameters: Parameters,
-        kept: Mapping[str, np.ndarray],
-        moments: Mapping[str, Any],
-        *,
-        ridge: float = 1e-6,
-    ) -> dict[str, Array]:
-        """The parameters whose readers of kept neurons take over what the dropped ones contributed.
-
-        `moments` maps an axis to its second moments (n, n): the mean of h h^T over calibration
-        data, h (n,) being what the readers of the axis see. Axes without moments are only cut. The
-        readers' columns of dropped neurons become 0, so that shrinking the result to `kept` is
-        exact: pass it to `shrink` and `certify` in place of `parameters`. See `_reconstruction`.
-        """
-        self.bind(parameters)
-        gates = {axis: np.zeros(size, dtype=bool) for axis, size in self.sizes.items()}
-        check_kept(kept, gates)
-        check(0 <= ridge < float("inf"), f"`ridge` is {ridge!r}; it must be a finite number >= 0")
-        given = check_moments(moments, self.sizes)
-        mixing = {
-            axis: mixing_matrix(values, np.asarray(kept[axis]), ridge)
-            for axis, values in given.items()
-        }
-        return mix(self.layout, parameters, mixing, self.backend)
 
     def settle(self, state: State, parameters: Parameters | None = None) -> State:
         """The state itself if decided, or without a budget; else `select` with `reopen=False`."""

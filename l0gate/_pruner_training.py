@@ -10,13 +10,7 @@ import numpy as np
 
 from l0gate._backend import Array, Parameters, zeros
 from l0gate._checks import check_progress, check_scores, given_log_alpha
-from l0gate._controller import (
-    FixedStrength,
-    Lagrangian,
-    NoPenalty,
-    Unset,
-    target,
-)
+from l0gate._controller import Controller, FixedStrength, Lagrangian, target
 from l0gate._errors import L0GateError
 from l0gate._pruner_model import PrunerModel
 from l0gate._selection import choose
@@ -139,13 +133,14 @@ class PrunerTraining(PrunerModel):
         return target(self.budget, self._limit / self.cost.total, progress, self.backend.xp)
 
     @property
-    def _controller(self) -> NoPenalty:
-        if not self.trains_gates:
-            return NoPenalty()
+    def _controller(self) -> Controller:
+        """For trained gates only: what penalizes their expected size."""
         if self.strength is not None:
             return FixedStrength(self.strength)
         if self.budget is None or self._limit is None:
-            return Unset()
+            raise L0GateError(
+                "the pruner has neither `budget` nor `strength`, so nothing tells it what to close"
+            )
         return Lagrangian(self.budget, self._limit, self.cost.total, self.backend)
 
     def penalty(self, state: State, progress: Any, parameters: Parameters | None = None) -> Array:
@@ -154,12 +149,14 @@ class PrunerTraining(PrunerModel):
         `progress` is the fraction of training done, a Python number in [0, 1] or an array.
         `parameters` are needed by methods that penalize the weights.
         """
-        penalty = self._controller.penalty(self.expected_size(state), state, progress)
-        if self.trains_gates or self.selected(state):
-            return penalty
+        if self.trains_gates:
+            return self._controller.penalty(self.expected_size(state), state, progress)
+        nothing = 0.0 * state["progress"][0]  # a zero of the framework
+        if self.selected(state):
+            return nothing
         given = self._given(parameters)
         of_weights = self.method.penalty(self.layout, given, self.backend, self._prunable)
-        return penalty if of_weights is None else penalty + of_weights
+        return nothing if of_weights is None else of_weights
 
     def penalty_gradient(self, state: State, progress: Any) -> dict[str, Array]:
         """d penalty / d log_alpha, in closed form."""

@@ -12,13 +12,57 @@ Daimon, arXiv 2105.10832).
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
 from l0gate._backend import Array, Backend, Parameters
+from l0gate._checks import check_kept
 from l0gate._errors import L0GateError, check
+from l0gate._pruner_training import PrunerTraining
 from l0gate.layout.layout import Layout
 from l0gate.layout.notation import Dimension, Pattern
+
+
+class Reconstruction(PrunerTraining):
+    """The part of a `Pruner` that reconstructs."""
+
+    def reconstruct(
+        self,
+        parameters: Parameters,
+        kept: Mapping[str, np.ndarray],
+        moments: Mapping[str, Any],
+        *,
+        ridge: float = 1e-6,
+    ) -> dict[str, Array]:
+        """Parameters in which the readers of kept neurons make up for the dropped ones.
+
+        `moments` maps an axis to its second moments (n, n): the mean of h h^T over calibration
+        data, where h (n,) are the neurons as they are read. Nothing changes for axes without
+        moments. What reads a dropped neuron becomes 0, so shrinking to `kept` is exact: give the
+        result to `shrink` and `certify` in place of `parameters`.
+
+        >>> from l0gate import Layout, Pruner
+        >>> layout = Layout({"w": "h <- _", "v": "_ <- h"})
+        >>> parameters = {"w": np.array([[1.0], [2.0]]), "v": np.array([[3.0, 5.0]])}
+        >>> moments = {"h": np.array([[1.0, 2.0], [2.0, 4.0]])}  # the second is twice the first
+        >>> pruner = Pruner(layout, strength=1.0)
+        >>> pruner.reconstruct(parameters, {"h": np.array([0])}, moments, ridge=0.0)["v"].tolist()
+        [[13.0, 0.0]]
+        """
+        self.bind(parameters)
+        gates = {axis: np.zeros(size, dtype=bool) for axis, size in self.sizes.items()}
+        check_kept(kept, gates)
+        check(
+            isinstance(ridge, (int, float)) and 0 <= ridge < float("inf"),
+            f"`ridge` is {ridge!r}; it must be a finite number of at least 0",
+        )
+        given = check_moments(moments, self.sizes)
+        mixing = {
+            axis: mixing_matrix(values, np.asarray(kept[axis]), ridge)
+            for axis, values in given.items()
+        }
+        return mix(self.layout, parameters, mixing, self.backend)
 
 
 def mixing_matrix(moments: np.ndarray, kept: np.ndarray, ridge: float) -> np.ndarray:

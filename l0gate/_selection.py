@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
@@ -14,7 +14,7 @@ from l0gate.layout.cost import Cost
 def choose(
     cost: Cost,
     limit: float,
-    log_alpha: Mapping[str, np.ndarray],
+    scores: Mapping[str, np.ndarray],
     candidates: Mapping[str, np.ndarray],
     norms: Mapping[str, np.ndarray] | None = None,
     groups: Sequence[Sequence[str]] = (),
@@ -22,34 +22,36 @@ def choose(
 ) -> dict[str, np.ndarray]:
     """The neurons to keep within `limit`: sorted indices per axis.
 
-    The candidates of all axes are sorted by log_alpha (n,), highest first. The longest prefix that
-    fits is kept, then every later neuron that still fits. `candidates` (n,) is bool. Ties within an
-    axis go to the larger norm; ties between axes to the smaller (rank in its axis / axis size).
+    The candidates of all axes are sorted by their scores (n,), highest first; with hard-concrete
+    gates the score is log_alpha. The longest prefix that fits is kept, then every later neuron that
+    still fits. `candidates` (n,) is bool. Ties within an axis go to the larger norm. Ties between
+    axes go to the neuron that is further to the front of its axis: rank over axis size.
 
     Axes in one group keep the same number of neurons, if necessary also some that are no
-    candidates. Every axis keeps at least one neuron, and `frozen` axes keep all. The cost grows
-    with the number of neurons of every axis, so in the end no further candidate fits.
+    candidates; their neurons of one rank are kept together, by the mean of their scores. Every axis
+    keeps at least one neuron, and `frozen` axes keep all. The cost grows with the number of neurons
+    of every axis, so in the end no further candidate fits.
     """
     order: dict[str, np.ndarray] = {}
     count: dict[str, int] = {}
-    for axis, values in log_alpha.items():
+    for axis, values in scores.items():
         norm = norms[axis] if norms is not None else np.zeros(len(values))
-        ranked = np.lexsort((np.arange(len(values)), -norm, -values))
+        ranked = np.lexsort((-norm, -values))
         stays = candidates[axis][ranked]
         order[axis] = np.concatenate([ranked[stays], ranked[~stays]])
         count[axis] = max(1, int(stays.sum()))
     grouped = {axis for group in groups for axis in group}
     together = [tuple(a for a in group if a not in frozen) for group in groups]
-    alone = [(a,) for a in log_alpha if a not in grouped and a not in frozen]
+    alone = [(a,) for a in scores if a not in grouped and a not in frozen]
     units = [unit for unit in [*together, *alone] if unit]
-    frozen_counts = {axis: len(log_alpha[axis]) for axis in frozen}
-    steps: list[tuple[float, float, int]] = []  # (-log_alpha, rank / size, unit), first is best
+    frozen_counts = {axis: len(scores[axis]) for axis in frozen}
+    steps: list[tuple[float, float, int]] = []  # (-score, rank / size, unit), first is best
     for u, unit in enumerate(units):
         longest = max(count[axis] for axis in unit)
-        size = max(len(log_alpha[axis]) for axis in unit)
+        size = len(scores[unit[0]])
         # From 1: the first neuron of every axis is always kept.
         for rank in range(1, longest):
-            level = np.mean([log_alpha[axis][order[axis][rank]] for axis in unit])
+            level = np.mean([scores[axis][order[axis][rank]] for axis in unit])
             steps.append((-float(level), rank / size, u))
     steps.sort()
 
@@ -76,26 +78,41 @@ def choose(
         if cost.at(counts_after(taken)) > limit:
             taken[u] -= 1
     counts = counts_after(taken)
-    return {axis: np.sort(order[axis][: counts[axis]]) for axis in log_alpha}
+    return {axis: np.sort(order[axis][: counts[axis]]) for axis in scores}
 
 
 def pad(
     kept: Mapping[str, np.ndarray],
     groups: Sequence[Sequence[str]],
-    log_alpha: Mapping[str, np.ndarray],
+    scores: Mapping[str, np.ndarray],
     least: int = 0,
 ) -> dict[str, np.ndarray]:
     """Add neurons so that all axes of a group keep equally many: as many as the largest, and at
-    least `least`. The added ones have the highest log_alpha of those not kept."""
+    least `least`. The added ones have the highest scores of those not kept. Groups that share an
+    axis count as one."""
     padded = dict(kept)
-    for group in groups:
+    for group in merged_groups(groups):
         count = max(least, *(len(kept[axis]) for axis in group))
         for axis in group:
-            others = np.setdiff1d(np.arange(len(log_alpha[axis])), kept[axis])
-            best = others[np.argsort(-log_alpha[axis][others], kind="stable")]
+            others = np.setdiff1d(np.arange(len(scores[axis])), kept[axis])
+            best = others[np.argsort(-scores[axis][others], kind="stable")]
             more = best[: count - len(kept[axis])]
             padded[axis] = np.sort(np.concatenate([kept[axis], more]))
     return padded
+
+
+def merged_groups(groups: Iterable[Sequence[str]]) -> list[tuple[str, ...]]:
+    """The groups, where those that share an axis have become one.
+
+    >>> merged_groups([("a", "b"), ("c", "d"), ("b", "e")])
+    [('c', 'd'), ('a', 'b', 'e')]
+    """
+    merged: list[tuple[str, ...]] = []
+    for group in groups:
+        shared = [other for other in merged if set(other) & set(group)]
+        merged = [other for other in merged if other not in shared]
+        merged.append(tuple(dict.fromkeys(axis for part in [*shared, group] for axis in part)))
+    return merged
 
 
 def best_neuron(log_alpha: np.ndarray) -> int:
@@ -103,8 +120,8 @@ def best_neuron(log_alpha: np.ndarray) -> int:
     return int(np.argmax(log_alpha))
 
 
-def warn_of_stall(
-    gates: HardConcrete, log_alpha: np.ndarray, expected: float, wanted: float
+def warn_about_gates(
+    distribution: HardConcrete, log_alpha: np.ndarray, expected: float, wanted: float
 ) -> None:
     """Warn if the undecided gates are far above the budget, or nearly all at a bound of log_alpha.
 
@@ -118,7 +135,7 @@ def warn_of_stall(
             f" budget {wanted:.1%}, so the selection closes much that was open; give the gates"
             " a larger learning rate, more steps, or raise `Budget.rate`"
         )
-    for bound, word in ((gates.highest, "open"), (gates.lowest, "closed")):
+    for bound, word in ((distribution.highest, "open"), (distribution.lowest, "closed")):
         stuck = float(np.mean(np.abs(log_alpha - bound) < 1e-6))
         if stuck > 0.95:
             warn(

@@ -1,7 +1,7 @@
 """The LSTM over a whole sequence, forward and backward, in plain NumPy.
 
 One layer in one direction: shapes, `lengths` and `gate` as in `_scan.py`. The compiled versions
-are in `compiled/training/lstm.py`; they have the same signatures without `gate`.
+are in `compiled/training/lstm.py`; they take no `gate`, and their tape differs.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def lstm_scan(
     h, c = h0.copy(), c0.copy()
     for t, active in time_steps(T, lengths, reverse):
         a = gx[t] + gated(h, gate) @ weight_hh.T
-        gates[t] = sigmoid(a)
+        gates[t] = sigmoid(a)  # block g is replaced by tanh
         gates[t, :, 2 * H : 3 * H] = np.tanh(a[:, 2 * H : 3 * H])
         i, f, g, o = np.split(gates[t], 4, axis=1)
         c_next = f * c + i * g
@@ -80,7 +80,7 @@ def lstm_scan_backward(
     """
     gates, cells, tanh_cells = tape
     T = len(y)
-    # In the padding, cells repeats the state, so lengths are not needed here.
+    # In the padding, cells repeats the state, so previous_states needs no lengths.
     c_prev = previous_states(cells, c0, None, reverse)
     dgx = np.empty_like(gates)
     for t, active in reversed(list(time_steps(T, lengths, reverse))):

@@ -292,7 +292,10 @@ class Net:
         gates: Mapping[str, Any] | None,
         engine: str,
     ) -> tuple[Pass, Array, RecurrentState]:
-        """Check the arguments. Returns the pass, x time first, and the state (zeros for None)."""
+        """Check the arguments. Returns a `Pass`, x as (T, B, ...), and the state.
+
+        A state of None becomes zeros.
+        """
         dtype, axis_sizes = check_parameters(self.chain, parameters)
         found = find_engine(engine)
         size = input_size_of(self.chain, parameters)

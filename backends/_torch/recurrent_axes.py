@@ -8,7 +8,7 @@ import numpy as np
 from torch import nn
 
 from l0gate._errors import L0GateError, check
-from l0gate._selection import pad
+from l0gate._selection import merged_groups, pad
 from l0gate.backends._torch.shrinking.ragged import CELLS, ends
 from l0gate.layout.layout import Layout
 from l0gate.layout.notation import Block, Pattern
@@ -56,14 +56,13 @@ def equal_groups(
     `nn.GRU` and `nn.RNN` and cells do: these cannot become a `RaggedRNN`. Groups that share an axis
     are merged.
     """
-    groups: list[tuple[str, ...]] = []
-    for path, states in state_axes.items():
-        stock = type(model.get_submodule(path)) in CELLS.values()
-        for own in states if every or not stock else ():
-            shared = [group for group in groups if set(group) & set(own)]
-            groups = [group for group in groups if group not in shared]
-            groups.append(tuple(dict.fromkeys(axis for group in [*shared, own] for axis in group)))
-    return tuple(groups)
+    groups = [
+        own
+        for path, states in state_axes.items()
+        if every or type(model.get_submodule(path)) not in CELLS.values()
+        for own in states
+    ]
+    return tuple(merged_groups(groups))
 
 
 def cell_blocks(module: nn.Module) -> int:

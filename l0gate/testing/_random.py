@@ -61,7 +61,8 @@ def _are_middles(u: np.ndarray) -> bool:
 
 
 def _on_a_coarse_grid(u: np.ndarray) -> bool:
-    """Whether the numbers above 1/2, where floats are coarsest, are multiples of 2^-30."""
+    """Whether the numbers may lie on a grid of 2^-30 or coarser, on which an exact 0 or 1 is
+    frequent enough to be found by drawing. Only numbers above 1/2 are looked at."""
     return bool((u[u > 0.5] * 2.0**_FINEST % 1.0 == 0.0).all())
 
 

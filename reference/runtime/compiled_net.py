@@ -2,8 +2,8 @@
 
 A step of a small net takes a few microseconds, so that every check in Python counts. So there are
 two versions of each call. `__call__` and `step` take any arguments that have been checked.
-`next_call`, `next_step` and `in_place` return functions for the most common arguments only, which
-they recognise with a few quick checks.
+The functions that `next_call`, `next_step` and `in_place` make are faster, but take only the most
+common arguments; for others they return None, and the caller uses the general version.
 """
 
 from __future__ import annotations

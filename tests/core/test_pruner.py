@@ -9,8 +9,8 @@ import pytest
 from cases import CASES, SIZES, arrays_for
 from pruner_cases import LAYOUT, LSTM_SIZES, NUMPY, fresh
 
-from l0gate import Budget, HardConcrete, L0GateError, Pruner
-from l0gate._selection import warn_of_stall
+from l0gate import Budget, HardConcrete, L0GateError, Layout, Pruner
+from l0gate._selection import warn_about_gates
 from l0gate.layout.fold import fold, group_norms
 
 
@@ -262,11 +262,11 @@ def test_gates_that_lead_to_the_budget_are_not_warned_about() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         for value in (gates.highest - 0.5, gates.lowest + 0.5):
-            warn_of_stall(gates, np.full(3, value), 0.55, 0.5)
-        warn_of_stall(gates, np.zeros(0), 0.5, 0.5)
+            warn_about_gates(gates, np.full(3, value), 0.55, 0.5)
+        warn_about_gates(gates, np.zeros(0), 0.5, 0.5)
     for value, word in ((gates.highest, "open"), (gates.lowest, "closed")):
         with pytest.warns(UserWarning, match=rf"log_alpha = {value:g} \({word}\)"):
-            warn_of_stall(gates, np.array([value]), 0.5, 0.5)
+            warn_about_gates(gates, np.array([value]), 0.5, 0.5)
 
 
 def test_permuting_neurons_permutes_the_selection() -> None:
@@ -280,3 +280,14 @@ def test_permuting_neurons_permutes_the_selection() -> None:
     permuted = pruner.kept(pruner.select(pruner.init(parameters, log_alpha=moved)))
     for axis, index in permuted.items():
         assert sorted(order[axis][index].tolist()) == kept[axis].tolist()
+
+
+def test_a_group_given_when_shrinking_may_overlap_one_of_the_pruner() -> None:
+    layout = Layout({"u": "a <- _", "v": "b <- a", "w": "c <- b", "o": "_ <- c"})
+    parameters = arrays_for(layout, dict.fromkeys("abc", 6))
+    pruner = Pruner(layout, strength=1.0, equal=[("a", "b")])
+    open_gates = {"a": 5, "b": 2, "c": 3}
+    log_alpha = {axis: np.where(np.arange(6) < n, 4.0, -5.0) for axis, n in open_gates.items()}
+    state = pruner.init(parameters, log_alpha=log_alpha)
+    kept = pruner.kept(state, [("b", "c")])
+    assert {axis: len(index) for axis, index in kept.items()} == {"a": 5, "b": 5, "c": 5}

@@ -178,3 +178,12 @@ def test_bad_moments(moments: Any, message: str) -> None:
     with pytest.raises(L0GateError) as error:
         pruner.reconstruct(parameters, {"h": np.array([0])}, moments)
     assert message in str(error.value)
+
+
+@pytest.mark.parametrize("ridge", [-1.0, float("inf"), float("nan"), "1", None])
+def test_bad_ridges(ridge: Any) -> None:
+    parameters = {"w": np.ones((2, 3)), "v": np.ones((4, 2))}
+    with pytest.raises(L0GateError, match=r"`ridge` is .*; it must be a finite number"):
+        Pruner(LINEAR, strength=1.0).reconstruct(
+            parameters, {"h": np.array([0])}, {"h": np.eye(2)}, ridge=ridge
+        )

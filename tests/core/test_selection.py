@@ -10,7 +10,7 @@ from cases import CASES, arrays_for
 from hypothesis import given
 from hypothesis import strategies as st
 
-from l0gate._selection import choose
+from l0gate._selection import best_neuron, choose, merged_groups, pad
 from l0gate.layout.cost import Cost
 
 ALL = {axis: np.ones(n, bool) for axis, n in SIZES.items()}
@@ -105,3 +105,17 @@ def test_the_prefix_is_the_longest_that_fits() -> None:
     ):
         counts[axis] += 1
     assert all(len(kept[axis]) >= count for axis, count in counts.items())
+
+
+def test_padding_makes_every_group_equal_also_where_groups_overlap() -> None:
+    kept = {axis: np.arange(count) for axis, count in {"a": 5, "b": 2, "c": 3, "d": 1}.items()}
+    scores = {axis: np.linspace(0, 1, 6) for axis in kept}
+    padded = pad(kept, [("a", "b"), ("b", "c")], scores)
+    assert {axis: len(index) for axis, index in padded.items()} == {"a": 5, "b": 5, "c": 5, "d": 1}
+    assert padded["c"].tolist() == [0, 1, 2, 4, 5]  # the best of those that were closed
+    assert len(pad(kept, [("d",)], scores, least=2)["d"]) == 2
+    assert merged_groups([("a", "b"), ("c",), ("c", "a")]) == [("a", "b", "c")]
+
+
+def test_the_best_neuron_has_the_highest_log_alpha() -> None:
+    assert best_neuron(np.array([-3.0, -1.0, -2.0])) == 1

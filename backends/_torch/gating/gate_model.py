@@ -103,7 +103,7 @@ def gate_model(
         failure = try_random_gates(model, pruner, inputs, **options)
         if failure is not None and layout is None and not strict:
             reasons = {**reasons, **find_unshrinkable(model, pruner, inputs, **options)}
-            frozen = _with_groups(reasons, groups)
+            frozen = _with_groups({**frozen, **reasons}, groups)  # warns of new groups only
             pruner = pruner_of(frozen)
             failure = try_random_gates(model, pruner, inputs, **options)
         if failure is not None:
@@ -111,7 +111,7 @@ def gate_model(
                 f"tried on random gates, the model cannot be shrunk by its layout: {failure}\nName"
                 " every axis that the caller sees, or that the layout cannot describe, in"
                 f" `freeze=`; the layout is\n{pruner.layout.table()}"
-            ) from None
+            )
         outside = [] if layout else _outside(model, found.layout)
         warn_about_frozen(reasons, [*found.derived.ungated, *outside])
     return GatedModule(
@@ -153,8 +153,8 @@ def _with_groups(frozen: Mapping[str, str], groups: Sequence[Sequence[str]]) -> 
         own = [axis for axis in group if axis in frozen]
         if 0 < len(own) < len(group):
             because = (
-                "`equal=True` keeps one number of neurons for all of them, and"
-                f" {', '.join(own)} {'is' if len(own) == 1 else 'are'} frozen"
+                "they must keep equal numbers of neurons (`equal=True`, or a class that cannot be"
+                f" taken apart), and {', '.join(own)} {'is' if len(own) == 1 else 'are'} frozen"
             )
             warn(f"the axes {tuple(group)} are not pruned: {because}")
             more |= {axis: because for axis in group if axis not in frozen}
@@ -165,11 +165,11 @@ def _outside(model: nn.Module, layout: Layout) -> list[str]:
     """A message line on the parameters that the budget does not count; none if they are few."""
     named = dict(model.named_parameters())
     outside = [name for name in named if name not in layout.patterns]
-    counts = [sum(named[name].numel() for name in names) for names in (outside, named)]
-    if counts[0] <= _FEW * counts[1]:
+    uncounted, total = (sum(named[n].numel() for n in names) for names in (outside, named))
+    if uncounted <= _FEW * total:
         return []
     parts = ", ".join(dict.fromkeys(name.rpartition(".")[0] or name for name in outside))
     return [
-        f"  {counts[0]:,} of the model's {counts[1]:,} parameters, which the budget does not count,"
+        f"  {uncounted:,} of the model's {total:,} parameters, which the budget does not count,"
         f" since no gate reaches them: {parts}"
     ]

@@ -1,8 +1,8 @@
 # mypy: disable-error-code="untyped-decorator,no-untyped-def,no-untyped-call"
 """The GRU over a whole sequence, forward and backward, compiled with numba.
 
-Signatures without `gate`, otherwise the same, and the same results as in `_gru.py`. A kernel runs
-the sequences first..last-1 of a batch, so that several threads can each run a part of the batch.
+The functions of `_gru.py` without the argument `gate`; results are the same, the tape differs.
+A kernel runs the sequences first..last-1 of a batch, so that each thread can run a part of it.
 """
 
 from __future__ import annotations

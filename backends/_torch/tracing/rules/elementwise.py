@@ -1,4 +1,4 @@
-"""Elementwise operations: neuron i of the result depends on neuron i of the arguments alone.
+"""Elementwise (channel-wise) operations: neuron i of the result depends on neuron i of the inputs.
 
 The result of an operation in `ELEMENTWISE` has the label of its argument.
 """
