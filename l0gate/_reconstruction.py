@@ -129,7 +129,7 @@ def _mix_last(
         size = 1 if block.axis is None else sizes[block.axis]
         stop = start + block.outer * size * block.inner
         part = array[..., start:stop]
-        if block.axis in mixing:
+        if block.axis is not None and block.axis in mixing:
             shape = (*array.shape[:-1], block.outer, size, block.inner)
             turned = np.swapaxes(part.reshape(shape), -1, -2) @ mixing[block.axis]
             part = np.swapaxes(turned, -1, -2).reshape(part.shape)

@@ -61,9 +61,11 @@ def _moments(x: Input, counted: Array) -> Array:
     if isinstance(x, Gathered):
         times = np.bincount(x.tokens[counted], minlength=len(x.table))
         table = x.table.astype(np.float64)
-        return (table.T * times) @ table / count
+        of_table: Array = (table.T * times) @ table / count
+        return of_table
     h = rows(x)[counted.ravel()].astype(np.float64)
-    return h.T @ h / count
+    found: Array = h.T @ h / count
+    return found
 
 
 def _split(
