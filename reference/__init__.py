@@ -24,21 +24,25 @@ computations as numba kernels. Their docstrings list their modules.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 from l0gate.reference._engine import set_num_threads
 from l0gate.reference._gru import gru_scan, gru_scan_backward
 from l0gate.reference._losses import mean_squared_error, softmax_cross_entropy
 from l0gate.reference._lstm import lstm_scan, lstm_scan_backward
-from l0gate.reference._moments import second_moments
 from l0gate.reference._net import Net
-from l0gate.reference._objective import (
-    expected_size,
-    hard_concrete_open_probability,
-    hard_concrete_sample,
-    hard_concrete_test_gate,
-    l0_objective,
-)
 from l0gate.reference.runtime.bound_net import StreamingNet
 from l0gate.reference.runtime.stream import Stream
+
+if TYPE_CHECKING:
+    from l0gate.reference._moments import second_moments
+    from l0gate.reference._objective import (
+        expected_size,
+        hard_concrete_open_probability,
+        hard_concrete_sample,
+        hard_concrete_test_gate,
+        l0_objective,
+    )
 
 __all__ = [
     "Net",
@@ -58,3 +62,26 @@ __all__ = [
     "set_num_threads",
     "softmax_cross_entropy",
 ]
+# What running a net does not need is imported when it is used: loading a net is to be quick.
+_LATER = {
+    "expected_size": "_objective",
+    "hard_concrete_open_probability": "_objective",
+    "hard_concrete_sample": "_objective",
+    "hard_concrete_test_gate": "_objective",
+    "l0_objective": "_objective",
+    "second_moments": "_moments",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LATER:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    value = getattr(import_module(f"{__name__}.{_LATER[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LATER})

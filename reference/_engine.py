@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import cache
 from importlib import import_module
-from typing import Any, NamedTuple
+from typing import Any
 
 from l0gate._errors import L0GateError
 from l0gate.reference._gru import gru_scan, gru_scan_backward
@@ -18,15 +18,25 @@ from l0gate.reference._lstm import lstm_scan, lstm_scan_backward
 ENGINES = ("auto", "numpy", "numba")
 
 
-class Engine(NamedTuple):
-    """The four scans of an engine, with the signatures of `_lstm.py` and `_gru.py`."""
+class Engine:
+    """The four scans of an engine, with the signatures of `_lstm.py` and `_gru.py`.
 
-    lstm_scan: Callable[..., Any]
-    lstm_scan_backward: Callable[..., Any]
-    gru_scan: Callable[..., Any]
-    gru_scan_backward: Callable[..., Any]
-    takes_gate: bool  # whether the scans have the argument `gate`
-    program: Callable[..., Any] | None = None  # the class that runs whole nets; None in NumPy
+    `takes_gate` says whether they have the argument `gate`. `program` is the class that runs whole
+    nets; None in NumPy. (No NamedTuple: making one takes as long as importing a small file.)
+    """
+
+    def __init__(
+        self,
+        lstm_scan: Callable[..., Any],
+        lstm_scan_backward: Callable[..., Any],
+        gru_scan: Callable[..., Any],
+        gru_scan_backward: Callable[..., Any],
+        takes_gate: bool,
+        program: Callable[..., Any] | None = None,
+    ) -> None:
+        self.lstm_scan, self.lstm_scan_backward = lstm_scan, lstm_scan_backward
+        self.gru_scan, self.gru_scan_backward = gru_scan, gru_scan_backward
+        self.takes_gate, self.program = takes_gate, program
 
 
 NUMPY = Engine(lstm_scan, lstm_scan_backward, gru_scan, gru_scan_backward, takes_gate=True)

@@ -6,7 +6,6 @@ The length of a dimension is the sum over its blocks, so that `(4 h + 2)` of len
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
 
 from l0gate._backend import Array
 from l0gate._errors import check
@@ -15,13 +14,11 @@ from l0gate.layout.notation import Dimension, Pattern
 Slice = tuple[str, Pattern, tuple[int, ...], Array]  # parameter name, pattern, shape, array
 
 
-class _Equation(NamedTuple):
+class _Equation:
     """One dimension of one parameter: the sum of its blocks is its length."""
 
-    name: str
-    pattern: Pattern
-    shape: tuple[int, ...]
-    place: int
+    def __init__(self, name: str, pattern: Pattern, shape: tuple[int, ...], place: int) -> None:
+        self.name, self.pattern, self.shape, self.place = name, pattern, shape, place
 
     @property
     def dimension(self) -> Dimension:
