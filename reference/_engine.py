@@ -49,11 +49,14 @@ def find_engine(name: str) -> Engine:
         raise L0GateError(f"`engine` is {name!r}; allowed: {', '.join(ENGINES)}")
     if name == "numpy":
         return NUMPY
+    if name == "auto":
+        try:
+            return find_engine("numba")
+        except L0GateError:
+            return NUMPY
     try:
         scans = import_module("l0gate.reference.compiled.scans")
     except ImportError as error:
-        if name == "auto":
-            return NUMPY
         raise L0GateError(
             f"`engine` is 'numba', which needs numba ({error}): pip install 'l0gate[fast]', "
             "or choose 'numpy'"
