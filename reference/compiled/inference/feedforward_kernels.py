@@ -61,8 +61,8 @@ def set_input_products(like, far, t, steps, b, x, inputs, panels, blocks, gates,
 def run_linear(like, far, T, b, x, inputs, panels, outputs, scratch, y):
     """y (T, b, outputs) = x (T, b, inputs) @ matrix + bias; x and y are signals.
 
-    panels: the packed bias, then the packed matrix. scratch: workspace of TOGETHER rows of two
-    vectors.
+    panels: the packed bias, then the packed matrix. scratch: memory for TOGETHER rows of 2 * lanes
+    numbers.
     """
     lanes = lanes_in(like)
     size = 2 * lanes
