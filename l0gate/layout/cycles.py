@@ -1,4 +1,4 @@
-"""Which axes are recurrent: those on a cycle of parameters that read one axis and write another."""
+"""Which axes are recurrent: one parameter reads and writes them, or a longer cycle of them does."""
 
 from __future__ import annotations
 

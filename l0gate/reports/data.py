@@ -78,7 +78,10 @@ class ReportData:
     forced_closed: int
 
     def total(self, measure: str = "parameters") -> tuple[Any, Any]:
-        """What all parts cost before and after, in "parameters", "bytes" or "multiply_adds"."""
+        """The cost before and after, in "parameters", "bytes" or "multiply_adds".
+
+        The sum over the parts whose cost is known.
+        """
         check(measure in MEASURES, f"`measure` is {measure!r}; it must be one of {MEASURES}")
         check(self.parts, "the report knows no parts; give `parameters` to `report`")
         before, after = (

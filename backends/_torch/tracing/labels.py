@@ -119,7 +119,10 @@ class Use:
 
     @property
     def read(self) -> Parts:
-        """The dimension that reads neurons, which gates are folded into; empty if none does."""
+        """What the input dimension of the parameter runs over: the gates of these are folded in.
+
+        () if the parameter reads no neurons, as a bias or an embedding table.
+        """
         if "<-" in self.form:
             return self.dimensions[1]
         return self.dimensions[0] if "->" in self.form and not self.lookup else ()
