@@ -119,9 +119,10 @@ class Use:
 
     @property
     def read(self) -> Parts:
-        """What the input dimension of the parameter runs over: the gates of these are folded in.
+        """The neurons that the parameter's input dimension runs over.
 
-        () if the parameter reads no neurons, as a bias or an embedding table.
+        Their gates are multiplied into the parameter. () if it reads no neurons, as a bias or an
+        embedding table.
         """
         if "<-" in self.form:
             return self.dimensions[1]
