@@ -16,28 +16,17 @@ layers keep unequal numbers of neurons. Torch is imported on first access to one
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from l0gate._later import import_later
 
 if TYPE_CHECKING:
     from l0gate.backends._torch.gating.module import GatedModule
     from l0gate.backends._torch.shrinking.ragged import RaggedRNN
 
 __all__ = ["GatedModule", "RaggedRNN"]
-_LATER = {
-    "GatedModule": "l0gate.backends._torch.gating.module",
-    "RaggedRNN": "l0gate.backends._torch.shrinking.ragged",
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _LATER:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from importlib import import_module
-
-    value = getattr(import_module(_LATER[name]), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *_LATER})
+__getattr__, __dir__ = import_later(
+    __name__,
+    __all__,
+    {"GatedModule": "_torch.gating.module", "RaggedRNN": "_torch.shrinking.ragged"},
+)

@@ -21,12 +21,13 @@ The modules, in reading order:
 - `backends`: NumPy and PyTorch
 - `reference`: LSTM and GRU with hand-derived gradients, and the nets that run without a framework
 - `cli`, `testing`: the command line, and the conformance kit for backends
-- `_errors`, `_former_names`, `_version`: the error class; names of modules in older pickles
+- `_errors`, `_later`, `_former_names`, `_version`: the error class; names that are imported on
+  first access; names of modules in older pickles
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from l0gate import _former_names
 from l0gate._backend import Backend
@@ -34,6 +35,7 @@ from l0gate._budget import Budget
 from l0gate._errors import L0GateError
 from l0gate._gate import gate
 from l0gate._hard_concrete import HardConcrete
+from l0gate._later import import_later
 from l0gate._pruner import Pruner
 from l0gate._registry import get_backend
 from l0gate._version import __version__ as __version__
@@ -59,23 +61,15 @@ __all__ = [
     "save",
 ]
 _former_names.install()
-_LATER = {
-    "hookimpl": "_hooks",
-    "load": "_saved_model",
-    "report": "reports.report",
-    "save": "_saved_model",
-}  # what most programs need not load
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _LATER:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from importlib import import_module
-
-    value = getattr(import_module(f"{__name__}.{_LATER[name]}"), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *_LATER})
+# Not imported here, because most programs do not need them.
+__getattr__, __dir__ = import_later(
+    __name__,
+    __all__,
+    {
+        "hookimpl": "_hooks",
+        "load": "_saved_model",
+        "report": "reports.report",
+        "save": "_saved_model",
+    },
+    submodules=("backends", "files", "methods", "npz", "reference", "testing"),
+)

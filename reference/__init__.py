@@ -24,8 +24,9 @@ computations as numba kernels. Their docstrings list their modules.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from l0gate._later import import_later
 from l0gate.reference._engine import set_num_threads
 from l0gate.reference._gru import gru_scan, gru_scan_backward
 from l0gate.reference._losses import mean_squared_error, softmax_cross_entropy
@@ -62,26 +63,16 @@ __all__ = [
     "set_num_threads",
     "softmax_cross_entropy",
 ]
-# What running a net does not need is imported when it is used: loading a net is to be quick.
-_LATER = {
-    "expected_size": "_objective",
-    "hard_concrete_open_probability": "_objective",
-    "hard_concrete_sample": "_objective",
-    "hard_concrete_test_gate": "_objective",
-    "l0_objective": "_objective",
-    "second_moments": "_moments",
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _LATER:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from importlib import import_module
-
-    value = getattr(import_module(f"{__name__}.{_LATER[name]}"), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *_LATER})
+# Running a net does not need these. They are imported on first access, so that loading is quick.
+__getattr__, __dir__ = import_later(
+    __name__,
+    __all__,
+    {
+        "expected_size": "_objective",
+        "hard_concrete_open_probability": "_objective",
+        "hard_concrete_sample": "_objective",
+        "hard_concrete_test_gate": "_objective",
+        "l0_objective": "_objective",
+        "second_moments": "_moments",
+    },
+)
