@@ -55,7 +55,7 @@ class Backend:
         return str(x.dtype).rpartition(".")[2]
 
     def asarray(self, array: Any, like: Array | None = None) -> Array:
-        """A NumPy array (or nested list) as an array on the device of `like`, with the same dtype.
+        """Convert a NumPy array or nested list to an array on the device of `like`; dtype is kept.
 
         The result must be a copy, so that later changes of the NumPy array do not change it. An
         array of the framework is moved to the device of `like`, and need not be copied.
@@ -126,7 +126,7 @@ class Backend:
     # Optional: "models" -----------------------------------------------------------------------
 
     def owns_model(self, model: object) -> bool:
-        """Whether `gate_model` and `describe` understand objects of this kind."""
+        """Whether `model` is a model of this framework, which `gate_model` and `describe` take."""
         return False
 
     def gate_model(self, model: Any, **options: Any) -> Any:

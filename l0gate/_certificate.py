@@ -74,7 +74,10 @@ def compare_models(
     apply_small: Callable[..., Any] | None = None,
     forced: tuple[int, int] = (0, 0),
 ) -> Certificate:
-    """Run the model with `folded` parameters and the small one on every input: `Pruner.certify`."""
+    """Run the model with `folded` parameters, and the small model, on every input; compare them.
+
+    Raises if they differ too much. `Pruner.certify` says what the arguments are.
+    """
     found = {"float64": _Difference(TOLERANCE), "float32": _Difference(TOLERANCE_FLOAT32)}
     count = compared = 0
     for given in inputs:
@@ -121,7 +124,10 @@ def compare_models(
 
 @dataclass
 class _Difference:
-    """The largest difference, and whether all channels met the tolerance (see `Certificate`)."""
+    """Collects the largest difference over all outputs, and whether all channels agree.
+
+    `Certificate` says within which tolerance they must agree.
+    """
 
     tolerance: float
     largest: float = 0.0
@@ -152,7 +158,7 @@ class _Difference:
 
 
 def _cast(backend: Backend, value: Any, dtype: str) -> Any:
-    """Every floating point array inside nested dicts, lists and tuples, in another dtype."""
+    """Cast every floating point array in `value`, which may be nested dicts, lists and tuples."""
     if isinstance(value, Mapping):
         return {key: _cast(backend, item, dtype) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
@@ -172,7 +178,11 @@ _Pairs = list[tuple[np.ndarray, np.ndarray]]
 def _pairs(
     backend: Backend, expected: Any, found: Any, kept: Mapping[str, np.ndarray]
 ) -> tuple[_Pairs, _Pairs]:
-    """(gated, small) pairs of NumPy arrays in float64: outputs; states, for kept neurons only."""
+    """Pair the arrays of the gated model with those of the small one, as NumPy arrays in float64.
+
+    Returns the pairs of outputs and the pairs of states. From the gated model's states, the
+    neurons that were removed are left out.
+    """
     (outputs, expected_states), (others, found_states) = (
         _split(backend, result) for result in (expected, found)
     )

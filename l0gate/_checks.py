@@ -34,7 +34,7 @@ def check_options(layout: object, budget: object, strength: object, gates: objec
 
 
 def check_method_options(method: object, budget: object, gates: object) -> None:
-    """Refuse another method than hard-concrete gates without a budget, or together with `gates`."""
+    """Raise if `method` is not hard-concrete gates, and there is no budget or `gates` is given."""
     check(budget is not None, f"`method` is {method!r}, which needs a `budget`, the size to cut to")
     check(gates is None, f"give `gates` or `method`, not both; `method` is {method!r}")
 
@@ -84,7 +84,7 @@ def check_groups(
 
 
 def check_kept(kept: Mapping[str, np.ndarray], open_now: Mapping[str, np.ndarray]) -> None:
-    """Raise unless `kept` has, per axis, sorted indices of neurons with every open one."""
+    """Raise unless `kept` holds, for every axis, sorted indices that include all open neurons."""
     check(
         isinstance(kept, Mapping) and set(kept) == set(open_now),
         f"`kept` must give the indices of the axes {', '.join(open_now)}",

@@ -63,7 +63,7 @@ class Lagrangian(Controller):
         return (first + 2.0 * second * excess) / self.dense
 
     def update(self, expected: Array, state: State, progress: Any) -> dict[str, Array]:
-        """Multipliers move only when `progress` has advanced."""
+        """The multipliers after one step of gradient ascent; unchanged if `progress` is."""
         backend, xp = self.backend, self.backend.xp
         excess, _ = self._excess(expected, state, progress)
         excess = backend.stop_gradient(xp.reshape(excess, (1,)))

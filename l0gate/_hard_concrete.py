@@ -97,7 +97,11 @@ class HardConcrete:
         return p * (1.0 - p)
 
     def initial_log_alpha(self, gate: float) -> float:
-        """The log_alpha whose test-time gate is `gate`: the smallest for 1, the largest for 0."""
+        """A log_alpha whose test-time gate is `gate`.
+
+        Many values give a gate of exactly 1 or 0: the result is then the smallest that gives 1,
+        or the largest that gives 0.
+        """
         check(
             isinstance(gate, Real) and 0 <= gate <= 1, f"`gate` is {gate!r}; it must be in [0, 1]"
         )

@@ -166,7 +166,11 @@ class Pruner(Reconstruction):
         return keep(self.layout, self.gate(parameters, state), kept, self.backend), kept
 
     def settle(self, state: State, parameters: Parameters | None = None) -> State:
-        """The state itself if decided, or without a budget; else `select` with `reopen=False`."""
+        """Choose the neurons to keep, if that is still to be done, without reopening closed gates.
+
+        If every neuron is decided, or if there is no budget, the state is returned as it is.
+        Otherwise the result is that of `select` with `reopen=False`.
+        """
         if self._limit is None or self.selected(state):
             return state
         settled = self.select(state, parameters, reopen=False)

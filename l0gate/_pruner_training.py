@@ -106,7 +106,7 @@ class PrunerTraining(PrunerModel):
         return of_parameters, of_log_alpha
 
     def _if_undecided(self, state: State, axis: str, values: Array) -> Array:
-        """The values where a neuron is undecided, else 0."""
+        """Replace the values (n,) of an axis by 0 where `select` has decided on the neuron."""
         return self.backend.xp.where(state["mask"][axis] < 0.0, values, 0.0 * values)
 
     # Cost -------------------------------------------------------------------------------------
@@ -134,7 +134,7 @@ class PrunerTraining(PrunerModel):
 
     @property
     def _controller(self) -> Controller:
-        """For trained gates only: what penalizes their expected size."""
+        """The controller that penalizes the expected size; only trained gates have one."""
         if self.strength is not None:
             return FixedStrength(self.strength)
         if self.budget is None or self._limit is None:
@@ -225,7 +225,10 @@ class PrunerTraining(PrunerModel):
         return {**state, "mask": mask}
 
     def _cut(self, state: State, parameters: Parameters, limit: float) -> dict[str, np.ndarray]:
-        """Indices per axis of the open neurons to keep within `limit`, by the method's scores."""
+        """The open neurons that fit within `limit`, best scores of the method first.
+
+        Returns their sorted indices for every axis.
+        """
         scores = self.method.scores(self.layout, parameters, self.backend)
         numbers = check_scores(repr(self.method), scores, self.sizes)
         mask = to_host(self.backend, state["mask"])

@@ -92,7 +92,9 @@ def mixing_matrix(moments: np.ndarray, kept: np.ndarray, ridge: float) -> np.nda
 def mix(
     layout: Layout, parameters: Parameters, mixing: Mapping[str, np.ndarray], backend: Backend
 ) -> dict[str, Array]:
-    """Every dimension that reads neurons of the given axes, times their matrix (n, n).
+    """Multiply every dimension that reads neurons of an axis by the axis's matrix in `mixing`.
+
+    A matrix is (n, n) for an axis of n neurons.
 
     Computed in float64 on the host. Axes without a matrix stay as they are.
     """
@@ -123,7 +125,7 @@ def _mix_last(
     mixing: Mapping[str, np.ndarray],
     sizes: Mapping[str, int],
 ) -> np.ndarray:
-    """The last dimension of an array, mixed block by block."""
+    """Multiply the last dimension of an array, block by block, by the matrices of its axes."""
     parts, start = [], 0
     for block in dimension.blocks:
         size = 1 if block.axis is None else sizes[block.axis]

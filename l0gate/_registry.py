@@ -329,7 +329,7 @@ class Registry:
 
 
 def _descriptors(hook: str, found: object) -> list[str] | tuple[object, ...]:
-    """The descriptors that a hook returned, as a tuple, or a list of problems with them."""
+    """Check what a hook returned: the descriptors as a tuple, or a list of problems with them."""
     if not isinstance(found, (list, tuple)):
         return [f"{hook} returned {found!r}; it must return a list"]
     return tuple(found)

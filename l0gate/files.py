@@ -8,8 +8,8 @@ from contextlib import suppress
 from l0gate._errors import L0GateError
 
 __all__ = ["check_path", "write_atomically"]
-# Without pathlib and, until something is written, secrets: `import l0gate` is to cost little more
-# than NumPy.
+# `pathlib` is not used, and `secrets` is imported only for writing, so that `import l0gate` takes
+# little longer than importing NumPy.
 
 
 def check_path(path: str | os.PathLike[str]) -> str:

@@ -88,8 +88,11 @@ def unpack(file: BinaryIO) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
 
 
 def _read_array(file: BinaryIO, archive: ZipFile, info: ZipInfo) -> np.ndarray:
-    """One array of an .npz file. A large one is read in one piece, and its zip checksum is not
-    verified: `unpack` verifies l0gate's own."""
+    """Read one array of an .npz file.
+
+    A large array is read in one piece, which is faster but skips the check of its zip checksum.
+    `unpack` verifies the checksum that l0gate stores itself.
+    """
     npy = np.lib.format
     if (
         info.compress_type != 0

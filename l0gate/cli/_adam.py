@@ -13,7 +13,10 @@ _BETAS, _EPSILON = (0.9, 0.99), 1e-8
 
 @dataclass
 class Adam:
-    """The moments of the gradients so far, by the name of the array. They are updated in place."""
+    """The optimizer's state: running means of every array's gradients and of their squares.
+
+    Both are stored by the name of the array, and updated in place.
+    """
 
     first: dict[str, Array]
     second: dict[str, Array]

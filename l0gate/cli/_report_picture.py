@@ -87,7 +87,7 @@ def _draw_expected_size(axes: Axes, report: Mapping[str, Any], gated: Training) 
 
 
 def _draw_neurons(axes: Axes, kept: Mapping[str, np.ndarray], sizes: Mapping[str, int]) -> None:
-    """A row per axis: the full width is all its neurons, with a mark for each that was kept."""
+    """Draw one row per axis, as wide as the axis has neurons, with a mark for each kept neuron."""
     for row, (axis, index) in enumerate(kept.items()):
         axes.broken_barh([(0, 1)], (row - 0.4, 0.8), color="0.92")
         width = 1 / sizes[axis]

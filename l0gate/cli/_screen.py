@@ -27,7 +27,7 @@ Show = Callable[[Training], None]
 
 
 class Screen:
-    """Writes to standard output."""
+    """Writes the messages and the progress of a job to standard output."""
 
     def __init__(self, console: Console | None = None) -> None:
         self.console = console or Console(highlight=False, soft_wrap=True)

@@ -11,7 +11,7 @@ from types import FrameType
 
 @dataclass
 class Stop:
-    """`requested` is the number of the signal that asked to stop, or 0."""
+    """Whether a signal has asked the training to stop: `requested` is its number, or 0."""
 
     requested: int = 0
 

@@ -193,7 +193,10 @@ def _moments(backend: Backend, p: Array, highest: int) -> list[Any]:
 
 
 def _moment_gradients(backend: Backend, p: Array, highest: int, moments: list[Any]) -> list[Any]:
-    """d E[n^k] / d p for every gate, by the product rule on the recursion in `_moments`."""
+    """The derivatives of E[n^k] with respect to each probability p, for k = 0 to `highest`.
+
+    They follow from the recursion in `_moments` by the product rule. `moments` is its result.
+    """
     polynomials, gradient_polynomials = _cumulant_polynomials(highest)
     cumulants = [backend.xp.sum(_polynomial(c, p), axis=0) for c in polynomials]
     cumulant_gradients = [_polynomial(c, p) for c in gradient_polynomials]

@@ -107,7 +107,10 @@ def gather(
     contributions: Iterable[tuple[Dimension, Array]],
     backend: Backend,
 ) -> dict[str, Array]:
-    """The transpose of `spread`: (n,) per axis, sums of the values at a neuron's positions."""
+    """For every axis, sum the values at all positions of each neuron: an array (n,).
+
+    This is the transpose of `spread`. `contributions` are pairs of a dimension and its values.
+    """
     xp = backend.xp
     sums = {axis: xp.zeros_like(gates[axis]) for axis in layout.axes}
     for dimension, values in contributions:
@@ -174,7 +177,10 @@ def group_norms(layout: Layout, parameters: Parameters, backend: Backend) -> dic
 
 
 def _owners(dimension: Dimension, axis: str, sizes: Mapping[str, int]) -> np.ndarray:
-    """For every position along the dimension, the index of its neuron in `axis`, or -1."""
+    """For every position along the dimension, the index in `axis` of the neuron that it belongs to.
+
+    The index is -1 where the position belongs to another axis or to none.
+    """
     parts = []
     for block in dimension.blocks:
         size = 1 if block.axis is None else sizes[block.axis]
@@ -184,5 +190,8 @@ def _owners(dimension: Dimension, axis: str, sizes: Mapping[str, int]) -> np.nda
 
 
 def along(backend: Backend, vector: Array, i: int, ndim: int) -> Array:
-    """The vector (n,) as an array of `ndim` dimensions, n long in dimension i, else 1."""
+    """Reshape a vector (n,) to `ndim` dimensions, for broadcasting along dimension i.
+
+    Dimension i has size n, all others have size 1.
+    """
     return backend.xp.reshape(vector, (1,) * i + (-1,) + (1,) * (ndim - 1 - i))

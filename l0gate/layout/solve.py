@@ -29,12 +29,15 @@ class _Equation:
         return self.shape[self.place]
 
     def unknowns(self, sizes: Mapping[str, int]) -> int:
-        """How many of its axes have no size yet."""
+        """How many axes of the dimension have no size in `sizes` yet."""
         return sum(axis not in sizes for axis in self.dimension.axes)
 
     def rest(self, sizes: Mapping[str, int]) -> tuple[int, int, str | None]:
-        """The length minus the known blocks; how often the unknown axis is repeated; its name (or
-        None)."""
+        """What the axis of unknown size must fill, for a dimension with at most one such axis.
+
+        Returns the length of the dimension minus its blocks of known size, how often the unknown
+        axis is repeated, and the axis's name (None if all sizes are known).
+        """
         rest, times, unknown = self.length, 0, None
         for block in self.dimension.blocks:
             each = block.outer * block.inner

@@ -11,10 +11,12 @@ from l0gate.methods.magnitude import over_mean
 
 
 class GeometricMedian(Method):
-    """The distance of a neuron from the others of its axis: near the median, it is replaceable.
+    """Scores a neuron by its distance from the other neurons of its axis.
 
-    He et al., "Filter pruning via geometric median", CVPR 2019: the sum over all others of the
-    Euclidean distance between the weights of both, divided here by its mean in the axis.
+    The score is the sum of the Euclidean distances between its weights and those of every other
+    neuron, divided by the mean of these sums in the axis. A neuron near the geometric median has a
+    low score: the others can replace it (He et al., "Filter pruning via geometric median", CVPR
+    2019).
     """
 
     name = "geometric_median"

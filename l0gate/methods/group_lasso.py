@@ -18,11 +18,12 @@ _TINY = 1e-12  # added under the square root, which has no gradient at 0
 
 
 class GroupLasso(Magnitude):
-    """Intrinsic sparse structures (Wen et al., ICLR 2018, arXiv 1709.05027).
+    """Group lasso, known for LSTMs as intrinsic sparse structures (ISS).
 
     Until the neurons are chosen, `strength` times the sum of all neurons' weight norms is added to
     the loss, which drives all weights of a neuron to zero together. A weight between two neurons
-    belongs to both. The neurons with the largest norms are kept.
+    belongs to both. The neurons with the largest norms are kept (Wen et al., ICLR 2018, arXiv
+    1709.05027).
     """
 
     name = "iss"

@@ -14,7 +14,7 @@ from l0gate.layout.layout import Layout
 
 
 class Magnitude(Method):
-    """The Euclidean norm of all weights of a neuron, divided by the mean norm of its axis.
+    """Scores a neuron by the Euclidean norm of its weights, divided by the mean norm of its axis.
 
     All neurons are removed at once, at `Budget.settle`. With `gradual=True` they are removed step
     by step until then, by the cubic schedule of Zhu and Gupta (arXiv 1710.01878).

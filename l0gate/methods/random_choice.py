@@ -11,7 +11,7 @@ from l0gate.layout.layout import Layout
 
 
 class Random(Method):
-    """Neurons at random: what any criterion must beat."""
+    """Scores neurons by random numbers. Every useful method must do better than this one."""
 
     name = "random"
 

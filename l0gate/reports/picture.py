@@ -111,5 +111,5 @@ def _title(report: ReportData) -> str:
 
 
 def _short(name: str) -> str:
-    """The end of a long name: the names in one model often have the same beginning."""
+    """Shorten a long name to its end, since names in one model often have the same beginning."""
     return name if len(name) <= _LONGEST else "…" + name[1 - _LONGEST :]

@@ -11,7 +11,10 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Operation:
-    """An expression of `xp` over two arrays of shape (2, 3), and whether it has a gradient."""
+    """An expression over two arrays of shape (2, 3), in functions of an array namespace `xp`.
+
+    `smooth` says whether the expression has a gradient.
+    """
 
     compute: Callable[..., Any]  # (xp, x, y)
     smooth: bool = True  # False: the result is boolean or constant

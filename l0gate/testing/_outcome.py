@@ -67,7 +67,7 @@ def table(outcomes: Sequence[Outcome], traceback: bool = False) -> str:
 
 
 def summary(outcomes: Sequence[Outcome]) -> str:
-    """How many checks ended in which way.
+    """Count the checks that passed, that failed, and whose capability is not claimed.
 
     >>> summary([Outcome("check_take", "It takes.", "passed")])
     '1 passed, 0 failed, 0 not claimed'

@@ -49,7 +49,7 @@ _PROGRESS, _AFTER = (0.0, 0.25, 0.25, 0.5), 0.6
 
 
 def _normal(seed: int) -> dict[str, np.ndarray]:
-    """One array of each shape."""
+    """Arrays of normally distributed numbers: one for each parameter of the test model."""
     rng = np.random.default_rng(seed)
     return {name: rng.normal(size=shape) for name, shape in _SHAPES.items()}
 

@@ -61,8 +61,11 @@ def _are_middles(u: np.ndarray) -> bool:
 
 
 def _on_a_coarse_grid(u: np.ndarray) -> bool:
-    """Whether the numbers may lie on a grid of 2^-30 or coarser, on which an exact 0 or 1 is
-    frequent enough to be found by drawing. Only numbers above 1/2 are looked at."""
+    """Whether all numbers above 1/2 are multiples of 2^-30.
+
+    If so, the generator may draw from so few different values that an exact 0 or 1, if it can
+    occur, is found by drawing many numbers. Numbers below 1/2 show nothing: there floats are finer.
+    """
     return bool((u[u > 0.5] * 2.0**_FINEST % 1.0 == 0.0).all())
 
 
@@ -120,6 +123,6 @@ def check_uniform_independence(backend: Backend) -> None:
 
 
 def _all_new(draws: Sequence[np.ndarray]) -> bool:
-    """Whether no four numbers occur in the same order twice, in any of the draws."""
+    """Whether no sequence of four numbers occurs twice, within one draw or in two of them."""
     windows = np.concatenate([np.lib.stride_tricks.sliding_window_view(d, _WINDOW) for d in draws])
     return len(np.unique(windows, axis=0)) == len(windows)
