@@ -12,7 +12,7 @@ tested against them:
 - `_recurrent`: LSTM and GRU layers, which run the scans
 - `_build`: builds the layers of a net from its description
 - `_checks`: checks of the arguments of a net
-- `_losses`: cross entropy and mean squared error, with their gradients
+- `_losses`: cross entropy, mean squared error and the divergence from a teacher, with gradients
 - `_net`: `Net`, a chain of layers: initial parameters, forward, backward, loss
 - `_moments`: the second moments of a net's neurons, for `Pruner.reconstruct`
 - `_objective`: the L0 objective with its gradients: a second implementation of hard-concrete gates
@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING
 from l0gate._later import import_later
 from l0gate.reference._engine import set_num_threads
 from l0gate.reference._gru import gru_scan, gru_scan_backward
-from l0gate.reference._losses import mean_squared_error, softmax_cross_entropy
+from l0gate.reference._losses import kl_divergence, mean_squared_error, softmax_cross_entropy
 from l0gate.reference._lstm import lstm_scan, lstm_scan_backward
 from l0gate.reference._net import Net
 from l0gate.reference.runtime.bound_net import StreamingNet
@@ -55,6 +55,7 @@ __all__ = [
     "hard_concrete_open_probability",
     "hard_concrete_sample",
     "hard_concrete_test_gate",
+    "kl_divergence",
     "l0_objective",
     "lstm_scan",
     "lstm_scan_backward",

@@ -1,10 +1,14 @@
-"""Losses of a net, each with its gradient."""
+"""Losses of a net, each with its gradient: against targets, and against a teacher's outputs."""
 
 from __future__ import annotations
 
+import math
+from numbers import Real
+from typing import Any, NamedTuple
+
 import numpy as np
 
-from l0gate._errors import L0GateError
+from l0gate._errors import L0GateError, check
 from l0gate.reference._scan import Array
 
 
@@ -22,7 +26,7 @@ def softmax_cross_entropy(
     """
     targets = np.asarray(targets)
     size = logits.shape[-1]
-    _check_targets(targets, logits.shape[:-1])
+    _check_shape("`targets` have", targets, logits.shape[:-1])
     if targets.dtype.kind not in "iu":
         raise L0GateError(f"`targets` have dtype {targets.dtype}; expected integers")
     wrong = targets[(targets < 0) | (targets >= size)]
@@ -51,15 +55,95 @@ def mean_squared_error(y: Array, target: Array, *, overwrite: bool = False) -> t
     (2.0, array([0., 2.]))
     """
     target = np.asarray(target, y.dtype)
-    _check_targets(target, y.shape)
+    _check_shape("`targets` have", target, y.shape)
     d = np.subtract(y, target, out=y if overwrite else None)
     loss = float(np.mean(np.square(d), dtype=np.float64))
     d *= 2 / d.size
     return loss, d
 
 
-def _check_targets(targets: Array, shape: tuple[int, ...]) -> None:
-    if targets.shape != shape:
-        raise L0GateError(f"`targets` have shape {targets.shape}; the output asks for {shape}")
-    if not targets.size:
-        raise L0GateError(f"`targets` have shape {shape}; a mean needs at least one position")
+def kl_divergence(logits: Array, teacher: Array, temperature: float = 1.0) -> tuple[float, Array]:
+    """Mean of T^2 KL(q || p) over all positions, in nats, and its gradient T (p - q) / count.
+
+    p = softmax(logits / T) and q = softmax(teacher / T); both arrays are (..., V), and T is the
+    temperature. The factor T^2 keeps the gradient's size when T changes (Hinton, Vinyals, Dean,
+    arXiv 1503.02531). The loss is 0 if the two agree. Returns the loss and dlogits (..., V).
+    Raises if there are no positions.
+
+    >>> loss, dlogits = kl_divergence(np.zeros((1, 2)), np.log([[0.75, 0.25]]))
+    >>> round(loss, 4), dlogits
+    (0.1308, array([[-0.25,  0.25]]))
+    """
+    teacher = np.asarray(teacher, logits.dtype)
+    _check_shape("`teacher` has", teacher, logits.shape)
+    log_p, log_q = _log_softmax(logits / temperature), _log_softmax(teacher / temperature)
+    q, count = np.exp(log_q), logits.size // logits.shape[-1]
+    loss = float(np.sum(q * (log_q - log_p), dtype=np.float64)) * temperature**2 / count
+    return loss, (np.exp(log_p) - q) * (temperature / count)
+
+
+class Teacher(NamedTuple):
+    """Outputs of another net on the same inputs, as a second target beside the true one.
+
+    The loss is then (1 - weight) times the loss against the targets, plus weight times the loss
+    against `outputs`: `kl_divergence` beside cross entropy, the mean squared error beside itself.
+    """
+
+    outputs: Array
+    weight: float
+    temperature: float
+
+
+def check_teacher(loss: str, weight: Any, temperature: Any) -> None:
+    """Raise for a weight or a temperature that are none."""
+    check(
+        isinstance(weight, Real) and 0 <= float(weight) <= 1,
+        f"`teacher_weight` is {weight!r}; it must be a number from 0 to 1",
+    )
+    check(
+        isinstance(temperature, Real) and 0 < float(temperature) < math.inf,
+        f"`temperature` is {temperature!r}; it must be a finite number above 0",
+    )
+    check(
+        loss == "cross_entropy" or temperature == 1,
+        f"`temperature` is {temperature!r}; only the loss 'cross_entropy' has one",
+    )
+
+
+def loss_of(
+    loss: str, y: Array, targets: Array, teacher: Teacher | None = None, *, overwrite: bool = False
+) -> tuple[float, Array]:
+    """The loss of this name, a key of `LOSSES`, and its gradient in y.
+
+    >>> teacher = Teacher(np.array([4.0]), weight=0.5, temperature=1.0)
+    >>> loss_of("mse", np.array([1.0]), np.array([0.0]), teacher)
+    (5.0, array([-2.]))
+    """
+    if teacher is None:
+        return LOSSES[loss](y, targets, overwrite=overwrite)
+    _check_shape("`teacher` has", np.asarray(teacher.outputs), y.shape)
+    if loss == "mse":
+        soft, soft_dy = mean_squared_error(y, teacher.outputs)
+    else:
+        soft, soft_dy = kl_divergence(y, teacher.outputs, teacher.temperature)
+    hard, dy = LOSSES[loss](y, targets, overwrite=overwrite)
+    dy *= 1 - teacher.weight
+    soft_dy *= teacher.weight
+    dy += soft_dy
+    return (1 - teacher.weight) * hard + teacher.weight * soft, dy
+
+
+LOSSES = {"cross_entropy": softmax_cross_entropy, "mse": mean_squared_error}
+
+
+def _log_softmax(logits: Array) -> Array:
+    shifted = logits - logits.max(axis=-1, keepdims=True)
+    shifted -= np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
+    return shifted
+
+
+def _check_shape(what: str, given: Array, shape: tuple[int, ...]) -> None:
+    if given.shape != shape:
+        raise L0GateError(f"{what} shape {given.shape}; the output asks for {shape}")
+    if not given.size:
+        raise L0GateError(f"{what} shape {shape}; a mean needs at least one position")

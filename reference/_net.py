@@ -31,11 +31,9 @@ from l0gate.reference._layers import (
     RecurrentState,
     run_chain,
 )
-from l0gate.reference._losses import mean_squared_error, softmax_cross_entropy
+from l0gate.reference._losses import LOSSES, Teacher, check_teacher, loss_of
 from l0gate.reference._scan import Array
 from l0gate.reference.runtime.bound_net import StreamingNet
-
-LOSSES = {"cross_entropy": softmax_cross_entropy, "mse": mean_squared_error}
 
 
 class Tape(NamedTuple):
@@ -213,13 +211,16 @@ class Net:
         state: Any = None,
         *,
         loss: str = "cross_entropy",
+        teacher: Any = None,
+        teacher_weight: float = 0.5,
+        temperature: float = 1.0,
         lengths: Any = None,
         engine: str = "auto",
     ) -> tuple[float, RecurrentState]:
         """The loss of `loss_and_gradients`, without the gradients, and the new state."""
         y, state = self.apply(parameters, x, state, lengths=lengths, engine=engine)
-        y = self._swap(y)
-        return self._loss(loss, y, targets, check_lengths(lengths, *y.shape[:2]))[0], state
+        y, given = self._swap(y), self._teacher(loss, teacher, teacher_weight, temperature)
+        return self._loss(loss, y, targets, given, check_lengths(lengths, *y.shape[:2]))[0], state
 
     def loss_and_gradients(
         self,
@@ -229,6 +230,9 @@ class Net:
         state: Any = None,
         *,
         loss: str = "cross_entropy",
+        teacher: Any = None,
+        teacher_weight: float = 0.5,
+        temperature: float = 1.0,
         lengths: Any = None,
         engine: str = "auto",
     ) -> tuple[float, dict[str, Array], RecurrentState]:
@@ -237,6 +241,13 @@ class Net:
         `loss` is "cross_entropy", the mean over all positions in nats, with integer targets (T, B);
         or "mse", the mean over all elements, with targets of y's shape. With `batch_first`,
         targets are (B, T, ...). With `lengths`, padded positions are left out of the mean.
+
+        `teacher` holds the outputs of another net on x, in y's shape, as soft targets (Hinton,
+        Vinyals, Dean, arXiv 1503.02531). The loss is then (1 - `teacher_weight`) times the above
+        plus `teacher_weight` times the loss against them: for "cross_entropy", where they are
+        logits, T^2 KL(softmax(teacher / T) || softmax(y / T)) with T = `temperature`; for "mse",
+        the mean squared error.
+
         Passing the new state to the next call is truncated backpropagation through time: gradients
         do not flow back through it.
 
@@ -248,10 +259,20 @@ class Net:
         >>> after, _ = net.loss({k: p - gradients[k] for k, p in parameters.items()}, x, targets)
         >>> after < before
         True
+
+        A net learns from a larger one, `teacher`, and from the targets:
+
+        >>> sizes = {"rnn": 20, "decoder": 3}
+        >>> teacher = net.init(np.random.default_rng(1), input_size=2, sizes=sizes)
+        >>> logits, _ = net.apply(teacher, x)
+        >>> soft, gradients, _ = net.loss_and_gradients(parameters, x, targets, teacher=logits)
+        >>> soft < before  # the other half is a divergence, 0 where the two nets agree
+        True
         """
         run, x, state = self._prepare(parameters, x, state, lengths, None, engine)
         y, state, tapes = run_chain(self.chain, run, x, state)
-        value, dy = self._loss(loss, y, targets, run.lengths)
+        given = self._teacher(loss, teacher, teacher_weight, temperature)
+        value, dy = self._loss(loss, y, targets, given, run.lengths)
         tape = Tape(run, tuple(tapes), y.shape, ())
         return value, self._backward(tape, dy, None, need_dx=False)[0], state
 
@@ -326,25 +347,43 @@ class Net:
         gate_gradients = {axis: run.gate_gradients[axis] for axis in tape.gated}
         return gradients, None if dx is None else self._swap(dx), dstate0, gate_gradients
 
-    def _loss(
-        self, loss: str, y: Array, targets: Any, lengths: Array | None
-    ) -> tuple[float, Array]:
-        """The loss and its gradient with respect to y, which is time first; without the padding."""
+    def _teacher(
+        self, loss: str, outputs: Any, weight: float, temperature: float
+    ) -> Teacher | None:
         if loss not in LOSSES:
             raise L0GateError(f"`loss` is {loss!r}; allowed: {', '.join(LOSSES)}")
+        if outputs is None:
+            return None
+        check_teacher(loss, weight, temperature)
+        outputs = np.asarray(outputs)
+        return Teacher(
+            self._swap(outputs) if outputs.ndim >= 2 else outputs, weight, float(temperature)
+        )
+
+    def _loss(
+        self, loss: str, y: Array, targets: Any, teacher: Teacher | None, lengths: Array | None
+    ) -> tuple[float, Array]:
+        """The loss and its gradient with respect to y, which is time first; without the padding."""
         targets = np.asarray(targets)
         if targets.ndim >= 2:  # with fewer dimensions, the loss raises
             targets = self._swap(targets)
         if lengths is None:
             # A linear layer needs no output in its backward pass, so it may be overwritten.
-            return LOSSES[loss](y, targets, overwrite=isinstance(self.chain[-1], Linear))
+            return loss_of(loss, y, targets, teacher, overwrite=isinstance(self.chain[-1], Linear))
         valid = np.arange(len(y))[:, None] < lengths
         if targets.shape[:2] != valid.shape:
             raise L0GateError(
                 f"`targets` have shape {self._swap_shape(targets.shape)}; "
                 f"expected {self._swap_shape(valid.shape)}"
             )
-        value, gradient = LOSSES[loss](y[valid], targets[valid], overwrite=True)
+        if teacher is not None:
+            if teacher.outputs.shape != y.shape:
+                raise L0GateError(
+                    f"`teacher` has shape {self._swap_shape(teacher.outputs.shape)}; "
+                    f"expected {self._swap_shape(y.shape)}"
+                )
+            teacher = teacher._replace(outputs=teacher.outputs[valid])
+        value, gradient = loss_of(loss, y[valid], targets[valid], teacher, overwrite=True)
         dy = np.zeros_like(y)
         dy[valid] = gradient
         return value, dy

@@ -201,7 +201,9 @@ class NetForgetsItsState(TorchBackend):
     def net(self, layers: Any, batch_first: bool = False) -> Any:
         net = super().net(layers, batch_first)
         run = net.loss_and_gradients
-        net.loss_and_gradients = lambda p, x, targets, state=None: run(p, x, targets)
+        net.loss_and_gradients = lambda p, x, targets, state=None, **options: run(
+            p, x, targets, **options
+        )
         return net
 
 

@@ -14,6 +14,7 @@ from l0gate._chain import complete
 from l0gate._errors import L0GateError, check
 from l0gate.layout.stacked import join
 from l0gate.reference import Net
+from l0gate.reference._losses import check_teacher
 
 Parameters = Mapping[str, Tensor]
 RecurrentState = tuple[Any, ...]  # one entry for every recurrent layer and direction
@@ -110,11 +111,15 @@ class TorchNet:
         state: RecurrentState | None = None,
         *,
         loss: str = "cross_entropy",
+        teacher: Any = None,
+        teacher_weight: float = 0.5,
+        temperature: float = 1.0,
     ) -> tuple[float, RecurrentState]:
         """The loss of `loss_and_gradients` without the gradients, and the new state."""
         with torch.no_grad():
             y, state = self.apply(parameters, x, state)
-            return float(_loss(loss, y, targets)), state
+            value = _loss(loss, y, targets, teacher, teacher_weight, temperature)
+            return float(value), state
 
     def loss_and_gradients(
         self,
@@ -124,12 +129,16 @@ class TorchNet:
         state: RecurrentState | None = None,
         *,
         loss: str = "cross_entropy",
+        teacher: Any = None,
+        teacher_weight: float = 0.5,
+        temperature: float = 1.0,
     ) -> tuple[float, dict[str, Tensor], RecurrentState]:
         """The loss, its gradients by parameter name, and the new state, detached.
 
         `loss` is "cross_entropy", the mean over steps and batch in nats, with integer targets of
         shape (T, B); or "mse", the mean over all elements, with targets of y's shape. With
-        `batch_first`, B comes before T.
+        `batch_first`, B comes before T. `teacher`, `teacher_weight` and `temperature` add soft
+        targets, as in `l0gate.reference.Net.loss_and_gradients`.
 
         >>> net = TorchNet([{"type": "linear", "name": "out", "bias": False}])
         >>> net.loss_and_gradients({"out.weight": torch.ones(1, 1)}, np.full((1, 1, 1), 3.0),
@@ -139,7 +148,7 @@ class TorchNet:
         leaves = {n: parameters[n].detach().requires_grad_() for n in self.parameter_names}
         with torch.enable_grad():
             y, state = self.apply(leaves, x, state)
-            value = _loss(loss, y, targets)
+            value = _loss(loss, y, targets, teacher, teacher_weight, temperature)
             gradients = torch.autograd.grad(value, list(leaves.values()))
         return float(value.detach()), dict(zip(leaves, gradients, strict=True)), _detach(state)
 
@@ -235,7 +244,9 @@ def _initial(entry: Any, kind: str, shape: tuple[int, int], like: Tensor) -> Any
     return tuple(t[None] for t in tensors) if kind == "lstm" else tensors[0][None]
 
 
-def _loss(loss: str, y: Tensor, targets: Any) -> Tensor:
+def _loss(
+    loss: str, y: Tensor, targets: Any, teacher: Any, weight: float, temperature: float
+) -> Tensor:
     if loss not in LOSSES:
         raise L0GateError(f"`loss` is {loss!r}; allowed: {', '.join(LOSSES)}")
     targets = torch.as_tensor(targets, device=y.device)
@@ -245,8 +256,22 @@ def _loss(loss: str, y: Tensor, targets: Any) -> Tensor:
             f"`targets` have shape {tuple(targets.shape)}; expected {tuple(expected)}"
         )
     if loss == "mse":
-        return F.mse_loss(y, targets.to(y.dtype))
-    return F.cross_entropy(y.reshape(-1, y.shape[-1]), targets.reshape(-1).long())
+        hard = F.mse_loss(y, targets.to(y.dtype))
+    else:
+        hard = F.cross_entropy(y.reshape(-1, y.shape[-1]), targets.reshape(-1).long())
+    if teacher is None:
+        return hard
+    check_teacher(loss, weight, temperature)
+    teacher = torch.as_tensor(teacher, dtype=y.dtype, device=y.device).detach()
+    if teacher.shape != y.shape:
+        raise L0GateError(f"`teacher` has shape {tuple(teacher.shape)}; expected {tuple(y.shape)}")
+    if loss == "mse":
+        soft = F.mse_loss(y, teacher)
+    else:
+        log_p, log_q = (F.log_softmax(z / temperature, -1) for z in (y, teacher))
+        soft = F.kl_div(log_p, log_q, reduction="none", log_target=True).sum(-1).mean()
+        soft = temperature**2 * soft
+    return (1 - weight) * hard + weight * soft
 
 
 def _detach(state: RecurrentState) -> RecurrentState:

@@ -32,11 +32,17 @@ def check_nets(backend: Backend) -> None:
     claim(backend, "nets")
     for what, layers in _NETS.items():
         found, wanted = (_run(b.net(layers), layers) for b in (backend, get_backend("numpy")))
-        losses = found.pop("losses"), wanted.pop("losses")
-        assert np.allclose(*losses, *TOLERANCE["float64"]), (
-            f"the losses of {what} are {losses[0]}, but should be {losses[1]}"
-        )
+        entropies, errors = ((found.pop(n), wanted.pop(n)) for n in ("entropies", "errors"))
+        _same_losses(entropies, what)
         expect(backend, found, wanted, what, "float64", _NET_TOLERANCE)
+        _same_losses(errors, what)
+
+
+def _same_losses(losses: tuple[list[float], list[float]], what: str) -> None:
+    """The losses found and those wanted are the same."""
+    assert np.allclose(*losses, *TOLERANCE["float64"]), (
+        f"the losses of {what} are {losses[0]}, but should be {losses[1]}"
+    )
 
 
 def _run(net: Any, layers: list[dict[str, Any]]) -> dict[str, Any]:
@@ -54,12 +60,22 @@ def _run(net: Any, layers: list[dict[str, Any]]) -> dict[str, Any]:
     y, state = net.apply(parameters, x)
     first, gradients, reached = net.loss_and_gradients(parameters, x, targets)
     second, further, _ = net.loss_and_gradients(parameters, x, targets, state)
+    outputs = rng.normal(size=(_TIMES, _BATCH, _RAGGED["decoder"]))
+    soft, taught, _ = net.loss_and_gradients(
+        parameters, x, targets, teacher=outputs, teacher_weight=0.75, temperature=2.0
+    )
+    error, fitted, _ = net.loss_and_gradients(
+        parameters, x, 0 * outputs, loss="mse", teacher=outputs, teacher_weight=0.25
+    )
     return {
         "initial parameters": parameters,
         "y": y,
         "state": state,
         "state beside gradients": reached,
-        "losses": [float(first), float(second)],
+        "entropies": [float(first), float(second), float(soft)],
+        "errors": [float(error)],
         "gradients": gradients,
         "gradients from a state": further,
+        "gradients with a teacher": taught,
+        "gradients with a teacher, of the mean squared error": fitted,
     }

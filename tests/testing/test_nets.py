@@ -22,6 +22,41 @@ def test_a_fault_fails_at_the_check_that_names_it(fault: type[l0gate.Backend]) -
     assert_found(fault)
 
 
+@pytest.mark.parametrize("which", ["cross_entropy", "mse"])
+def test_losses_that_are_off_are_found(which: str) -> None:
+    class Off(TorchBackend):
+        def net(self, layers: Any, batch_first: bool = False) -> Any:
+            net = super().net(layers, batch_first)
+            run = net.loss_and_gradients
+
+            def off(*args: Any, **options: Any) -> Any:
+                loss, *rest = run(*args, **options)
+                wrong = "teacher" in options and options.get("loss", "cross_entropy") == which
+                return loss + wrong * 1e-6, *rest
+
+            net.loss_and_gradients = off
+            return net
+
+    named = run_check(l0gate.testing.check_nets, Off())
+    assert named.reason.startswith("the losses of a stacked LSTM below a linear layer are")
+
+
+def test_a_net_that_ignores_its_teacher_is_found() -> None:
+    class Deaf(TorchBackend):
+        def net(self, layers: Any, batch_first: bool = False) -> Any:
+            net = super().net(layers, batch_first)
+            run = net.loss_and_gradients
+
+            def deaf(*args: Any, loss: str = "cross_entropy", **_: Any) -> Any:
+                return run(*args, loss=loss)
+
+            net.loss_and_gradients = deaf
+            return net
+
+    named = run_check(l0gate.testing.check_nets, Deaf())
+    assert named.reason.startswith("the losses of a stacked LSTM below a linear layer are")
+
+
 def _off(tree: Any) -> Any:
     """The same numbers, a millionth too large."""
     if isinstance(tree, dict):

@@ -43,6 +43,22 @@ def test_nets_agree_with_the_reference(case: dict[str, Any]) -> None:
             np.testing.assert_allclose(slopes[name], gradients[name], rtol=1e-8, atol=1e-12)
         np.testing.assert_allclose(flat(torch_last), flat(last), rtol=1e-10, atol=1e-12)
         assert value == pytest.approx(torch_net.loss(tensors, x, targets, torch_state)[0])
+    teacher = rng.normal(size=y.shape)
+    for outputs in (teacher, torch.tensor(teacher)):
+        for options in ({"temperature": 2.0}, {"loss": "mse", "teacher_weight": 0.25}):
+            of_y = 0 * y if "loss" in options else targets
+            soft, gradients, _ = net.loss_and_gradients(
+                parameters, x, of_y, teacher=teacher, **options
+            )
+            value, slopes, _ = torch_net.loss_and_gradients(
+                tensors, x, of_y, teacher=outputs, **options
+            )
+            assert value == pytest.approx(soft, rel=1e-10)
+            assert value == pytest.approx(
+                torch_net.loss(tensors, x, of_y, teacher=outputs, **options)[0]
+            )
+            for name in gradients:
+                np.testing.assert_allclose(slopes[name], gradients[name], rtol=1e-8, atol=1e-12)
     squared = net.loss_and_gradients(parameters, x, 0 * y, loss="mse")[0]
     assert torch_net.loss(tensors, x, 0 * y, loss="mse")[0] == pytest.approx(squared)
 
