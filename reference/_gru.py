@@ -1,7 +1,7 @@
 """The GRU over a whole sequence, forward and backward, in plain NumPy.
 
-One layer in one direction: shapes, `lengths` and `gate` as in `_scan.py`. The compiled versions
-are in `compiled/training/gru.py`; they have the same signatures without `gate`.
+A scan runs one layer in one direction. `_scan.py` defines the shapes, `lengths` and `gate`. The
+compiled versions are in `compiled/training/gru.py`. They have the same arguments except `gate`.
 """
 
 from __future__ import annotations

@@ -56,7 +56,10 @@ class Pass:
     gate_gradients: Gradients = field(default_factory=Gradients)
 
     def gate(self, axes: Sequence[str]) -> Array | None:
-        """The gates of a matrix's input features, which consist of these axes in order; or None."""
+        """The gates (I,) of a matrix whose I input features are the neurons of `axes`, in order.
+
+        None if no gates were given.
+        """
         if not self.gates or not axes:
             return None
         return np.concatenate([self.gates[axis] for axis in axes])
@@ -161,10 +164,10 @@ def run_chain(
 
 
 class Embedding(Layer):
-    """Replaces every token by its row of `weight` (V, E).
+    """Replaces every token by its row of the matrix `weight` (V, E).
 
-    `multiplied` says that the next layer multiplies by a matrix. That layer can take a `Gathered`
-    input: it multiplies `weight` and then looks up the rows.
+    If `multiplied` is True, the next layer multiplies by a matrix. It may then be given a
+    `Gathered` input: it multiplies the whole of `weight` first, and looks up rows of the product.
     """
 
     def __init__(self, name: str, multiplied: bool) -> None:

@@ -1,7 +1,8 @@
 """The LSTM over a whole sequence, forward and backward, in plain NumPy.
 
-One layer in one direction: shapes, `lengths` and `gate` as in `_scan.py`. The compiled versions
-are in `compiled/training/lstm.py`; they take no `gate`, and their tape differs.
+A scan runs one layer in one direction. `_scan.py` defines the shapes, `lengths` and `gate`. The
+compiled versions are in `compiled/training/lstm.py`. They have the same arguments except `gate`,
+and store a different tape.
 """
 
 from __future__ import annotations

@@ -71,7 +71,10 @@ def _moments(x: Input, counted: Array) -> Array:
 def _split(
     found: dict[str, Array], axes: tuple[str, ...], sizes: Mapping[str, int], moments: Array
 ) -> None:
-    """Add the diagonal block of every axis of a concatenation."""
+    """Add to `found` the moments of every axis, from those of the axes' concatenation.
+
+    They are the diagonal blocks of the matrix `moments`.
+    """
     start = 0
     for axis in axes:
         stop = start + sizes[axis]

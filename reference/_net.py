@@ -217,7 +217,7 @@ class Net:
         lengths: Any = None,
         engine: str = "auto",
     ) -> tuple[float, RecurrentState]:
-        """The loss of `loss_and_gradients`, without the gradients, and the new state."""
+        """The loss and the new state, without gradients: arguments as in `loss_and_gradients`."""
         y, state = self.apply(parameters, x, state, lengths=lengths, engine=engine)
         y, given = self._swap(y), self._teacher(loss, teacher, teacher_weight, temperature)
         return self._loss(loss, y, targets, given, check_lengths(lengths, *y.shape[:2]))[0], state

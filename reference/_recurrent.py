@@ -237,7 +237,7 @@ def gru_bias(
 
 
 def _read_hidden(run: Pass, end: Direction) -> tuple[Array, dict[str, Any]]:
-    """The matrix `weight_hh` and the keyword arguments of the scan.
+    """The matrix `weight_hh`, and the scan's keyword arguments `lengths`, `reverse` and `gate`.
 
     If the engine's scans have no argument `gate`, the columns of the matrix are multiplied by the
     gates here, which gives the same result.

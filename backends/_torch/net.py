@@ -115,7 +115,7 @@ class TorchNet:
         teacher_weight: float = 0.5,
         temperature: float = 1.0,
     ) -> tuple[float, RecurrentState]:
-        """The loss of `loss_and_gradients` without the gradients, and the new state."""
+        """The loss and the new state, without gradients: arguments as in `loss_and_gradients`."""
         with torch.no_grad():
             y, state = self.apply(parameters, x, state)
             value = _loss(loss, y, targets, teacher, teacher_weight, temperature)

@@ -69,7 +69,7 @@ class Teacher:
         return outputs, {storage_of(state) for state in states}
 
     def _term(self, ours: Tensor, theirs: Tensor) -> Tensor:
-        """The loss of one output: a scalar."""
+        """The loss of one output (`ours`) against the same output of the teacher (`theirs`)."""
         if self.logits:
             if theirs.ndim == 0 or theirs.shape[-1] <= 1:
                 raise L0GateError(

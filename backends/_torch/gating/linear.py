@@ -50,9 +50,9 @@ class GatedWeight(Tensor):
 
 
 def _at_input(input: Any, weight: Any, bias: Any = None) -> tuple[Any, ...]:
-    """The arguments of `F.linear`, with the gates on the smaller one of input and weight.
+    """The arguments of `F.linear`, with gates multiplied into the input or the weight.
 
-    Autograd stores a copy of the gated one, so this saves memory.
+    The smaller of the two is chosen, because autograd stores a gated copy of it.
     """
     if isinstance(weight, GatedWeight):
         input = _with_products(input)

@@ -52,7 +52,7 @@ class GateState(nn.Module):
 
     @torch.no_grad()
     def write(self, state: Mapping[str, Any]) -> None:
-        """Set parameters and buffers to a state, in place."""
+        """Copy a gate state, in the form that `Pruner` takes, into the parameters and buffers."""
         for axis, values in self.log_alpha().items():
             values.copy_(state["log_alpha"][axis])
             self.get_buffer(f"mask_{axis}").copy_(state["mask"][axis])

@@ -77,7 +77,7 @@ class ReduceStates:
 
 
 class ReduceInput:
-    """A forward pre-hook that reduces inputs of the dense size to the features that are still read.
+    """A forward pre-hook that selects, from inputs of the dense size, the features that were kept.
 
     The features run along dimension `dim` of the input, which is negative. `index` holds those
     still read, `dense` is their number in the dense model.

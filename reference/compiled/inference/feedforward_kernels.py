@@ -28,7 +28,7 @@ _MANY = 64  # inputs; from here on packing densely is faster, despite the copyin
 def set_input_product(like, far, q, rows, x, x_step, inputs, panels, blocks, gates, gx):
     """Set block q of gx (rows, blocks, gates, lanes) to bias + x @ matrix, for x (rows, inputs).
 
-    x_step: the distance between rows of x. panels: the packed bias, then the packed matrix.
+    x_step is the distance between rows of x. panels holds the packed bias, then the packed matrix.
     """
     size = gates * lanes_in(like)
     bias, out, step = panels + q * size, gx + q * size, blocks * size
@@ -41,9 +41,9 @@ def set_input_product(like, far, q, rows, x, x_step, inputs, panels, blocks, gat
 
 @inlined
 def set_input_products(like, far, t, steps, b, x, inputs, panels, blocks, gates, gx):
-    """As `set_input_product`, for all blocks and for `steps` steps of the signal x from step t on.
+    """Run `set_input_product` for all blocks, for time steps t..t+steps-1 of the signal x.
 
-    gx (steps, b, blocks, gates, lanes).
+    The result is written to gx (steps, b, blocks, gates, lanes); b is the number of sequences.
     """
     x, x_t, x_b = x
     rows, runs = b, steps
@@ -61,8 +61,8 @@ def set_input_products(like, far, t, steps, b, x, inputs, panels, blocks, gates,
 def run_linear(like, far, T, b, x, inputs, panels, outputs, scratch, y):
     """y (T, b, outputs) = x (T, b, inputs) @ matrix + bias; x and y are signals.
 
-    panels: the packed bias, then the packed matrix. scratch: memory for TOGETHER rows of 2 * lanes
-    numbers.
+    panels holds the packed bias, then the packed matrix. scratch is unused memory for TOGETHER rows
+    of 2 * lanes numbers each.
     """
     lanes = lanes_in(like)
     size = 2 * lanes

@@ -51,9 +51,10 @@ from l0gate.reference.compiled.simd.memory import (
 
 
 def workspace_size(lanes: int, widest: int, widest_state: int, T: int, b: int) -> int:
-    """The workspace of a call with T steps and b sequences, in numbers of the dtype.
+    """How many numbers the workspace holds that a call with T steps and b sequences needs.
 
-    lanes: the numbers in a vector register. widest, widest_state: as in the head of the plan.
+    lanes is how many numbers a vector register holds. widest and widest_state are the entries
+    WIDEST and WIDEST_STATE in the head of the plan (see `plan.py`).
     """
     signals = 2 * T * b * widest
     layer = (6 * b + 2 * 4 * min(T * b, max(CHUNK, b))) * widest_state

@@ -44,7 +44,7 @@ CHUNK = 96  # rows of an input product: many, to read weights seldom, but few en
 
 @inlined
 def _blocks(count, like):
-    """The number of blocks of `count` neurons."""
+    """How many blocks `count` neurons fill; a block has as many neurons as a register has lanes."""
     lanes = lanes_in(like)
     return (count + lanes - 1) // lanes
 

@@ -1,8 +1,9 @@
 # mypy: disable-error-code="untyped-decorator,no-untyped-def,no-untyped-call"
 """The GRU over a whole sequence, forward and backward, compiled with numba.
 
-The functions of `_gru.py` without the argument `gate`; results are the same, the tape differs.
-A kernel runs the sequences first..last-1 of a batch, so that each thread can run a part of it.
+`gru_scan` and `gru_scan_backward` compute the same as those of `_gru.py`. They have no argument
+`gate`, and the tape between them has other entries. A kernel runs the sequences first..last-1 of a
+batch, so that each thread can run a part of it.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ def _gru_update(n, gates, h):
 def _gru_forward(
     first, last, gx, panels_rz, panels_n, bias_hn, reset_after, lengths, reverse, h, y, gates, hn
 ):
-    """Forward; h (B, H) holds the initial state, and is overwritten with the last one."""
+    """Run the forward pass; h (B, H) holds the initial state and is overwritten with the last."""
     T, H = len(gx), h.shape[1]
     h, lengths = h[first:last], lengths[first:last]
     rz, n = scratch(last - first, panels_rz), scratch(last - first, panels_n)
@@ -104,7 +105,7 @@ def _gru_cell_backward(dy, gates, h_prev, dgx, dh):
 
 @inlined
 def _set_reset_gradient(dr, upstream, read, r):
-    """dr = upstream * read * r (1 - r)."""
+    """Set dr = upstream * read * r (1 - r), all (H,): the gradient of r's pre-activation."""
     one = r.dtype.type(1)
     for j in range(len(dr)):
         dr[j] = upstream[j] * read[j] * r[j] * (one - r[j])
@@ -128,9 +129,9 @@ def _gru_backward(
     dgh,
     dh0,
 ):
-    """Backward; dh0 (B, H) holds the gradient of the last state.
+    """Run the backward pass; dh0 (B, H) holds the gradient of the last state.
 
-    It is overwritten with the gradient of the initial state.
+    dh0 is overwritten with the gradient of the initial state.
     Without reset_after, dgh is the same array as dgx.
     """
     T, H = len(dy), h0.shape[1]
@@ -186,7 +187,7 @@ def gru_scan(
     lengths: Array | None = None,
     reverse: bool = False,
 ) -> tuple[Array, Array, Tape]:
-    """As `_gru.gru_scan`."""
+    """Run a GRU over a sequence: as `gru_scan` in `reference/_gru.py`, but without gates."""
     T, B, H = *gx.shape[:2], h0.shape[1]
     check_arrays(
         gx=(gx, (T, B, 3 * H)),
@@ -216,7 +217,7 @@ def gru_scan_backward(
     lengths: Array | None = None,
     reverse: bool = False,
 ) -> tuple[Array, Array, Array]:
-    """As `_gru.gru_scan_backward`."""
+    """The gradients of `gru_scan`: as `gru_scan_backward` in `reference/_gru.py`, without gates."""
     gates = tape[0]
     T, B, H = y.shape
     hn = tape[1] if reset_after else y[:0]

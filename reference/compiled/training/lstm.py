@@ -1,8 +1,9 @@
 # mypy: disable-error-code="untyped-decorator,no-untyped-def,no-untyped-call"
 """The LSTM over a whole sequence, forward and backward, compiled with numba.
 
-The functions of `_lstm.py` without the argument `gate`; results are the same, the tape differs.
-A kernel runs the sequences first..last-1 of a batch, so that each thread can run a part of it.
+`lstm_scan` and `lstm_scan_backward` compute the same as those of `_lstm.py`. They have no argument
+`gate`, and the tape between them has other entries. A kernel runs the sequences first..last-1 of a
+batch, so that each thread can run a part of it.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ def _lstm_cell(a, gates, c, h):
 
 @kernel("i i r3 r3 l b w2 w2 w3 w3 w3")
 def _lstm_forward(first, last, gx, panels, lengths, reverse, h, c, y, gates, cells):
-    """Forward; h and c (B, H) hold the initial state, and are overwritten with the last one."""
+    """Run the forward pass; h and c (B, H) hold the initial state, overwritten with the last."""
     T, H = len(gx), h.shape[1]
     h, c, lengths = h[first:last], c[first:last], lengths[first:last]
     a = scratch(last - first, panels)
@@ -88,9 +89,9 @@ def _lstm_cell_backward(dy, gates, c, c_prev, dgx, dh, dc, tanh_c):
 
 @kernel("i i r3 r3 l b r3 r3 r2 w3 w2 w2")
 def _lstm_backward(first, last, dy, panels, lengths, reverse, gates, cells, c0, dgx, dh0, dc0):
-    """Backward; dh0 and dc0 (B, H) hold the gradients of the last state.
+    """Run the backward pass; dh0 and dc0 (B, H) hold the gradients of the last state.
 
-    They are overwritten with the gradients of the initial state.
+    Both are overwritten with the gradients of the initial state.
     """
     T, H = len(dy), c0.shape[1]
     lengths, dc = lengths[first:last], dc0[first:last]
@@ -126,7 +127,10 @@ def lstm_scan(
     lengths: Array | None = None,
     reverse: bool = False,
 ) -> tuple[Array, Array, Array, Tape]:
-    """As `_lstm.lstm_scan`; its tape has only the gates and the cell states."""
+    """Run an LSTM over a sequence: as `lstm_scan` in `reference/_lstm.py`, but without gates.
+
+    The tape has only the gates and the cell states.
+    """
     T, B, H = *gx.shape[:2], h0.shape[1]
     check_arrays(
         gx=(gx, (T, B, 4 * H)),
@@ -153,7 +157,7 @@ def lstm_scan_backward(
     lengths: Array | None = None,
     reverse: bool = False,
 ) -> tuple[Array, Array, Array]:
-    """As `_lstm.lstm_scan_backward`."""
+    """The gradients of `lstm_scan`, as `lstm_scan_backward` in `reference/_lstm.py`; no gates."""
     gates, cells = tape
     T, B, H = cells.shape
     check_arrays(

@@ -13,7 +13,10 @@ COMPUTED = "is computed, as by weight_norm or a parametrization, so gates cannot
 
 
 def embedding(trace: Trace, call: Call, untracked: frozenset[Axis]) -> frozenset[Axis]:
-    """Writes neurons: the columns of the table get an axis, however the index was computed."""
+    """`embedding`: the columns of the table become the neurons of the result, as a new axis.
+
+    How the index was computed does not matter.
+    """
     weight = call.argument(1, "weight")
     name = trace.names.get(id(weight))
     if name is None:  # a computed table: its columns get no axis
@@ -38,7 +41,10 @@ def linear(trace: Trace, call: Call, untracked: frozenset[Axis]) -> frozenset[Ax
 
 
 def conv1d(trace: Trace, call: Call, untracked: frozenset[Axis]) -> frozenset[Axis]:
-    """Reads and writes channels, in dimension -2. Calls with groups are not followed."""
+    """`conv1d`: reads the input channels and writes the output channels, both in dimension -2.
+
+    Calls with groups are not followed.
+    """
     groups = call.argument(6, "groups", 1)
     if groups == 1:
         return _dense(trace, call, -2, "{0} <- {1} {2}", "conv1d")
@@ -47,7 +53,11 @@ def conv1d(trace: Trace, call: Call, untracked: frozenset[Axis]) -> frozenset[Ax
 
 
 def _dense(trace: Trace, call: Call, dim: int, form: str, kind: str) -> frozenset[Axis]:
-    """A weight of shape (out, in, ...), perhaps a bias: reads and writes dimension `dim`."""
+    """A layer with a weight (out, in, ...) and perhaps a bias (out,).
+
+    It reads neurons in dimension `dim` of its input and writes others in dimension `dim` of its
+    result.
+    """
     x, weight, bias = (call.argument(i, n) for i, n in enumerate(("input", "weight", "bias")))
     name, bias_name = trace.names.get(id(weight)), trace.names.get(id(bias))
     size, inputs = weight.shape[:2]
@@ -76,7 +86,7 @@ def _dense(trace: Trace, call: Call, dim: int, form: str, kind: str) -> frozense
 
 
 def batch_norm(trace: Trace, call: Call, untracked: frozenset[Axis]) -> frozenset[Axis]:
-    """Channel-wise: weight, bias and running statistics are pruned with the neurons."""
+    """`batch_norm`: weight, bias and running statistics are pruned together with their channels."""
     x = call.argument(0, "input")
     label = trace.label_of(x)
     own = [

@@ -60,18 +60,21 @@ def matmul(trace: Trace, call: Call) -> str | None:
 
 
 def _feed_forward(label: Features) -> bool:
-    """Whether no recurrent layer writes these neurons.
+    """Whether the neurons are feed-forward: no recurrent layer writes them.
 
-    Such neurons get gates only if a recurrent layer reads them, so freezing them costs less.
+    Feed-forward neurons get gates only if a recurrent layer reads them. So where one of two sets
+    of neurons must be frozen, freezing a feed-forward set costs less.
     """
     return not any(axis.name for axis in axes_of(label))
 
 
 @on_features
 def einsum(trace: Trace, call: Call) -> str | None:
-    """`einsum`: followed if the letter of the neurons is in the result.
+    """`einsum`: followed if the equation does not sum over the neurons.
 
-    Every operand with that letter must have these neurons.
+    In the equation, one letter names the neurons' dimension, such as h in "bth,bt->bh". That letter
+    must be in the result. Each tensor that has the letter must have neurons in that dimension;
+    these are united, since they are multiplied elementwise.
     """
     equation = call.args[0]
     if not isinstance(equation, str) or "." in equation or "->" not in equation:
@@ -112,7 +115,7 @@ def einsum(trace: Trace, call: Call) -> str | None:
 def attention(trace: Trace, call: Call) -> str | None:
     """`scaled_dot_product_attention`: the result has the neurons of `value`.
 
-    Those of `query` and `key` are frozen: it takes their dot product.
+    The neurons of `query` and `key` are frozen, because attention sums over them in a dot product.
     """
     query, key, value = (call.argument(i, n) for i, n in enumerate(("query", "key", "value")))
     labels = [trace.label_of(t) for t in (query, key)]

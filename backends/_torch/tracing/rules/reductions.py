@@ -36,5 +36,8 @@ def pooling(trace: Trace, call: Call) -> str | None:
 
 
 def norm_over_neurons(trace: Trace, call: Call) -> str | None:
-    """`layer_norm` and so on: not followed, since removing a neuron changes their statistics."""
+    """`layer_norm` and so on: not followed, because the mean and variance are taken over neurons.
+
+    Removing a neuron would change both.
+    """
     return f"{call.name}, a norm over all neurons"

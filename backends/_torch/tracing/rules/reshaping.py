@@ -51,10 +51,11 @@ def squeeze(trace: Trace, call: Call) -> str | None:
 
 @on_features
 def reshape(trace: Trace, call: Call) -> str | None:
-    """`reshape`, `view`, `flatten`: looks for the neurons' dimension in the result.
+    """`reshape`, `view`, `flatten`: followed if the neurons' dimension is found in the result.
 
-    It has the same size, and as many elements behind it. It may also be split into equal pieces,
-    such as two directions, or merged with dimensions before it: its parts are then repeated.
+    That is the dimension of the same size for which the dimensions after it hold as many elements
+    as before. The neurons' dimension may also be split into equal pieces, such as two directions,
+    or merged with dimensions before it. A merged dimension repeats the neurons' blocks.
     """
     features = call.features
     if features is None or call.out.dtype != call.given[0].dtype:
