@@ -18,12 +18,11 @@ INTERFACE = 1  # version of `Backend`; it changes when existing backends would n
 class Backend:
     """Drives one framework through its array namespace `xp`. Subclass it to add a framework.
 
-    The algorithm uses arithmetic, comparisons and `&` of their results, basic indexing and, of
-    `xp`: reshape, concat(axis=), stack(axis=), sum(axis=), exp, log, log1p, tanh, logaddexp,
-    clip, where, sqrt, isfinite, ones_like, zeros_like, with Python floats for constants; the
-    defaults below also use its asarray and take. A namespace that follows NumPy's names
-    therefore needs only `name`, `array_type`, `xp`, and the methods below whose default does not
-    fit.
+    The algorithm uses arithmetic, comparisons, `&` between booleans and basic indexing; constants
+    are Python floats. From `xp` it uses reshape, concat(axis=), stack(axis=), sum(axis=), exp, log,
+    log1p, tanh, logaddexp, clip, where, sqrt, isfinite, ones_like and zeros_like. The default
+    methods below also use asarray and take. So where `xp` has NumPy's names, a subclass needs only
+    `name`, `array_type`, `xp`, and those methods below whose default does not fit.
 
     Functions are pure: they return new arrays and never change the ones they were given.
 

@@ -236,7 +236,7 @@ class PrunerTraining(PrunerModel):
         return choose(self.cost, limit, numbers, open_now, None, self.equal, self.freeze)
 
     def selected(self, state: State) -> bool:
-        """Whether every neuron is decided: no entry of the mask is -1."""
+        """Whether `select` has decided, for every neuron, if it is kept: no mask entry is -1."""
         return all(
             bool((mask >= 0).all()) for mask in to_host(self.backend, state["mask"]).values()
         )

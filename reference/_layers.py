@@ -35,7 +35,7 @@ RecurrentState = tuple[Any, ...]
 
 
 class Gradients(dict[str, Array]):
-    """Gradients by name. Adding to a name that exists gives the sum."""
+    """A dict of gradients by name, in which `add` sums the gradients that have the same name."""
 
     def add(self, name: str, gradient: Array) -> None:
         self[name] = self[name] + gradient if name in self else gradient
@@ -291,7 +291,7 @@ def matrix(parameters: Parameters, name: str) -> Array:
 
 
 def expect(parameters: Parameters, name: str, shape: tuple[int, ...]) -> None:
-    """Check that there is a parameter of that name and shape."""
+    """Raise unless `parameters` has an array of this name and shape."""
     found = _find(parameters, name).shape
     if found != shape:
         raise L0GateError(f"parameter `{name}` has shape {found}; expected {shape}")

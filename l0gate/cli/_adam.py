@@ -24,7 +24,7 @@ class Adam:
 
     @classmethod
     def start(cls, backend: Backend, arrays: Mapping[str, Array]) -> Adam:
-        """Moments of zero for arrays of these shapes."""
+        """The state before the first step: both running means of every array are zero."""
         zeros = backend.xp.zeros_like
         first, second = ({name: zeros(array) for name, array in arrays.items()} for _ in range(2))
         return cls(first, second)

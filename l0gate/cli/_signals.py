@@ -1,4 +1,4 @@
-"""Ctrl-C and kill: the training finishes its step, so that the job can write a checkpoint."""
+"""After Ctrl-C or kill, the training finishes its step, so that the job can write a checkpoint."""
 
 from __future__ import annotations
 

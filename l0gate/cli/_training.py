@@ -100,7 +100,7 @@ def train(task: Task, training: Training) -> Iterator[None]:
 
 
 def _step(task: Task, training: Training, x: np.ndarray, targets: np.ndarray) -> None:
-    """One step on inputs and targets of shape (time, batch)."""
+    """Take one training step, of weights and gates, on inputs x and targets (time, batch)."""
     progress = (training.step + 1) / task.steps
     pruner, gates = task.pruner, training.gates
     gate_gradients: Mapping[str, Array] = {}

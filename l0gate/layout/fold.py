@@ -86,7 +86,10 @@ def keep(
 def spread(
     dimension: Dimension, gates: Mapping[str, Array], backend: Backend, fixed: float = 1.0
 ) -> Array:
-    """The gates repeated along one dimension, one per position; `fixed` where it has no axis."""
+    """The gates of one dimension as a vector: for every position, the gate of its neuron.
+
+    Positions that belong to no axis, such as a number in the pattern, get the value `fixed`.
+    """
     xp = backend.xp
     parts = []
     for block in dimension.blocks:

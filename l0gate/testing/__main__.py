@@ -13,7 +13,10 @@ from l0gate.testing._outcome import table
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Print the table; 0 if nothing failed, 1 if something did, 2 if there is no such backend."""
+    """Run the checks on the backend that `arguments` name, and print a table of the outcomes.
+
+    Returns the exit code: 0 if no check failed, 1 if one did, 2 if there is no such backend.
+    """
     parser = argparse.ArgumentParser("python -m l0gate.testing", description=main.__doc__)
     parser.add_argument("name", metavar="NAME", help="as in `l0gate backends list`")
     parser.add_argument(

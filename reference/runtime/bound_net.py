@@ -128,7 +128,10 @@ class StreamingNet:
         return self._step(x, self._check_state(state, batch))
 
     def _check_step(self, x_t: Any) -> tuple[Array, tuple[int, ...]]:
-        """Check x_t; returns it without pruned features, and its batch, (B,) or ()."""
+        """Check x_t, the input of one step. Returns its kept features, and its batch shape.
+
+        The batch shape is (B,), or () for one sequence without a batch dimension.
+        """
         x = np.asarray(x_t)
         features = 0 if self._tokens else 1
         if x.ndim not in (features, features + 1):

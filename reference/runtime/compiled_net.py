@@ -33,8 +33,8 @@ class FlatState(tuple[Any, ...]):
     """A state that a compiled net returned: its entries are views of one array.
 
     Every compiled net makes subclasses of its own, one per batch size. So the type of a state shows
-    whether it fits the net and the batch size. Calling such a class or copying a state gives a
-    plain tuple.
+    whether it fits the net and the batch size. A copy of a state is a plain tuple; so is what the
+    constructor of such a class returns.
     """
 
     net: ClassVar[CompiledNet]

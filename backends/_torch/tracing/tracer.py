@@ -256,7 +256,10 @@ class Trace(TorchFunctionMode):
         return f"module {name!r} ({kind})" if name else f"the model's own forward ({kind})"
 
     def record_use(self, name: str, use: Use) -> None:
-        """Record how a parameter is used; a second use unites its axes with those of the first."""
+        """Record how the parameter `name` is used.
+
+        If it was used before, such as a tied weight, the axes of both uses are united.
+        """
         self.described.add(name)
         known = self.uses.setdefault(name, use)
         if known is use:

@@ -143,7 +143,10 @@ def _tile(rows: int, vectors: int) -> Any:
 
 
 def _product(vectors: int) -> Any:
-    """Compile out = start + a @ panel for any number of rows, as in `_tile`."""
+    """Compile out = start + a @ panel for any number of rows, tile by tile.
+
+    `_tile` says what the arguments are.
+    """
     most = _MOST_ROWS[vectors]
     tile_most, tile_4, tile_2, tile_1 = (_tile(rows, vectors) for rows in (most, 4, 2, 1))
 

@@ -34,8 +34,8 @@ ELEMENTWISE = frozenset(_NAMES.split())
 def elementwise(trace: Trace, call: Call) -> str | None:
     """Unite the axes of all arguments: neurons at the same position are pruned together.
 
-    An argument without a label must be constant along the neurons' dimension, or be a parameter or
-    saved buffer, such as a gain for each neuron. That parameter is then pruned with the neurons.
+    An argument without a label must be constant along the neurons' dimension. Or it must be a
+    parameter or a saved buffer, such as a gain for each neuron, which is pruned with the neurons.
     """
     if not isinstance(call.out, Tensor):
         return call.name
