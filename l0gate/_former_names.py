@@ -72,6 +72,6 @@ class _Loader:
 
 
 def install() -> None:
-    """Add the import hook, unless it is there already."""
+    """Add the hook that imports modules by their former names, unless it is there already."""
     if not any(finder is _Finder for finder in sys.meta_path):
         sys.meta_path.append(_Finder)

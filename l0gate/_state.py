@@ -59,5 +59,5 @@ def to_device(backend: Backend, values: np.ndarray, like: Array) -> Array:
 
 
 def to_host(backend: Backend, arrays: Mapping[str, Array]) -> dict[str, np.ndarray]:
-    """The arrays on the host, by axis."""
+    """Copy the arrays, one per axis, to the host as NumPy arrays."""
     return {axis: backend.to_numpy(values) for axis, values in arrays.items()}

@@ -46,7 +46,10 @@ def _same_losses(losses: tuple[list[float], list[float]], what: str) -> None:
 
 
 def _run(net: Any, layers: list[dict[str, Any]]) -> dict[str, Any]:
-    """Outputs and gradients of a net from the zero state, then from the state that it ends in."""
+    """Run a net twice, first from the zero state, then from the final state of the first run.
+
+    Returns the outputs and gradients of both runs.
+    """
     sizes = {
         name: size for name, size in _RAGGED.items() if name in {n.get("name") for n in layers}
     }

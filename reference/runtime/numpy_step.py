@@ -66,7 +66,10 @@ def _linear_step(layer: Layer, parameters: Parameters) -> Step:
 
 
 def _lstm_step(layer: Layer, parameters: Parameters) -> Step:
-    """Since sigmoid(a) = (tanh(a / 2) + 1) / 2, one call of tanh computes all four gates."""
+    """The function that runs one step of an LSTM layer.
+
+    Since sigmoid(a) = (tanh(a / 2) + 1) / 2, one call of tanh computes all four gates.
+    """
     (end,) = layer.directions
     # Not copied to C order: that would take as long as reading the file of a saved net.
     weight_ih, weight_hh = parameters[end.weight_ih].T, parameters[end.weight_hh].T

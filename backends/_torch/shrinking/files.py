@@ -59,7 +59,7 @@ def describe(model: nn.Module) -> SavedModel:
 
 
 def _readable(tensor: Tensor, origin: Origin) -> Tensor:
-    """The tensor; float32 in place of float16 if the file must run as a NumPy net."""
+    """The tensor as the file stores it: float32 in place of float16 if NumPy must run the net."""
     return tensor.float() if origin.chain and tensor.dtype == torch.float16 else tensor
 
 

@@ -111,7 +111,7 @@ class Memory:
 
 @intrinsic
 def lanes_in(typingctx, like):
-    """How many numbers of the dtype a vector register holds, in compiled code."""
+    """How many numbers of the dtype of `like` a vector register holds, for use in kernels."""
 
     def generate(context, builder, signature, arguments):
         return Memory(context, builder, like).integer(BYTES * 8 // like.bitwidth)
@@ -120,7 +120,7 @@ def lanes_in(typingctx, like):
 
 
 def type_of(like):
-    """The dtype of a number, in compiled code only."""
+    """The dtype of the number `like`, for use in kernels only."""
 
 
 @overload(type_of)

@@ -27,14 +27,14 @@ def set_tanh(y, x):
 
 @inlined
 def set_to(y, x):
-    """y = x[: len(y)]."""
+    """Copy the first len(y) numbers of x to y."""
     for j in range(len(y)):
         y[j] = x[j]
 
 
 @inlined
 def set_zero(y):
-    """y = 0."""
+    """Set all numbers of y to 0."""
     for j in range(len(y)):
         y[j] = 0
 
