@@ -16,6 +16,7 @@ The modules, in reading order:
 - `_gate`: `gate`, from a model of any framework to its gated model
 - `_chain`: nets that are described by a list of layers
 - `_saved_model`, `npz`, `files`: saving and loading, without pickle
+- `formats`: files that other programs read and write: `export` and `import_`
 - `reports`: what the gates have decided so far, as text, JSON and a picture
 - `_backend`, `_registry`, `_hooks`: the abstract tensor interface, and how plugins are found
 - `backends`: NumPy and PyTorch
@@ -44,6 +45,7 @@ from l0gate.layout.layout import Layout
 if TYPE_CHECKING:
     from l0gate._hooks import hookimpl
     from l0gate._saved_model import load, save
+    from l0gate.formats.export import export, import_
     from l0gate.reports.report import report
 
 __all__ = [
@@ -53,9 +55,11 @@ __all__ = [
     "L0GateError",
     "Layout",
     "Pruner",
+    "export",
     "gate",
     "get_backend",
     "hookimpl",
+    "import_",
     "load",
     "report",
     "save",
@@ -66,10 +70,12 @@ __getattr__, __dir__ = import_later(
     __name__,
     __all__,
     {
+        "export": "formats.export",
         "hookimpl": "_hooks",
+        "import_": "formats.export",
         "load": "_saved_model",
         "report": "reports.report",
         "save": "_saved_model",
     },
-    submodules=("backends", "files", "methods", "npz", "reference", "testing"),
+    submodules=("backends", "files", "formats", "methods", "npz", "reference", "testing"),
 )

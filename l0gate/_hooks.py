@@ -20,3 +20,8 @@ class Hooks:
     @hookspec
     def l0gate_methods(self) -> list[dict[str, Any]]:  # type: ignore[empty-body]
         """Descriptors of methods that choose neurons: dicts with `name` and `factory`."""
+
+    @hookspec
+    def l0gate_formats(self) -> list[dict[str, Any]]:  # type: ignore[empty-body]
+        """Descriptors of file formats: dicts with `name` and `factory`, which returns a
+        `l0gate.formats.Format`."""

@@ -1,4 +1,4 @@
-"""Finding backends and methods, built-in or from plugins: `get_backend` and the registry.
+"""Finding backends, methods and formats, built-in or from plugins: `get_backend`, the registry.
 
 A distribution adds a backend through an entry point in the group `l0gate` whose module implements
 
@@ -8,7 +8,7 @@ A distribution adds a backend through an entry point in the group `l0gate` whose
 
 Descriptors are plain dicts, so that registering imports no framework. `module` is the framework's
 top-level module: a backend is asked whether it owns an object only once that module is loaded.
-For methods see `l0gate.methods`.
+For methods see `l0gate.methods`, for file formats `l0gate.formats`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import importlib
 import os
 import sys
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -34,7 +34,7 @@ GROUP = "l0gate"  # of entry points
 # pluggy is imported only where it is used, so that `import l0gate` stays fast.
 L0 = "l0"  # the name of hard-concrete gates among the methods
 _BUILT_IN = "l0gate"
-_BUILT_INS = ("l0gate.backends._builtin", "l0gate.methods")
+_BUILT_INS = ("l0gate.backends._builtin", "l0gate.methods", "l0gate.formats._builtin")
 
 
 @dataclass(frozen=True)
@@ -73,18 +73,19 @@ class Entry:
 
 
 @dataclass(frozen=True)
-class MethodEntry:
-    """A registered method of choosing neurons."""
+class PartEntry:
+    """A registered method of choosing neurons, or a file format; `kind` says which."""
 
+    kind: str
     name: str
     factory: str | Callable[[], Any]
     distribution: str
 
     def __str__(self) -> str:
-        return f"method {self.name!r} of {self.distribution}"
+        return f"{self.kind} {self.name!r} of {self.distribution}"
 
     def make(self) -> Any:
-        """What the factory returns: the method with its default options."""
+        """What the factory returns: the method or format with its default options."""
         return _called(self.factory, str(self))
 
 
@@ -101,11 +102,12 @@ def _called(factory: str | Callable[[], Any], what: str) -> Any:
 
 @dataclass
 class Registry:
-    """Backends by name and by type, methods by name. Plugins are loaded one by one, so that a
-    broken one does not affect the others."""
+    """Backends by name and by type, methods and formats by name. Plugins are loaded one by one, so
+    that a broken one does not affect the others."""
 
     entries: dict[str, Entry] = field(default_factory=dict)
-    methods: dict[str, MethodEntry] = field(default_factory=dict)
+    methods: dict[str, PartEntry] = field(default_factory=dict)
+    formats: dict[str, PartEntry] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -128,7 +130,7 @@ class Registry:
         return manager
 
     def register(self, plugin: object, distribution: str) -> None:
-        """Add the backends and methods of one plugin. Problems become warnings that name it."""
+        """Add all that one plugin offers. Problems become warnings that name the plugin."""
         self._load_built_ins()  # first, so that no plugin can take a built-in name
         self._warn(self._register(plugin, distribution))
 
@@ -141,6 +143,7 @@ class Registry:
                 for caller, add in (
                     (hooks.l0gate_backends, self._add_backend),
                     (hooks.l0gate_methods, self._add_method),
+                    (hooks.l0gate_formats, self._add_format),
                 ):
                     for hook in caller.get_hookimpls():
                         if hook.plugin is plugin:
@@ -157,7 +160,7 @@ class Registry:
             return [f"l0gate plugin {distribution}: {problem}" for problem in problems]
 
     def unregister(self, distribution: str) -> None:
-        """Remove a plugin with its backends and methods (for tests and interactive use)."""
+        """Remove a plugin with all that it registered (for tests and interactive use)."""
         with self._lock:
             plugin = self._manager.get_plugin(distribution)
             if plugin is not None:
@@ -166,8 +169,9 @@ class Registry:
             for name in gone:
                 del self.entries[name]
                 self._made.pop(name, None)
-            for name in [n for n, e in self.methods.items() if e.distribution == distribution]:
-                del self.methods[name]
+            for parts in (self.methods, self.formats):
+                for name in [n for n, e in parts.items() if e.distribution == distribution]:
+                    del parts[name]
             self._by_type.clear()
 
     def names(self) -> list[str]:
@@ -200,17 +204,35 @@ class Registry:
         self._load_plugins()
         return [L0, *self.methods]
 
-    def method(self, name: str) -> MethodEntry:
+    def method(self, name: str) -> PartEntry:
         """The entry of the method of that name."""
+        return self._part("method", name, self.methods, self.method_names)
+
+    def format_names(self) -> list[str]:
+        """Names of all file formats, those of plugins included."""
+        self._load_plugins()
+        return list(self.formats)
+
+    def format(self, name: str) -> PartEntry:
+        """The entry of the file format of that name."""
+        return self._part("format", name, self.formats, self.format_names)
+
+    def _part(
+        self,
+        kind: str,
+        name: str,
+        parts: Mapping[str, PartEntry],
+        names: Callable[[], list[str]],
+    ) -> PartEntry:
         self._load_built_ins()
-        if name not in self.methods:
+        if name not in parts:
             self._load_plugins()
-        if name not in self.methods:
+        if name not in parts:
             raise L0GateError(
-                f"`method` is {name!r}; registered are {', '.join(map(repr, self.method_names()))}"
+                f"`{kind}` is {name!r}; registered are {', '.join(map(repr, names()))}"
                 + "".join(f"\n  {problem}" for problem in self.problems)
             )
-        return self.methods[name]
+        return parts[name]
 
     def by_object(self, x: object) -> Backend:
         """The backend that owns an array or a model."""
@@ -308,15 +330,23 @@ class Registry:
         return []
 
     def _add_method(self, descriptor: object, distribution: str) -> list[str]:
+        return self._add_part("method", self.methods, descriptor, distribution)
+
+    def _add_format(self, descriptor: object, distribution: str) -> list[str]:
+        return self._add_part("format", self.formats, descriptor, distribution)
+
+    def _add_part(
+        self, kind: str, parts: dict[str, PartEntry], descriptor: object, distribution: str
+    ) -> list[str]:
         given: Any = descriptor if isinstance(descriptor, dict) else {}
         name, factory = given.get("name"), given.get("factory")
         if not (_is_name(name) and _is_factory(factory)):
             return [f"the descriptor {descriptor!r} must be a dict with name and factory"]
-        if name in self.methods:
-            return [_taken("method", self.methods[name])]
-        if name == L0:
+        if name in parts:
+            return [_taken(kind, parts[name])]
+        if kind == "method" and name == L0:
             return [f"method {name!r} is the name of hard-concrete gates; take another name"]
-        self.methods[name] = MethodEntry(name, factory, distribution)
+        parts[name] = PartEntry(kind, name, factory, distribution)
         return []
 
     def _warn(self, problems: list[str]) -> None:
@@ -343,7 +373,7 @@ def _is_factory(given: object) -> bool:
     return isinstance(given, str) or callable(given)
 
 
-def _taken(kind: str, entry: Entry | MethodEntry) -> str:
+def _taken(kind: str, entry: Entry | PartEntry) -> str:
     return f"{kind} {entry.name!r} is registered already by {entry.distribution}, which stays"
 
 

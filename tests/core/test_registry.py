@@ -123,7 +123,7 @@ def test_everything_wrong_with_a_plugin_is_told(registry: Registry) -> None:
         f"l0gate plugin bad-dist: {problem}"
         for problem in (
             "implements 'l0gate_backend', which is no hook; hooks are ['l0gate_backends',"
-            " 'l0gate_methods']",
+            " 'l0gate_formats', 'l0gate_methods']",
             "the descriptor 3 must be a dict with name, module and factory",
             "backend 'box' was built for interface 99; this l0gate has 1",
         )

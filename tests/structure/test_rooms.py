@@ -16,6 +16,7 @@ FOLDERS = {"l0gate": "l0gate", "backends": "l0gate.backends", "reference": "l0ga
 TESTS = {  # folder of a package: the folder of its tests
     "l0gate": "core",
     "l0gate/cli": "cli",
+    "l0gate/formats": "formats",
     "l0gate/layout": "layout",
     "l0gate/methods": "methods",
     "l0gate/reports": "reports",

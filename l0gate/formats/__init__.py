@@ -1,0 +1,29 @@
+"""Nets as files that other programs read: `l0gate.export` and `l0gate.import_`.
+
+The modules, in reading order:
+
+- `export`: the two calls; which format a file has
+- `format`: `Format`, what a format must define
+- `layers`: a net as a list of layers that hold their arrays
+- `assembly`: from such a list to a net that runs in NumPy
+- `runner`: running a written file, by another program or by reading it back
+- `proof`: a written file, run beside the net that it was written from
+- `padding`: closed neurons for programs that take some hidden sizes only
+- `json_text`: reading JSON without trust, and writing it with few digits
+- `_rtneural`, `_guitarml`, `_nam`: the formats of audio plugins
+- `_builtin`: registers these formats, as any plugin does
+
+A distribution adds a format through an entry point in the group `l0gate` whose module implements
+
+    @l0gate.hookimpl
+    def l0gate_formats():
+        return [{"name": "tract", "factory": "my_package:Tract"}]  # a subclass of Format
+"""
+
+from __future__ import annotations
+
+from l0gate.formats.format import Content, Format
+from l0gate.formats.proof import Proof
+from l0gate.formats.runner import Runner
+
+__all__ = ["Content", "Format", "Proof", "Runner"]

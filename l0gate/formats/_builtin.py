@@ -1,0 +1,17 @@
+"""The built-in formats, registered like any plugin's."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from l0gate._hooks import hookimpl
+
+
+@hookimpl
+def l0gate_formats() -> list[dict[str, Any]]:
+    """Descriptors of the built-in formats."""
+    return [
+        {"name": "rtneural", "factory": "l0gate.formats._rtneural:RTNeural"},
+        {"name": "guitarml", "factory": "l0gate.formats._guitarml:GuitarML"},
+        {"name": "nam", "factory": "l0gate.formats._nam:Nam"},
+    ]
