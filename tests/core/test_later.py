@@ -83,7 +83,7 @@ def test_dir_of_our_packages(package: ModuleType) -> None:
     assert set(listed) - modules == set(package.__all__)
     assert not {name for name in listed if name.startswith("_")}
     if package is l0gate:
-        assert modules == {"backends", "files", "methods", "npz", "reference", "testing"}
+        assert modules == {"backends", "files", "formats", "methods", "npz", "reference", "testing"}
     else:
         assert not modules
 
