@@ -76,10 +76,14 @@ def kl_divergence(logits: Array, teacher: Array, temperature: float = 1.0) -> tu
     """
     teacher = np.asarray(teacher, logits.dtype)
     _check_shape("`teacher` has", teacher, logits.shape)
-    log_p, log_q = _log_softmax(logits / temperature), _log_softmax(teacher / temperature)
-    q, count = np.exp(log_q), logits.size // logits.shape[-1]
-    loss = float(np.sum(q * (log_q - log_p), dtype=np.float64)) * temperature**2 / count
-    return loss, (np.exp(log_p) - q) * (temperature / count)
+    p, log_p = _softmax(logits / temperature)
+    q, log_q = _softmax(teacher / temperature)
+    count = logits.size // logits.shape[-1]
+    log_p -= log_q
+    loss = -float(np.sum(q * log_p, dtype=np.float64)) * temperature**2 / count
+    p -= q
+    p *= temperature / count
+    return loss, p
 
 
 class Teacher(NamedTuple):
@@ -136,10 +140,14 @@ def loss_of(
 LOSSES = {"cross_entropy": softmax_cross_entropy, "mse": mean_squared_error}
 
 
-def _log_softmax(logits: Array) -> Array:
+def _softmax(logits: Array) -> tuple[Array, Array]:
+    """Softmax over the last dimension, and its logarithm."""
     shifted = logits - logits.max(axis=-1, keepdims=True)
-    shifted -= np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
-    return shifted
+    p = np.exp(shifted)
+    total = p.sum(axis=-1, keepdims=True)
+    shifted -= np.log(total)
+    p /= total
+    return p, shifted
 
 
 def _check_shape(what: str, given: Array, shape: tuple[int, ...]) -> None:

@@ -75,6 +75,7 @@ def _pack(training: Training, backend: Backend) -> tuple[dict[str, np.ndarray], 
         "gates": training.gates or {},
         "gate_adam": _moments(training.gate_adam),
         "carry": _dicts(training.carry or ()),
+        "teacher_carry": _dicts(training.teacher_carry or ()),
     }
     arrays = {name: backend.to_numpy(array) for name, array in _flat(tree).items()}
     arrays["losses"] = np.array(training.losses)
@@ -98,7 +99,7 @@ def _unpack(arrays: dict[str, np.ndarray], notes: Mapping[str, Any], backend: Ba
         tree.get("gates"),
         None if gate_adam is None else Adam(**gate_adam, steps=notes["updates"]),
         None if notes["rng"] is None else tuple(notes["rng"]),
-        _tuples(tree["carry"]) if "carry" in tree else None,
+        *(_tuples(tree[name]) if name in tree else None for name in ("carry", "teacher_carry")),
         losses,
         size_fractions,
         notes["seconds"],

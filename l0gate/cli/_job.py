@@ -1,13 +1,14 @@
 """The job of `l0gate train`, with checkpoints.
 
-Train with gates, shrink, certify, save, train the nets to compare with, measure speed, report.
+Train the teacher, train with gates, shrink, certify, save, train the nets to compare with, measure
+speed, report.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -56,13 +57,19 @@ class Job:
     def run(self, resume: bool, twins: bool) -> dict[str, Any]:
         """Do the job, or with `resume` the rest of it, and return the report.
 
-        With `twins` two more nets are trained for comparison: the dense net without gates, and a
-        net of the small sizes from scratch.
+        With the teacher "dense", the dense net is trained first, without gates. With `twins` it is
+        trained in any case, for comparison, and so is a net of the small sizes, from scratch and
+        without a teacher.
         """
         started = time.perf_counter()
         gated = self.options.task(self.corpus, self.pruner)
         self._begin(gated, resume)
         set_up = self._warm_up(gated)
+        trained: dict[str, Parameters] = {}
+        if self.options.teacher == "dense":
+            trained["dense"] = self._train("dense", self.options.task(self.corpus)).parameters
+            gated = replace(gated, teacher=trained["dense"])
+            self.screen.say("gated: half of its loss is the divergence from the outputs of dense")
         result = self._train("gated", gated)
         assert result.gates is not None
         parameters, state = result.parameters, result.gates
@@ -75,7 +82,8 @@ class Job:
             "small": small,
         }
         if twins:
-            nets |= self._train_twins(kept)
+            trained |= self._train_twins(kept, trained)
+        nets |= trained
         figures = self.figures
         report = {
             **figures.about(),
@@ -130,12 +138,20 @@ class Job:
             task.net.loss(small, ones, ones)
         return time.perf_counter() - started
 
-    def _train_twins(self, kept: Mapping[str, np.ndarray]) -> dict[str, Parameters]:
-        """Train the two nets to compare with, and return their parameters."""
+    def _train_twins(
+        self, kept: Mapping[str, np.ndarray], trained: Mapping[str, Parameters]
+    ) -> dict[str, Parameters]:
+        """Train the nets to compare with that are not `trained`, and return their parameters."""
         sizes = {axis: len(index) for axis, index in kept.items()}
-        dense = self._train("dense", self.options.task(self.corpus))
-        direct = self._train("direct", self.options.task(self.corpus, sizes=sizes))
-        return {"dense": dense.parameters, "direct": direct.parameters}
+        tasks = {
+            "dense": self.options.task(self.corpus),
+            "direct": self.options.task(self.corpus, sizes=sizes),
+        }
+        return {
+            name: self._train(name, task).parameters
+            for name, task in tasks.items()
+            if name not in trained
+        }
 
     def _train(self, phase: str, task: Task) -> Training:
         """Train one net to the end, with checkpoints, until a signal asks to stop."""

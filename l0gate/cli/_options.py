@@ -19,6 +19,8 @@ from l0gate.cli._training import Task
 
 _BUDGET = "a fraction such as 20% or 0.2 (above 0, at most 100%), or a whole number of parameters"
 
+TEACHERS = ("dense", "none")
+
 
 @dataclass(frozen=True)
 class Options:
@@ -37,6 +39,7 @@ class Options:
     rate: float
     gate_rate: float
     method: str = L0
+    teacher: str = TEACHERS[0]
 
     def __post_init__(self) -> None:
         check(self.cell in RECURRENT, f"`--cell` is {self.cell!r}; allowed: {', '.join(RECURRENT)}")
@@ -63,6 +66,10 @@ class Options:
         )
         if self.budget is not None:
             parse_budget(self.budget)
+        check(
+            self.teacher in TEACHERS,
+            f"`--teacher` is {self.teacher!r}; allowed: {', '.join(TEACHERS)}",
+        )
         try:
             method = get_method(self.method)
         except L0GateError as error:

@@ -66,7 +66,11 @@ def _draw_losses(axes: Axes, report: Mapping[str, Any], phases: Mapping[str, Tra
 
 def _label(report: Mapping[str, Any], name: str) -> str:
     label = f"{name} {_sizes(report[name])}"
-    return f"{label}, shrunk to {_sizes(report['small'])}" if name == "gated" else label
+    if name != "gated":
+        return label
+    taught = report["options"].get("teacher", "none") == "dense"  # older reports do not say
+    against = " (loss half against dense)" if taught else ""
+    return f"{label}, shrunk to {_sizes(report['small'])}{against}"
 
 
 def _sizes(net: Mapping[str, Any]) -> str:

@@ -59,10 +59,12 @@ def _sentences(report: Mapping[str, Any]) -> list[str]:
             lines[0] += f" (one more neuron: {budget['with_one_more_neuron']:,} or more)"
     lines[0] += "."
     gap = report["comparison"]["gap_recovered"]
+    taught = report["options"].get("teacher", "none") == "dense"  # older reports do not say
     if gap is not None and gap > 0:
         lines.append(
             f"It recovers {gap:.0%} of the distance from a net of its sizes trained from scratch"
-            " to the dense one."
+            f"{' without a teacher' if taught else ''} to the dense one"
+            f"{', its teacher' if taught else ''}."
         )
     elif gap is not None:
         lines.append("A net of its sizes trained from scratch does better.")
@@ -86,7 +88,9 @@ def _sentences(report: Mapping[str, Any]) -> list[str]:
     )
     seconds = report["seconds"]
     lines.append(f"Gated training took {seconds['gated']:.0f} s")
-    if "dense" in seconds:
+    if "direct" in seconds:
         lines[-1] += f", the twins {seconds['dense']:.0f} s and {seconds['direct']:.0f} s"
+    elif "dense" in seconds:
+        lines[-1] += f", its teacher {seconds['dense']:.0f} s"
     lines[-1] += f"; this run {seconds['this_run']:.0f} s in all."
     return lines

@@ -19,6 +19,7 @@ from l0gate.cli._batches import chunks, steps_per_epoch, streams
 
 _LARGEST_NORM = 1.0  # a larger gradient is scaled down to this norm
 _RISE = 0.02  # the fraction of training over which the learning rate rises
+_OPEN = 4.54  # the first log_alpha: a sampled gate is then 1 with a probability of 0.95
 
 
 class NotFiniteError(L0GateError):
@@ -29,7 +30,9 @@ class NotFiniteError(L0GateError):
 class Task:
     """What to train, on what, and for how long: nothing here changes during training.
 
-    `net` has the methods of `l0gate.reference.Net`. Without a `pruner` it has no gates.
+    `net` has the methods of `l0gate.reference.Net`. Without a `pruner` it has no gates. `teacher`
+    has the parameters of a trained dense net. Half of the loss is then the divergence from its
+    outputs.
     """
 
     backend: Backend
@@ -44,6 +47,7 @@ class Task:
     seed: int
     rate: float
     gate_rate: float
+    teacher: Mapping[str, Array] | None = None
 
 
 @dataclass
@@ -51,6 +55,7 @@ class Training:
     """Everything that changes while a net trains.
 
     `carry` is the recurrent state that the last chunk ended in; None at the start of the text.
+    `teacher_carry` is the teacher's.
     """
 
     parameters: dict[str, Array]
@@ -59,6 +64,7 @@ class Training:
     gate_adam: Adam | None = None
     rng: Any = None
     carry: Any = None
+    teacher_carry: Any = None
     losses: list[float] = field(default_factory=list)  # nats per token, one per step
     size_fractions: list[float] = field(default_factory=list)  # expected size / dense size
     seconds: float = 0.0
@@ -69,8 +75,9 @@ class Training:
         return len(self.losses)
 
     def finish(self) -> None:
-        """Free the optimizer states, the random generator and the recurrent state."""
-        self.adam, self.gate_adam, self.rng, self.carry = Adam({}, {}), None, None, None
+        """Free the optimizer states, the random generator and the recurrent states."""
+        self.adam, self.gate_adam, self.rng = Adam({}, {}), None, None
+        self.carry = self.teacher_carry = None
 
 
 def start(task: Task) -> Training:
@@ -79,10 +86,20 @@ def start(task: Task) -> Training:
     parameters = task.net.init(rng, input_size=task.vocabulary, sizes=task.sizes)
     training = Training(parameters, Adam.start(task.backend, parameters))
     if task.pruner is not None:
-        training.gates = task.pruner.init(parameters, task.seed)
+        training.gates = _open_gates(task.pruner, parameters, task.seed)
         training.gate_adam = Adam.start(task.backend, training.gates["log_alpha"])
         training.rng = task.backend.rng(task.seed + 1)
     return training
+
+
+def _open_gates(pruner: Pruner, parameters: Mapping[str, Array], seed: int) -> State:
+    """A new gate state. Trained gates start wide open, so that at first they hardly disturb."""
+    state = pruner.init(parameters, seed)
+    if not pruner.trains_gates:
+        return state
+    shift = _OPEN - pruner.hard_concrete.initial_log_alpha(pruner.hard_concrete.initial)
+    log_alpha = {axis: values + shift for axis, values in state["log_alpha"].items()}
+    return pruner.init(parameters, seed, log_alpha=log_alpha)
 
 
 def train(task: Task, training: Training) -> Iterator[None]:
@@ -92,7 +109,7 @@ def train(task: Task, training: Training) -> Iterator[None]:
     while training.step < task.steps:
         position = training.step % epoch
         if position == 0:
-            training.carry = None
+            training.carry = training.teacher_carry = None
         begin = position * task.length
         chunk = data[begin : begin + task.length + 1]
         _step(task, training, chunk[:-1], chunk[1:])
@@ -104,15 +121,22 @@ def _step(task: Task, training: Training, x: np.ndarray, targets: np.ndarray) ->
     progress = (training.step + 1) / task.steps
     pruner, gates = task.pruner, training.gates
     gate_gradients: Mapping[str, Array] = {}
+    soft: dict[str, Array] = {}
+    if task.teacher is not None:
+        soft["teacher"], training.teacher_carry = task.net.apply(
+            task.teacher, x, training.teacher_carry
+        )
     if pruner is None or gates is None:
         loss, gradients, carry = task.net.loss_and_gradients(
-            training.parameters, x, targets, training.carry
+            training.parameters, x, targets, training.carry, **soft
         )
         size_fraction = 1.0
     else:
         noise, training.rng = pruner.noise(gates, training.rng)
         folded = pruner.gate(training.parameters, gates, noise)
-        loss, gradients, carry = task.net.loss_and_gradients(folded, x, targets, training.carry)
+        loss, gradients, carry = task.net.loss_and_gradients(
+            folded, x, targets, training.carry, **soft
+        )
         gradients, gate_gradients = pruner.pullback(training.parameters, gates, noise, gradients)
         for name, penalty in pruner.parameter_gradient(gates, training.parameters).items():
             gradients[name] = gradients[name] + penalty

@@ -27,7 +27,10 @@ pytestmark = pytest.mark.filterwarnings("ignore:the gates stalled:UserWarning")
 def test_a_training_goes_on_from_its_checkpoint(
     gated: bool, stop_after: int, tmp_path: Path
 ) -> None:
-    task = make_task(gated)
+    net = make_task().net
+    sizes = {"embedding": 4, "rnn": 6, "decoder": 5}
+    teacher = net.init(np.random.default_rng(9), input_size=5, sizes=sizes)
+    task = make_task(gated, teacher=teacher if gated else None)
     whole = run_all(task, start(task))
     part = start(task)
     for _, _ in zip(range(stop_after), train(task, part), strict=False):
@@ -43,6 +46,9 @@ def test_a_training_goes_on_from_its_checkpoint(
     found = run_all(task, read["gated"])
     for name in ("parameters", "gates", "rng", "carry", "losses", "size_fractions"):
         same(getattr(found, name), getattr(whole, name))
+    # A net that is bound to its parameters returns a kind of tuple of its own.
+    same(tuple(found.teacher_carry or ()), tuple(whole.teacher_carry or ()))
+    assert (whole.teacher_carry is not None) == gated
     for name in ("adam", "gate_adam"):
         one, other = getattr(found, name), getattr(whole, name)
         assert (one is None) == (other is None)

@@ -78,13 +78,14 @@ def done(corpus: Corpus, tmp_path: Path, seen: SimpleNamespace) -> SimpleNamespa
     job, out = make(corpus, tmp_path / "run")
     report = job.run(resume=False, twins=True)
     pruner = OPTIONS.pruner()
-    task = OPTIONS.task(corpus, pruner)
+    dense = trained(OPTIONS.task(corpus)).parameters
+    task = replace(OPTIONS.task(corpus, pruner), teacher=dense)
     gated = trained(task)
     small, kept = pruner.shrink(gated.parameters, gated.gates)
     sizes = {axis: len(index) for axis, index in kept.items()}
     assert sizes != pruner.sizes
     nets = {
-        "dense": trained(OPTIONS.task(corpus)).parameters,
+        "dense": dense,
         "gated": pruner.gate(gated.parameters, gated.gates),
         "small": small,
         "direct": trained(OPTIONS.task(corpus, sizes=sizes)).parameters,
@@ -138,7 +139,7 @@ def test_what_a_report_says_of_the_job(corpus: Corpus, done: SimpleNamespace) ->
     }
     folder, written, phases, kept, sizes = done.seen.report
     assert (folder, written, sizes) == (done.folder, report, done.pruner.sizes)
-    assert list(phases) == ["gated", "dense", "direct"]
+    assert list(phases) == ["dense", "gated", "direct"]
     assert {axis: list(index) for axis, index in kept.items()} == done.kept
 
 
@@ -199,9 +200,9 @@ def test_the_model_of_a_job(corpus: Corpus, done: SimpleNamespace) -> None:
 def test_checkpoints_where_phases_begin_and_end(done: SimpleNamespace) -> None:
     # No interval has passed.
     assert done.seen.checkpoints == [
-        *({"gated": 0}, {"gated": 12}),
-        *({"gated": 12, "dense": 0}, {"gated": 12, "dense": 12}),
-        *({"gated": 12, "dense": 12, "direct": k} for k in (0, 12)),
+        *({"dense": 0}, {"dense": 12}),
+        *({"dense": 12, "gated": 0}, {"dense": 12, "gated": 12}),
+        *({"dense": 12, "gated": 12, "direct": k} for k in (0, 12)),
     ]
     assert done.job.phases["gated"].rng is None  # nothing is kept that only training needs
 
@@ -221,11 +222,12 @@ def test_what_a_job_says(corpus: Corpus, done: SimpleNamespace) -> None:
             if importlib.util.find_spec("numba")
             else " ..."
         ),
+        "dense: 12 steps",
+        "dense: 12/12  ... bits  0 s left",
+        "gated: half of its loss is the divergence from the outputs of dense",
         "gated: 12 steps",
         "gated: 12/12  ... bits  0 s left",
         *str(certificate).splitlines(),
-        "dense: 12 steps",
-        "dense: 12/12  ... bits  0 s left",
         "direct: 12 steps",
         "direct: 12/12  ... bits  0 s left",
         "measuring the speed ...",
@@ -235,7 +237,9 @@ def test_what_a_job_says(corpus: Corpus, done: SimpleNamespace) -> None:
 def test_a_job_without_twins_or_budget(
     corpus: Corpus, tmp_path: Path, seen: SimpleNamespace
 ) -> None:
-    job, out = make(corpus, tmp_path / "run", cell="gru", budget=None, strength=1e-9)
+    job, out = make(
+        corpus, tmp_path / "run", cell="gru", budget=None, strength=1e-9, teacher="none"
+    )
     report = job.run(resume=False, twins=False)
     assert report["budget"] is None
     assert report["comparison"] == {"gap_recovered": None}
@@ -248,6 +252,31 @@ def test_a_job_without_twins_or_budget(
     assert "GRU 4 -> 5 -> 4:" in shown
     assert "recurrent, strength 1e-09; 12 steps" in shown
     assert "dense" not in shown
+
+
+def test_a_job_without_a_teacher(corpus: Corpus, tmp_path: Path, done: SimpleNamespace) -> None:
+    """The gated net comes first, and learns from the text alone; the others are the same."""
+    job, out = make(corpus, tmp_path / "alone", teacher="none")
+    report = job.run(resume=False, twins=True)
+    assert list(job.phases) == ["gated", "dense", "direct"]
+    assert report["options"]["teacher"] == "none"
+    assert report["dense"] == done.report["dense"]
+    alone = trained(OPTIONS.task(corpus, OPTIONS.pruner()))
+    assert job.phases["gated"].losses == alone.losses
+    assert done.job.phases["gated"].losses == done.gated.losses != alone.losses
+    assert "gated: half" not in out.getvalue()
+
+
+def test_a_teacher_without_twins(
+    corpus: Corpus, tmp_path: Path, done: SimpleNamespace, seen: SimpleNamespace
+) -> None:
+    job, _ = make(corpus, tmp_path / "alone")
+    report = job.run(resume=False, twins=False)
+    assert list(report["seconds"]) == ["set_up", "dense", "gated", "this_run"]
+    for name in ("dense", "gated", "small"):
+        assert report[name] == done.report[name]
+    assert "bits_per_character" not in report["direct"]
+    assert report["comparison"] == {"gap_recovered": None}
 
 
 def test_only_an_engine_that_compiles_says_so(
@@ -269,15 +298,15 @@ def test_only_an_engine_that_compiles_says_so(
 
 
 def test_checkpoints_by_the_clock(corpus: Corpus, tmp_path: Path, seen: SimpleNamespace) -> None:
-    job, _ = make(corpus, tmp_path / "run", every=5.0)
+    job, _ = make(corpus, tmp_path / "run", every=5.0, teacher="none")
     job.run(resume=False, twins=False)
     # The fifth step ends 5 s after the start, at which the clock is looked at once more.
     assert [c["gated"] for c in seen.checkpoints] == [0, 5, 10, 12]
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(("number", "where"), [(signal.SIGINT, "dense"), (signal.SIGTERM, "gated")])
 def test_a_stopped_job_goes_on(
-    number: int, corpus: Corpus, tmp_path: Path, seen: SimpleNamespace
+    number: int, where: str, corpus: Corpus, tmp_path: Path, seen: SimpleNamespace
 ) -> None:
     straight, _ = make(corpus, tmp_path / "straight")
     wanted = straight.run(resume=False, twins=True)
@@ -290,7 +319,7 @@ def test_a_stopped_job_goes_on(
 
             def kill(training: Any) -> None:
                 show(training)
-                if phase == "dense" and training.step == 7:
+                if phase == where and training.step == 7:
                     os.kill(os.getpid(), number)
 
             yield kill
@@ -298,9 +327,9 @@ def test_a_stopped_job_goes_on(
     job.screen.follow = killing  # type: ignore[method-assign]
     with pytest.raises(StoppedError) as stopped:
         job.run(resume=False, twins=True)
-    assert str(stopped.value) == "stopped in the dense net after step 7"
+    assert str(stopped.value) == f"stopped in the {where} net after step 7"
     assert stopped.value.exit_code == 128 + number
-    assert seen.checkpoints[-1] == {"gated": 12, "dense": 7}
+    assert seen.checkpoints[-1] == ({"dense": 12} if where == "gated" else {}) | {where: 7}
     again, out = make(corpus, tmp_path / "run")
     report = again.run(resume=True, twins=True)
     timed = ("seconds", "speedup")
@@ -308,9 +337,9 @@ def test_a_stopped_job_goes_on(
         k: v for k, v in wanted.items() if k not in timed
     }
     shown = out.getvalue().splitlines()
-    assert "gated: trained already, 12 steps" in shown
-    assert "dense: 12 steps, from 7" in shown
-    assert report["seconds"]["dense"] == 12.0  # both runs together
+    assert ("dense: trained already, 12 steps" in shown) == (where == "gated")
+    assert f"{where}: 12 steps, from 7" in shown
+    assert report["seconds"][where] == 12.0  # both runs together
 
 
 def test_a_loss_that_is_not_finite(
@@ -327,7 +356,7 @@ def test_a_loss_that_is_not_finite(
     with pytest.raises(NotFiniteError) as error:
         job.run(resume=False, twins=False)
     assert str(error.value) == (
-        f"the loss is nan at step 3 of the gated net; the checkpoint in '{tmp_path / 'run'}' is the"
+        f"the loss is nan at step 3 of the dense net; the checkpoint in '{tmp_path / 'run'}' is the"
         " last good one. Start again with a smaller `--lr`"
     )
 

@@ -37,6 +37,7 @@ CORPUS = Corpus("a text", "character", ("a", "b", "c"), {"train": np.arange(3, d
         ({"rate": 0.0}, "`--lr` is 0.0; it must be a number above 0"),
         ({"rate": math.inf}, "`--lr` is inf; it must be a number above 0"),
         ({"gate_rate": math.nan}, "`--gate-lr` is nan; it must be a number above 0"),
+        ({"teacher": "gated"}, "`--teacher` is 'gated'; allowed: dense, none"),
         ({"strength": 0.1}, "give `--budget` or `--strength`, not both"),
         (
             {"budget": None, "strength": -1.0},
@@ -98,7 +99,13 @@ def test_the_nets_of_a_job() -> None:
     assert OPTIONS.job(CORPUS) == {
         **{"cell": "lstm", "hidden": [6, 5], "embedding": 4, "budget": "50%", "strength": None},
         **{"backend": "numpy", "steps": 10, "batch": 2, "length": 3, "seed": 7},
-        **{"rate": 0.01, "gate_rate": 0.06, "method": "l0", "text": CORPUS.digest()},
+        **{
+            "rate": 0.01,
+            "gate_rate": 0.06,
+            "method": "l0",
+            "teacher": "dense",
+            "text": CORPUS.digest(),
+        },
     }
     pruner = OPTIONS.pruner()
     assert (pruner.budget.parameters, pruner.budget.of) == (0.5, "recurrent")

@@ -17,6 +17,7 @@ from l0gate.cli._report_picture import draw, picture
 
 JOB = {
     "text": {"name": "book.txt", "unit": "character"},
+    "options": {"teacher": "none"},
     "dense": {"input_size": 6, "hidden_sizes": [4, 8]},
     "gated": {"input_size": 6, "hidden_sizes": [4, 8]},
     "small": {"input_size": 6, "hidden_sizes": [2, 3]},

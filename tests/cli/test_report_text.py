@@ -63,6 +63,15 @@ def test_sentences_of_other_jobs() -> None:
     assert alone[-1] == "Gated training took 60 s; this run 123 s in all."
     text = {"name": "a[b]c", "unit": "word"}
     assert shown(text=text)[0].strip() == "a[b]c, 2,000 steps each"
+    taught = sentences(options={"steps": 2000, "teacher": "dense"})
+    assert taught[1] == (
+        "It recovers 50% of the distance from a net of its sizes trained from scratch without a"
+        " teacher to the dense one, its teacher."
+    )
+    assert sentences(options={"steps": 2000, "teacher": "none"}) == sentences()
+    seconds = {"gated": 60.4, "dense": 30.2, "this_run": 123.4}
+    alone = sentences(comparison={"gap_recovered": None}, seconds=seconds)
+    assert alone[-1] == "Gated training took 60 s, its teacher 30 s; this run 123 s in all."
     for gap in (0.0, -0.5):
         better = sentences(comparison={"gap_recovered": gap})[1]
         assert better == "A net of its sizes trained from scratch does better."

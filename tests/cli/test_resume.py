@@ -129,5 +129,6 @@ def test_finished_phases_are_not_redone(text, tmp_path, uninterrupted, capsys):
     assert run([*command(text, folder), "--resume"]) == 0
     shown = capsys.readouterr().out
     assert "gated: trained already, 45 steps" in shown
-    assert "dense: 45/45" in shown
+    assert "dense: trained already, 45 steps" in shown
+    assert "direct: 45/45" in shown
     assert figures(folder) == uninterrupted("numpy")

@@ -43,7 +43,19 @@ def test_a_start_has_all_that_a_training_needs() -> None:
         training.parameters, task.net.init(np.random.default_rng(3), input_size=5, sizes=task.sizes)
     )
     assert task.pruner is not None
-    same(training.gates, task.pruner.init(training.parameters, 3))
+    near = task.pruner.init(training.parameters, 3)
+    assert training.gates is not None
+    for axis, log_alpha in training.gates["log_alpha"].items():
+        # Wide open, and as far from one another as the pruner sets them.
+        assert log_alpha.dtype == np.float32
+        shift = log_alpha - near["log_alpha"][axis]
+        np.testing.assert_allclose(shift, shift[0], atol=1e-5)
+        sampled = task.pruner.hard_concrete.sample(log_alpha[:1], np.linspace(0.001, 0.999, 999))
+        assert np.mean(sampled == 1) == pytest.approx(0.95, abs=0.01)
+    same({**training.gates, "log_alpha": 0}, {**near, "log_alpha": 0})
+    magnitude = make_task(method="magnitude")
+    assert magnitude.pruner is not None
+    same(start(magnitude).gates, magnitude.pruner.init(training.parameters, 3))
     assert set(training.adam.first) == set(training.parameters)
     assert training.gate_adam is not None
     assert set(training.gate_adam.second) == set(training.gates["log_alpha"])
@@ -259,3 +271,32 @@ def test_evaluation_averages_over_every_token() -> None:
     assert two == pytest.approx(evaluate(task.net, parameters, TOKENS[:16], 2, 7), rel=1e-12)
     with pytest.raises(L0GateError, match=r"^a text of one token has nothing to predict$"):
         evaluate(task.net, parameters, TOKENS[:1], 1, 7)
+
+
+def test_the_teacher_reads_the_same_text_with_its_own_state() -> None:
+    """Its outputs, beside the targets, are what a pass over the text from its start gives."""
+    net = make_task().net
+    sizes = {"embedding": 4, "rnn": 6, "decoder": 5}
+    teacher = net.init(np.random.default_rng(9), input_size=5, sizes=sizes)
+    given: list[Any] = []
+
+    class Watched:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(net, name)
+
+        def loss_and_gradients(self, *args: Any, **options: Any) -> Any:
+            given.append(options)
+            return net.loss_and_gradients(*args, **options)
+
+    for gated in (True, False):
+        given.clear()
+        task = make_task(gated, steps=16, net=Watched(), teacher=teacher)
+        training = run_all(task, start(task))
+        whole, _ = net.apply(teacher, streams(TOKENS, 2)[:98])
+        for k, options in enumerate(given):
+            at = k % 14 * 7
+            assert list(options) == ["teacher"]
+            np.testing.assert_allclose(options["teacher"], whole[at : at + 7], atol=1e-6)
+        assert training.teacher_carry is not None
+        training.finish()
+        assert training.teacher_carry is None

@@ -34,6 +34,13 @@ class Cell(str, Enum):
     gru = "gru"
 
 
+class Teacher(str, Enum):
+    """The teachers that `--teacher` takes."""
+
+    dense = "dense"
+    none = "none"
+
+
 class SizesCommand(TyperCommand):
     """A command whose option `--hidden` takes all numbers that follow it: `--hidden 256 256`."""
 
@@ -73,6 +80,13 @@ def train(
     method: Annotated[
         str, typer.Option(help="How neurons are chosen: see `l0gate methods list`.")
     ] = "l0",
+    teacher: Annotated[
+        Teacher,
+        typer.Option(
+            help="dense: train the dense net first, and give the gated net its outputs as soft"
+            " targets beside the text."
+        ),
+    ] = Teacher.dense,
     backend: Annotated[str, typer.Option(help="numpy or torch.")] = "numpy",
     steps: Annotated[
         int | None, typer.Option(help="Training steps of each net.", show_default=str(_STEPS))
@@ -100,7 +114,7 @@ def train(
         bool,
         typer.Option(
             help="For comparison, also train the dense net without gates (dense), and a net of"
-            " the small sizes from scratch (direct)."
+            " the small sizes from scratch (direct). A teacher is trained in any case."
         ),
     ] = True,
     checkpoint_every: Annotated[float, typer.Option(help="Seconds between checkpoints.")] = 30.0,
@@ -124,6 +138,7 @@ def train(
         lr,
         gate_lr,
         method,
+        teacher.value,
     )
     folder = out or (newest_run() if resume else next_run())
     prepare(folder, resume)

@@ -42,11 +42,11 @@ def test_a_job_with_every_option(jobs: list[SimpleNamespace], tmp_path: Path) ->
     command = (
         "train --text text.txt --words --cell gru --hidden 6 5 --embedding 4 --strength 0.5"
         " --backend torch --steps 9 --batch 2 --length 3 --seed 8 --lr 0.5 --gate-lr 0.25"
-        " --out here --no-twins --checkpoint-every 5"
+        " --out here --no-twins --teacher none --checkpoint-every 5"
     )
     assert run(command.split()) == 0
     (job,) = jobs
-    options = ("gru", (6, 5), 4, None, 0.5, "torch", 9, 2, 3, 8, 0.5, 0.25)
+    options = ("gru", (6, 5), 4, None, 0.5, "torch", 9, 2, 3, 8, 0.5, 0.25, "l0", "none")
     assert job.options == Options(*options)
     assert (job.corpus.name, job.corpus.unit) == ("text.txt", "word")
     assert (job.folder, job.every, job.resume, job.twins) == (Path("here"), 5.0, False, False)
@@ -61,6 +61,15 @@ def test_a_job_with_every_option(jobs: list[SimpleNamespace], tmp_path: Path) ->
         (data / name).write_text("a b c " * 1000)
     assert run(["train", "--data", "data", "--words"]) == 0
     assert jobs[2].corpus.unit == "word"
+
+
+def test_a_teacher_that_is_none_of_them(
+    jobs: list[SimpleNamespace], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["train", "--teacher", "gated"]) == 2
+    error = " ".join(capsys.readouterr().err.split())
+    assert all(word in error for word in ("--teacher", "'gated'", "'dense'", "'none'"))
+    assert jobs == []
 
 
 @pytest.mark.parametrize(("epochs", "steps"), [("2", 2 * 67), ("0.5", 34), ("0.001", 1)])
