@@ -66,37 +66,55 @@ class Training:
     gates: dict[str, Any]  # the pruner's state; empty for the dense model
     moments: tuple[Any, ...]  # Adam's, of the parameters and of the gates
     carried: lstm.State
+    teacher_carried: lstm.State | None  # the state of the teacher, if there is one
     key: jax.Array
 
 
-def start(pruner: l0gate.Pruner | None, parameters: lstm.Parameters, key: jax.Array) -> Training:
+def start(
+    pruner: l0gate.Pruner | None,
+    parameters: lstm.Parameters,
+    key: jax.Array,
+    teacher: lstm.Parameters | None = None,
+) -> Training:
     """The state of training before the first step; without a pruner, of the dense model."""
     key, own = jax.random.split(key)
     gates = {"log_alpha": {}} if pruner is None else pruner.init(parameters, own)
     nothing = [jax.tree.map(jnp.zeros_like, tree) for tree in (parameters, gates["log_alpha"])]
     moments = tuple((zeros, zeros) for zeros in nothing)
-    return Training(parameters, gates, moments, lstm.empty_state(parameters, BATCH), key)
+    carried = lstm.empty_state(parameters, BATCH)
+    teacher_carried = None if teacher is None else lstm.empty_state(teacher, BATCH)
+    return Training(parameters, gates, moments, carried, teacher_carried, key)
 
 
-def make_step(pruner: l0gate.Pruner | None) -> Callable[..., tuple[Training, jax.Array]]:
-    """The compiled function of a training step; without a pruner, of the dense model."""
+def make_step(
+    pruner: l0gate.Pruner | None, teacher: lstm.Parameters | None = None
+) -> Callable[..., tuple[Training, jax.Array]]:
+    """The compiled function of a training step; without a pruner, of the dense model.
 
-    def objective(trained: Any, now: Training, noise: Any, x: Any, y: Any, progress: Any) -> Any:
+    The outputs of `teacher`, a trained model, are soft targets beside y.
+    """
+
+    def objective(
+        trained: Any, now: Training, noise: Any, x: Any, y: Any, soft: Any, progress: Any
+    ) -> Any:
         parameters, log_alpha = trained
         gates, penalty = {**now.gates, "log_alpha": log_alpha}, 0.0
         if pruner is not None:
             parameters = pruner.gate(parameters, gates, noise)
             penalty = pruner.penalty(gates, progress)
         scores, carried = lstm.apply(parameters, x, now.carried)
-        task = lstm.loss(scores, y)
+        task = lstm.loss(scores, y) if soft is None else lstm.soft_loss(scores, y, soft)
         return task + penalty, (task, carried)
 
     @jax.jit
     def step(now: Training, x: Any, y: Any, count: Any, progress: Any) -> Any:
         noise, key = (None, now.key) if pruner is None else pruner.noise(now.gates, now.key)
         trained = (now.parameters, now.gates["log_alpha"])
+        soft, teacher_carried = None, None
+        if teacher is not None:
+            soft, teacher_carried = lstm.apply(teacher, x, now.teacher_carried)
         gradients, (task, carried) = jax.grad(objective, has_aux=True)(
-            trained, now, noise, x, y, progress
+            trained, now, noise, x, y, soft, progress
         )
         fade = jnp.clip(4.0 * (1.0 - progress), 0.02, 1.0)  # falls over the last quarter
         of_parameters, of_gates = now.moments
@@ -107,7 +125,9 @@ def make_step(pruner: l0gate.Pruner | None) -> Callable[..., tuple[Training, jax
         gates = {**now.gates, "log_alpha": log_alpha}
         if pruner is not None:
             gates = pruner.update(gates, progress)
-        return Training(parameters, gates, (of_parameters, of_gates), carried, key), task
+        return Training(
+            parameters, gates, (of_parameters, of_gates), carried, teacher_carried, key
+        ), task
 
     return step
 
@@ -119,9 +139,11 @@ def train(
     steps: int,
     key: jax.Array,
     label: str,
+    teacher: lstm.Parameters | None = None,
 ) -> Training:
     """Train for `steps` steps on streams whose state is carried from chunk to chunk."""
-    now, step, began = start(pruner, parameters, key), make_step(pruner), time.perf_counter()
+    now, step = start(pruner, parameters, key, teacher), make_step(pruner, teacher)
+    began = time.perf_counter()
     budget = None if pruner is None else pruner.budget
     stream = streams(tokens, BATCH)
     chunks = (len(stream) - 1) // LENGTH
@@ -207,7 +229,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         lstm.LAYOUT, l0gate.Budget(parameters=options.budget, of="recurrent"), backend="jax"
     )
     dense = train(None, fresh, tokens, options.steps, key, "dense").parameters
-    now = train(pruner, fresh, tokens, options.steps, key, "gated")
+    now = train(pruner, fresh, tokens, options.steps, key, "gated", teacher=dense)
     gated = pruner.gate(now.parameters, now.gates)
     small, kept = pruner.shrink(now.parameters, now.gates)
     certificate = certify(pruner, now, small, kept, held_out)

@@ -79,6 +79,13 @@ def loss(scores: jax.Array, targets: jax.Array) -> jax.Array:
     return jnp.mean(jax.nn.logsumexp(scores, axis=-1) - chosen)
 
 
+def soft_loss(scores: jax.Array, targets: jax.Array, teacher: jax.Array) -> jax.Array:
+    """Half the cross-entropy, half the KL divergence from a teacher's scores, in nats."""
+    log_p, log_q = jax.nn.log_softmax(scores), jax.nn.log_softmax(teacher)
+    divergence = jnp.mean(jnp.sum(jnp.exp(log_q) * (log_q - log_p), axis=-1))
+    return 0.5 * loss(scores, targets) + 0.5 * divergence
+
+
 def numpy_net(parameters: Parameters) -> Any:
     """The model as l0gate's NumPy net, which streams, and which `l0gate.save` writes to a file."""
     net = l0gate.get_backend("numpy").net(

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import l0gate
+from l0gate.reference import kl_divergence, softmax_cross_entropy
 from l0gate_jax import example, lstm
 
 pytestmark = pytest.mark.filterwarnings("ignore:the gates stalled:UserWarning")
@@ -42,6 +43,31 @@ def test_loss_is_the_cross_entropy() -> None:
     assert float(lstm.loss(jnp.asarray(scores), jnp.asarray(targets))) == pytest.approx(
         float(-np.log(chosen).mean()), rel=1e-5
     )
+
+
+def test_soft_loss_is_that_of_the_reference() -> None:
+    rng = np.random.default_rng(0)
+    scores, teacher = rng.normal(size=(2, 4, 3, 6)).astype(np.float32)
+    targets = np.arange(12).reshape(4, 3) % 6
+    hard, _ = softmax_cross_entropy(scores, targets)
+    divergence, _ = kl_divergence(scores, teacher)
+    found = lstm.soft_loss(jnp.asarray(scores), jnp.asarray(targets), jnp.asarray(teacher))
+    assert float(found) == pytest.approx((hard + divergence) / 2, rel=1e-5)
+
+
+def test_a_teacher_is_heard_with_its_state() -> None:
+    """A model that is its own teacher has no divergence, so its loss is half the cross-entropy."""
+    tokens = np.random.default_rng(0).integers(0, 6, (12, example.BATCH)).astype(np.int32)
+    fresh = lstm.init(jax.random.key(0), 6, 8, 16)
+    step, alone = example.make_step(None, fresh), example.make_step(None)
+    now = example.start(None, fresh, jax.random.key(1), fresh)
+    other = example.start(None, fresh, jax.random.key(1))
+    now, soft = step(now, tokens[:5], tokens[1:6], 1.0, 0.5)
+    _, hard = alone(other, tokens[:5], tokens[1:6], 1.0, 0.5)
+    assert float(soft) == pytest.approx(float(hard) / 2, rel=1e-5)
+    _, wanted = lstm.apply(fresh, tokens[:5])
+    for found, right in zip(now.teacher_carried or (), wanted, strict=True):
+        np.testing.assert_allclose(found, right, atol=1e-6)
 
 
 def test_adam_is_the_published_one() -> None:
