@@ -140,6 +140,10 @@ class Backend:
         """The small model from a `SavedModel` and a class, factory or dense model."""
         raise self._lacks("models")
 
+    def chain_model(self, saved: Any) -> Any:
+        """A trainable model of the chain of layers that a `SavedModel` holds."""
+        raise self._lacks("models")
+
     def example_models(self) -> list[tuple[Any, tuple[Any, ...]]]:
         """Small models with the arguments they are called with, for `l0gate.testing` to prune."""
         raise self._lacks("models")

@@ -39,6 +39,28 @@ class SavedModel:
     metadata: Mapping[str, Any] = field(default_factory=dict)
     version: str = ""
 
+    def to_torch(self) -> Any:
+        """A torch module of the chain's layers, to train, gate and shrink: `y, states = model(x)`.
+
+        Layers whose sizes differ within one stack, and functions that torch's modules lack, raise
+        `L0GateError`.
+        """
+        if self.chain is None:
+            raise L0GateError(
+                "the saved model is no chain of layers; load it with `into=` the model's class"
+            )
+        index, size = self._input_kept or (np.zeros(0), 0)
+        check(
+            len(index) == size,
+            f"the net reads {len(index)} of {size} inputs, which a torch module here cannot choose",
+        )
+        return get_backend("torch").chain_model(self)
+
+    @property
+    def _input_kept(self) -> tuple[np.ndarray, int] | None:
+        axis = None if self.chain is None else self.chain.input_axis
+        return None if axis is None else (self.kept[axis], self.dense_sizes[axis])
+
     def net(self, engine: str = "numpy") -> Any:
         """The NumPy net: `net(x, state=None) -> (y, state)`; `step`, `stream` for single steps."""
         if self.chain is None:
@@ -53,9 +75,7 @@ class SavedModel:
         states = [(self.kept[a], self.dense_sizes[a]) for a in chain.state_axes if a in self.kept]
         net = Net(chain.layers, batch_first=chain.batch_first).bind(
             dict(self.parameters),
-            input_kept=None
-            if chain.input_axis is None
-            else (self.kept[chain.input_axis], self.dense_sizes[chain.input_axis]),
+            input_kept=self._input_kept,
             kept=states if len(states) == len(chain.state_axes) else None,
             engine=engine,
         )

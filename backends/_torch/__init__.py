@@ -13,6 +13,7 @@ In reading order. `l0gate.gate` runs `tracing` and `gating`; `GatedModule.shrink
 - `shrinking`: the small model, its certificate and its file
 - `chain`: finds out whether the whole model is a chain of layers, which can run without torch
 - `net`: runs such a chain on tensors
+- `chain_model`: such a chain as a module, to train, gate and shrink
 """
 
 from l0gate.backends._torch.backend import TorchBackend

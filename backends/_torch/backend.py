@@ -106,6 +106,13 @@ class TorchBackend(Backend):
 
         return rebuild(into, saved)
 
+    def chain_model(self, saved: SavedModel) -> Any:
+        """A torch module that computes what the chain of layers of a saved model does."""
+        from l0gate.backends._torch.chain_model import ChainModel
+
+        assert saved.chain is not None
+        return ChainModel(saved.chain, saved.parameters)
+
     def example_models(self) -> list[tuple[Any, tuple[Any, ...]]]:
         tokens, signal = torch.arange(12).reshape(4, 3) % 7, torch.linspace(-1, 1, 60)
         encoder = nn.GRU(3, 4, num_layers=2, bidirectional=True, batch_first=True)

@@ -43,6 +43,7 @@ def find_chain(
     its recurrent layers. It is also None if the model calls a torch function that is not in
     `CHAIN_CALLS`: its effect may not show on these inputs.
     """
+    layers = getattr(model, "chain_layers", layers)  # a `ChainModel` knows them
     given, returned = list(tensors(inputs)), next(tensors(observed.output), None)
     stateful = [model.get_submodule(path) for path in observed.stateful]
     states = sum(2 if isinstance(module, nn.LSTM) else 1 for module in stateful)

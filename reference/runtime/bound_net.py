@@ -91,6 +91,18 @@ class StreamingNet:
         """The description of the net, as `Net.layers`."""
         return self.net.layers
 
+    def to_torch(self) -> Any:
+        """A torch module that computes the same, to train, gate and shrink: `y, states = model(x)`.
+
+        For a net that `l0gate.load` or `l0gate.import_` returned. Raises `L0GateError` for layers
+        that torch has no module for.
+        """
+        check(
+            self.saved is not None,
+            "the net was bound by hand; save it with `l0gate.save`, and load it",
+        )
+        return self.saved.to_torch()
+
     def __repr__(self) -> str:
         return f"StreamingNet({self.layers}, batch_first={self.net.batch_first})"
 
