@@ -13,5 +13,9 @@ def l0gate_formats() -> list[dict[str, Any]]:
     return [
         {"name": "rtneural", "factory": "l0gate.formats._rtneural:RTNeural"},
         {"name": "guitarml", "factory": "l0gate.formats._guitarml:GuitarML"},
+        {"name": "safetensors", "factory": "l0gate.formats._state_dict:Safetensors"},
+        {"name": "state_dict", "factory": "l0gate.formats._state_dict:StateDict"},
+        {"name": "keras", "factory": "l0gate.formats._keras.keras_format:Keras"},
+        {"name": "keras-h5", "factory": "l0gate.formats._keras.keras_format:KerasH5"},
         {"name": "nam", "factory": "l0gate.formats._nam:Nam"},
     ]

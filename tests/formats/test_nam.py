@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -13,10 +14,13 @@ from hypothesis import given, settings
 import l0gate
 from l0gate.formats import Content
 from l0gate.formats._nam import Nam
-from l0gate.formats.layers import Layer, Recurrent, Skip
+from l0gate.formats.layers import Layer, Recurrent, Skip, input_size, with_all_inputs
 from l0gate.formats.proof import prove
 
 NAM = Nam()
+no_nam = pytest.mark.skipif(
+    find_spec("nam") is None, reason="needs neural-amp-modeler, which .ci/run installs"
+)
 
 
 def file(**changes: Any) -> dict[str, Any]:
@@ -90,3 +94,23 @@ def test_unequal_sizes_name_the_way_round() -> None:
 def test_damaged_files(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(l0gate.L0GateError, match=message):
         NAM.read(json.dumps(file(**changes)).encode())
+
+
+@no_nam
+@given(nets(cells=("lstm",), equal=True, outputs=1, functions=(), linear_bias=False))
+@settings(**SETTINGS)
+def test_neural_amp_modeler_computes_the_same(layers: list[Layer]) -> None:
+    import torch
+    from nam.models import init_from_nam
+
+    layers = with_all_inputs(layers)
+    written = NAM.write(Content(layers))
+    model = init_from_nam(json.loads(written)).eval()
+    states = NAM.read(written).metadata["nam"]["first_state"]
+    x = np.random.default_rng(0).standard_normal((50, input_size(layers) or 1)).astype(np.float32)
+    given = tuple((np.array(h, "f4")[None], np.array(c, "f4")[None]) for h, c in states)
+    expected, _ = saved(layers).net()(x[:, None], given)
+    signal = torch.as_tensor(x[None] if x.shape[1] > 1 else x.T)
+    with torch.no_grad():
+        y = model(signal, pad_start=False).numpy().reshape(-1)
+    np.testing.assert_allclose(y[-len(x) :], expected[:, 0, 0][-len(y) :], atol=1e-5)
