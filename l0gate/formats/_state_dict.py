@@ -12,7 +12,7 @@ import io
 import json
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import numpy as np
@@ -93,7 +93,7 @@ class Safetensors(Format):
                 own = json.loads(metadata.get("metadata", "{}"))
             except (TypeError, ValueError, RecursionError):
                 raise L0GateError("has a damaged description of its layers") from None
-        return _content(arrays, layers, batch_first, own if isinstance(own, dict) else {})
+        return _content(arrays, layers, batch_first, own if isinstance(own, dict) else {}, False)
 
 
 class StateDict(Format):
@@ -120,7 +120,7 @@ class StateDict(Format):
         else:
             found = parse(content)
             arrays = {name: _json_array(name, values) for name, values in found.items()}
-        return _content(arrays, layers, batch_first, {})
+        return _content(arrays, layers, batch_first, {}, True)
 
 
 def _tensor(name: str, entry: Any, data: bytes) -> np.ndarray:
@@ -172,10 +172,15 @@ def _torch_arrays(content: bytes) -> dict[str, np.ndarray]:
 
 
 def _content(
-    arrays: Mapping[str, np.ndarray], layers: Any, batch_first: bool, metadata: Mapping[str, Any]
+    arrays: Mapping[str, np.ndarray],
+    layers: Any,
+    batch_first: bool,
+    metadata: Mapping[str, Any],
+    ordered: bool,
 ) -> Content:
     check(isinstance(batch_first, bool), f"`batch_first` is {batch_first!r}; it must be a bool")
-    chain = Chain(guessed(arrays) if layers is None else layers, batch_first)
+    found = guessed(arrays, ordered) if layers is None else layers
+    chain = Chain(found, batch_first)
     names = set(chain.layout.patterns)
     missing = sorted(names - set(arrays))
     check(not missing, f"lacks the arrays {missing[:4]} of `layers`")
@@ -187,10 +192,12 @@ def _content(
     return Content(layers_of(saved), metadata, batch_first)
 
 
-def guessed(arrays: Mapping[str, np.ndarray]) -> list[dict[str, Any]]:
-    """The chain of layers that names and shapes suggest, in the order of the arrays.
+def guessed(arrays: Mapping[str, np.ndarray], ordered: bool = True) -> list[dict[str, Any]]:
+    """The chain of layers that names and shapes suggest.
 
-    Raises `L0GateError` where they do not say enough, and asks for `layers`.
+    Layers come in the order of the arrays if it is the model's (`ordered`). Otherwise they come in
+    the one order in which every layer reads as many features as the one before it writes. Raises
+    `L0GateError` where names and shapes do not say enough, and asks for `layers`.
 
     >>> names = {"rnn.weight_ih_l0": np.ones((8, 1)), "rnn.weight_hh_l0": np.ones((8, 2)),
     ...          "out.weight": np.ones((1, 2))}
@@ -215,14 +222,49 @@ def guessed(arrays: Mapping[str, np.ndarray]) -> list[dict[str, Any]]:
             bias = f"{_dot(owner)}bias" in arrays
             found[owner] = {"type": "linear", "name": owner, "bias": bias}
     check(bool(found), "holds no arrays of layers that l0gate knows; describe them with `layers`")
-    first = next(iter(found.values()))
-    readers: Sequence[dict[str, Any]] = list(found.values())
-    if len(readers) > 1 and first["type"] == "linear" and not first["bias"]:
+    chains = [list(found.values())] if ordered else _orders(list(found.values()), arrays)
+    check(
+        len(chains) == 1,
+        f"has arrays that fit as {len(chains)} orders of layers; say which with `layers`",
+    )
+    first = chains[0][0]
+    if len(chains[0]) > 1 and first["type"] == "linear" and not first["bias"]:
         raise L0GateError(
             f"has a first matrix {first['name']!r} that may be an embedding or a linear layer; say"
             " which with `layers`"
         )
-    return list(readers)
+    return chains[0]
+
+
+def _orders(
+    layers: list[dict[str, Any]], arrays: Mapping[str, np.ndarray]
+) -> list[list[dict[str, Any]]]:
+    """The orders in which the features of neighbours agree; at most two are looked for."""
+    check(len(layers) <= 100, f"has {len(layers)} layers; describe them with `layers`")
+    widths = [_widths(layer, arrays) for layer in layers]
+    found: list[list[dict[str, Any]]] = []
+
+    def extend(order: list[int]) -> None:
+        if len(order) == len(layers):
+            found.append([layers[i] for i in order])
+        for i, (inputs, _) in enumerate(widths):
+            if len(found) < 2 and i not in order and (not order or widths[order[-1]][1] == inputs):
+                extend([*order, i])
+
+    extend([])
+    return found
+
+
+def _widths(layer: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> tuple[int, int]:
+    """How many features a layer reads, and how many it writes."""
+    prefix = _dot(layer["name"])
+    if layer["type"] == "linear":
+        outputs, inputs = arrays[f"{prefix}weight"].shape
+        return inputs, outputs
+    last = layer["num_layers"] - 1
+    ends = ("", "_reverse") if layer["bidirectional"] else ("",)
+    outputs = sum(arrays[f"{prefix}weight_hh_l{last}{end}"].shape[-1] for end in ends)
+    return arrays[f"{prefix}weight_ih_l0"].shape[-1], outputs
 
 
 def _dot(owner: str) -> str:

@@ -40,7 +40,9 @@ class ReadBack(Runner):
         return run_net(self._net, x)
 
     def steps(self, x: np.ndarray) -> np.ndarray | None:
-        return run_net(self._net, x, stepwise=True)
+        chain = self._net.chain
+        both = chain is not None and any(layer.get("bidirectional") for layer in chain.layers)
+        return None if both else run_net(self._net, x, stepwise=True)
 
 
 def run_net(saved: SavedModel, x: np.ndarray, *, stepwise: bool = False) -> np.ndarray:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 
+from l0gate._registry import registry
 from l0gate.formats._builtin import l0gate_formats
-from l0gate.formats.export import get_format
 
 
 @pytest.mark.parametrize("descriptor", l0gate_formats(), ids=lambda d: str(d["name"]))
 def test_formats_describe_themselves(descriptor: dict[str, str]) -> None:
-    format = get_format(descriptor["name"], "", writing=True)
+    format = registry.format(descriptor["name"]).make()
     assert format.name == descriptor["name"]
     assert format.summary
     assert format.reader

@@ -72,7 +72,7 @@ def test_layers_can_be_given(tmp_path: Path) -> None:
     path.write_bytes(
         save({"words.weight": np.ones((5, 2), "f4"), "out.weight": np.ones((1, 2), "f4")})
     )
-    with pytest.raises(l0gate.L0GateError, match=r"'words' that may be an embedding.*`layers`"):
+    with pytest.raises(l0gate.L0GateError, match=r"0 orders of layers.*`layers`"):
         l0gate.import_(path)
     layers = [
         {"type": "embedding", "name": "words"},

@@ -52,7 +52,7 @@ def layers_of_model(model: Mapping[str, Any], arrays: Arrays, version: str) -> l
         f"is a model of class {kind[:60]!r}; l0gate reads sequential models and lines of layers",
     )
     config = model.get("config")
-    entries = config if isinstance(config, list) else section(model["config"], "layers", list)
+    entries = config if isinstance(config, list) else section(config, "layers", list, "`config`")
     if kind != "Sequential":
         _check_line(entries)
     found: list[Layer] = []

@@ -58,7 +58,7 @@ def changed(**files: bytes) -> bytes:
         (b"PK nonsense", "is no .keras file"),
         (KERAS.write(Content(amplifier(3)))[:-200], "is no .keras file"),
         (changed(config_json=b"[" * 10**6), "nested too deeply"),
-        (changed(config_json=b'{"class_name": "Sequential"}'), "`config`"),
+        (changed(config_json=b'{"class_name": "Sequential"}'), "`layers` in `config`"),
         (changed(config_json=b"gone"), "lacks config.json"),
         (changed(model_weights_h5=b"nonsense"), "is no HDF5 file"),
     ],
