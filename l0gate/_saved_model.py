@@ -27,7 +27,8 @@ class SavedModel:
 
     `chain` describes a model that `l0gate.load` can run by itself; without one, loading needs
     `into=`. `kept` has the indices of the kept neurons per axis, `dense_sizes` the number of all.
-    `metadata` is any JSON of the user, such as a vocabulary.
+    `metadata` is any JSON of the user, such as a vocabulary. `held` is what the backend notes of a
+    model beside its parameters, by kind and name.
     """
 
     parameters: Mapping[str, np.ndarray]
@@ -38,6 +39,7 @@ class SavedModel:
     certificate: Certificate | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict)
     version: str = ""
+    held: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
     def to_torch(self) -> Any:
         """A torch module of the chain's layers, to train, gate and shrink: `y, states = model(x)`.
@@ -194,6 +196,7 @@ def _encode(saved: SavedModel) -> bytes:
         if certificate is None
         else {name: getattr(certificate, name) for name in _CERTIFIED},
         "metadata": dict(saved.metadata),
+        "held": {kind: dict(found) for kind, found in saved.held.items()},
     }
     return pack(arrays, manifest)
 
@@ -247,6 +250,10 @@ def _saved_model(arrays: dict[str, np.ndarray], manifest: dict[str, Any]) -> Sav
         ),
         metadata=manifest["metadata"],
         version=manifest["l0gate_version"],
+        held={
+            str(kind): {str(name): str(text) for name, text in found.items()}
+            for kind, found in manifest.get("held", {}).items()
+        },
     )
 
 

@@ -13,6 +13,7 @@ from torch.overrides import TorchFunctionMode
 
 from l0gate._errors import L0GateError
 from l0gate.backends._torch.isolation import copied, undisturbed
+from l0gate.backends._torch.kept_state import KeptState, Watch
 from l0gate.backends._torch.pytree import Inputs, map_tensors, storage_of, tensors
 
 
@@ -101,13 +102,15 @@ class Observed:
 
     `output` is what the model returned. `tokens` is as in `Examples`. `stateful` holds the paths of
     the recurrent modules that were called with an argument for initial states. `calls` holds the
-    names of all torch functions that were called.
+    names of all torch functions that were called. `kept_state` is the state that the model keeps
+    from call to call; it is False if there is none.
     """
 
     output: Any
     tokens: Mapping[int, int]
     stateful: frozenset[str]
     calls: frozenset[str]
+    kept_state: KeptState
 
 
 def observe(model: nn.Module, inputs: Inputs) -> Observed:
@@ -133,8 +136,13 @@ def observe(model: nn.Module, inputs: Inputs) -> Observed:
         if isinstance(module, (nn.Embedding, nn.RNNBase, nn.RNNCellBase)):
             module.register_forward_pre_hook(watch(path), with_kwargs=True)
     try:
-        with undisturbed(), _untouched(original), _Calls() as calls:
-            output = model(*inputs[0], **inputs[1])
+        with undisturbed(), _untouched(original):
+            watch_state, calls = Watch(model), _Calls()
+            with calls:
+                output = model(*inputs[0], **inputs[1])
+            kept_state = watch_state.changed()
+            if kept_state:  # the next call uses what this one has kept
+                model(*inputs[0], **inputs[1])
     except L0GateError:
         raise
     except Exception as error:  # whatever the model raises
@@ -142,7 +150,7 @@ def observe(model: nn.Module, inputs: Inputs) -> Observed:
             f"`example_inputs`: the model {type(model).__name__} fails on them:"
             f" {type(error).__name__}: {error}"
         ) from error
-    return Observed(output, tokens, frozenset(stateful), frozenset(calls.names))
+    return Observed(output, tokens, frozenset(stateful), frozenset(calls.names), kept_state)
 
 
 @contextmanager

@@ -17,6 +17,7 @@ import torch
 from torch import nn
 
 from l0gate._errors import L0GateError
+from l0gate.backends._torch.kept_state import CopyTensors, own_copy
 
 Module = TypeVar("Module", bound=nn.Module)
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -30,7 +31,9 @@ def copied(model: Module, *, share_parameters: bool = False) -> Module:
     """
     memo = {id(p): p for p in model.parameters()} if share_parameters else {}
     try:
-        return copy.deepcopy(model, memo)
+        # Torch refuses to copy what a graph has computed, such as a state that was not detached.
+        with CopyTensors(lambda t: None if t.is_leaf else own_copy(t)):
+            return copy.deepcopy(model, memo)
     except Exception as error:  # whatever the model's own attributes raise
         raise L0GateError(
             f"the model {type(model).__name__} cannot be copied, which l0gate does to leave it"

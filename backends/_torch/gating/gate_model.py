@@ -99,7 +99,7 @@ def gate_model(
         raise L0GateError(f"{error}{told}") from None
     if found.examples is not None:
         inputs = list(found.examples.draw(2, found.examples.device))
-        options: dict[str, Any] = {"equal": equal, "stateful": found.stateful}
+        options: dict[str, Any] = {"equal": equal, "stateful": found.stateful, "held": found.held}
         failure = try_random_gates(model, pruner, inputs, **options)
         if failure is not None and layout is None and not strict:
             reasons = {**reasons, **find_unshrinkable(model, pruner, inputs, **options)}
@@ -122,6 +122,7 @@ def gate_model(
         examples=found.examples,
         chain=found.chain,
         stateful=found.stateful,
+        held=found.held,
         equal=equal,
         frozen=frozen,
         warm_start=warm_start,

@@ -17,7 +17,8 @@ from l0gate.backends._torch.examples import Examples, observe
 from l0gate.backends._torch.gating.distill import Teacher
 from l0gate.backends._torch.gating.linear import gate_inputs
 from l0gate.backends._torch.gating.state import WORD, GateState, warm
-from l0gate.backends._torch.isolation import eager, no_advice_to_flatten, no_checkpoints
+from l0gate.backends._torch.isolation import copied, eager, no_advice_to_flatten, no_checkpoints
+from l0gate.backends._torch.kept_state import Held
 from l0gate.backends._torch.pytree import copied_inputs, named_tensors
 from l0gate.backends._torch.shrinking.shrink import shrink_model
 from l0gate.layout.fold import fold
@@ -60,6 +61,8 @@ class GatedModule(nn.Module):
     ('RaggedRNN', True)
     """
 
+    _held_by_model = Held()  # for pickles of 0.1.0
+
     def __init__(
         self,
         model: nn.Module,
@@ -70,6 +73,7 @@ class GatedModule(nn.Module):
         examples: Examples | None = None,
         chain: Chain | None = None,
         stateful: frozenset[str] | None = None,
+        held: Held | None = None,
         equal: bool = False,
         frozen: Mapping[str, str] | None = None,
         warm_start: bool = False,
@@ -89,6 +93,7 @@ class GatedModule(nn.Module):
         self._examples = examples
         self._chain = chain
         self._stateful = stateful
+        self._held_by_model = Held() if held is None else held
         self._teacher = teacher
         self._noise: dict[str, Tensor] = {}
         self._drawn: _Drawn | None = None
@@ -253,7 +258,8 @@ class GatedModule(nn.Module):
 
         Its outputs are compared with those of the gated model in eval mode, on the example input
         and on two random ones like it. Its attribute `certificate` holds the result. The gated
-        module is not changed.
+        module is not changed. State that the model keeps from call to call, in buffers or other
+        attributes, is in the small model what it was when the model was gated.
 
         `equal=True` keeps the same number of neurons in all layers and directions of a recurrent
         module, so that it stays an `nn.LSTM` or `nn.GRU`; otherwise a module with unequal numbers
@@ -262,7 +268,9 @@ class GatedModule(nn.Module):
         examples = self._examples
         if example_inputs is not None:
             inputs = copied_inputs(example_inputs)
-            examples = Examples(inputs, observe(self.model, inputs).tokens, self._device)
+            model = copied(self.model, share_parameters=True)
+            self._held_by_model.state.restore(model)
+            examples = Examples(inputs, observe(model, inputs).tokens, self._device)
         if examples is None:
             raise L0GateError(
                 "the certificate needs to run the model: give `shrink(example_inputs=...)`, a tuple"
@@ -279,6 +287,7 @@ class GatedModule(nn.Module):
                 equal=equal or self.equal,
                 chain=self._chain,
                 stateful=self._stateful,
+                held=self._held_by_model,
             )
 
     @property

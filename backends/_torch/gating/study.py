@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from torch import nn
@@ -13,6 +13,7 @@ from l0gate._chain import Chain
 from l0gate._errors import L0GateError, check
 from l0gate.backends._torch.chain import find_chain, layers_of
 from l0gate.backends._torch.examples import Examples, Observed, conventional_inputs, observe
+from l0gate.backends._torch.kept_state import Held
 from l0gate.backends._torch.pytree import Inputs, copied_inputs, named_tensors, tensors
 from l0gate.backends._torch.recurrent_axes import StateAxes, recurrent_axes
 from l0gate.backends._torch.tracing.derive import Derived, derive
@@ -27,7 +28,7 @@ class Study:
     `derived` holds the layout, and the reason for every frozen axis. `state_axes` holds the axes of
     the states of each recurrent module. The other attributes come from a run of the model, and are
     None if no inputs were known: `examples`, `stateful` (as in `Observed`), and `chain` (also None
-    if the model is not a chain).
+    if the model is not a chain). `held` is what the model holds beside its parameters.
     """
 
     derived: Derived
@@ -35,6 +36,7 @@ class Study:
     examples: Examples | None = None
     stateful: frozenset[str] | None = None
     chain: Chain | None = None
+    held: Held = field(default_factory=Held)
 
     @property
     def layout(self) -> Layout:
@@ -54,12 +56,16 @@ def study(
     state_axes = recurrent_axes(model, derived.layout)
     if inputs is None or observed is None:
         return Study(derived, state_axes)
-    chain = find_chain(model, derived.layers, derived.layout, state_axes, inputs, observed)
+    state = observed.kept_state
+    held = Held(state, {**dict.fromkeys(state.buffers, ""), **derived.held})
+    chain = None
+    if not state:  # a chain keeps no state
+        chain = find_chain(model, derived.layers, derived.layout, state_axes, inputs, observed)
     # That time and batch may have any size is known only of a chain with a single input.
     any_size = chain is not None and len(list(tensors(inputs))) == 1
     device = named_tensors(model)[next(iter(derived.layout.patterns))].device
     examples = Examples(inputs, observed.tokens, device, any_size)
-    return Study(derived, state_axes, examples, observed.stateful, chain)
+    return Study(derived, state_axes, examples, observed.stateful, chain, held)
 
 
 def _layout_and_run(
@@ -90,7 +96,8 @@ def _layout_and_run(
             " can be derived; or give `layout`"
         )
     observed = observe(model, inputs)
-    derived = derive(model, inputs, freeze, strict=strict)
+    calls = 2 if observed.kept_state else 1
+    derived = derive(model, inputs, freeze, strict=strict, calls=calls)
     check_some_prunable(derived.layout, derived.reasons)
     return derived, inputs, observed
 

@@ -10,6 +10,7 @@ from torch import nn
 
 from l0gate._errors import L0GateError
 from l0gate._pruner import Pruner
+from l0gate.backends._torch.kept_state import Held
 from l0gate.backends._torch.pytree import Inputs, named_tensors
 from l0gate.backends._torch.shrinking.shrink import shrink_model
 
@@ -21,6 +22,7 @@ def try_random_gates(
     *,
     equal: bool,
     stateful: frozenset[str] | None,
+    held: Held,
     only: str | None = None,
 ) -> L0GateError | None:
     """Shrink and certify the model with random gates; return the error that this raises, or None.
@@ -44,7 +46,16 @@ def try_random_gates(
     with torch.no_grad():
         state = trial.init(named_tensors(model), log_alpha=log_alpha)
         try:
-            shrink_model(model, trial, state, inputs, equal=equal, chain=None, stateful=stateful)
+            shrink_model(
+                model,
+                trial,
+                state,
+                inputs,
+                equal=equal,
+                chain=None,
+                stateful=stateful,
+                held=held,
+            )
         except L0GateError as error:
             return error
     return None
@@ -57,6 +68,7 @@ def find_unshrinkable(
     *,
     equal: bool,
     stateful: frozenset[str] | None,
+    held: Held,
 ) -> dict[str, str]:
     """Try the axes one by one; return those that cannot be shrunk, each with the reason.
 
@@ -66,7 +78,9 @@ def find_unshrinkable(
     found = {}
     free = [axis for axis in pruner.sizes if axis not in pruner.freeze]
     for axis in free:
-        failure = try_random_gates(model, pruner, inputs, equal=equal, stateful=stateful, only=axis)
+        failure = try_random_gates(
+            model, pruner, inputs, equal=equal, stateful=stateful, held=held, only=axis
+        )
         if failure is not None:
             found[axis] = f"tried on random gates, it cannot be shrunk: {failure}"
     return found if len(found) < len(free) else {}

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +16,7 @@ from l0gate._certificate import Certificate
 from l0gate._errors import L0GateError
 from l0gate._pruner import Pruner
 from l0gate.backends._torch.isolation import copied, undisturbed
+from l0gate.backends._torch.kept_state import change_held
 from l0gate.backends._torch.pytree import (
     Inputs,
     map_tensors,
@@ -33,13 +36,17 @@ def certify_module(
     kept: Mapping[str, np.ndarray],
     state_axes: Mapping[str, StateAxes],
     inputs: Sequence[Inputs],
+    *,
+    calls: int = 1,
 ) -> Certificate:
     """The certificate of `small`, from running it and the gated `model` on `inputs`.
 
+    On each input they are called `calls` times in a row, each on the state that the last one kept.
     `state` is the gate state, `kept` maps each axis to the indices of the neurons kept, and
     `state_axes` are those of `recurrent_axes`.
     """
-    run, run_small = Runner(model, state_axes), Runner(small, state_axes, _hint(kept))
+    run = Runner(model, state_axes, calls=calls)
+    run_small = Runner(small, state_axes, _hint(kept), calls=calls)
     backend = pruner.backend
 
     def apply_small(given: Mapping[str, Tensor], i: int, dtype: str) -> Any:
@@ -62,12 +69,18 @@ class Runner:
 
     `state_axes` are those of `recurrent_axes`. Hooks collect the states of the recurrent modules.
     An output that is one of these states is left out of the outputs, unless all of them are.
-    `hint` is added to the error message if the model fails.
+    `hint` is added to the error message if the model fails. With `calls`, the model is called that
+    often in a row, and the outputs of all calls are returned.
     """
 
     def __init__(
-        self, model: nn.Module, state_axes: Mapping[str, StateAxes], hint: str = ""
+        self,
+        model: nn.Module,
+        state_axes: Mapping[str, StateAxes],
+        hint: str = "",
+        calls: int = 1,
     ) -> None:
+        self.calls = calls
         self.model = copied(model, share_parameters=True).eval()
         self.state_axes = state_axes
         self.hint = hint
@@ -81,6 +94,7 @@ class Runner:
         # The hooks do not refer to `self`: the reference cycle would delay freeing the model.
         for path, own in self.state_axes.items():
             model.get_submodule(path).register_forward_hook(_collect(states, own))
+        change_held(model, lambda _, t: t.to(dtype) if t.is_floating_point() else t)
         buffers = dict(model.named_buffers())
         given = {name: t.clone() if name in buffers else t for name, t in given.items()}
         with undisturbed(dtype), InOneDtype(dtype):
@@ -88,18 +102,42 @@ class Runner:
                 lambda t: t.to(dtype, copy=True) if t.is_floating_point() else t.clone(), inputs
             )
             try:
-                out = torch.func.functional_call(model, given, args, kwargs)
+                given = {f"model.{name}": tensor for name, tensor in given.items()}
+                out = torch.func.functional_call(_Calls(model, self.calls), given, args, kwargs)
             except L0GateError:
                 raise
             except Exception as error:  # whatever the model raises
                 raise L0GateError(
                     f"the model {type(self.model).__name__} fails in {dtype}{self.hint}:"
-                    f" {type(error).__name__}: {error}"
+                    f" {type(error).__name__}: {error}{_line_of(error)}"
                 ) from error
         found = {storage_of(state) for group in states.values() for state in group}
         returned = [_comparable(t, dtype) for t in returned_tensors(out)]
         outputs = [t for t in returned if storage_of(t) not in found] or returned
         return outputs, states
+
+
+def _line_of(error: BaseException) -> str:
+    """Where in the user's code an error was raised: the innermost line outside of torch and us."""
+    own = (str(Path(torch.__file__).parent), str(Path(__file__).parents[2]), "<")
+    frames = traceback.extract_tb(error.__traceback__)
+    lines = [frame for frame in frames if not frame.filename.startswith(own)]
+    if not lines:
+        return ""
+    last = lines[-1]
+    return f", in line {last.lineno} of {Path(last.filename).name}: {last.line}"
+
+
+class _Calls(nn.Module):
+    """Calls a model several times in a row, on the same inputs."""
+
+    def __init__(self, model: nn.Module, calls: int) -> None:
+        super().__init__()
+        self.model, self.calls = model, calls
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        outs = [self.model(*args, **kwargs) for _ in range(self.calls)]
+        return outs[0] if self.calls == 1 else outs
 
 
 class InOneDtype(TorchFunctionMode):

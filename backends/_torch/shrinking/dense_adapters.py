@@ -26,8 +26,10 @@ class ReduceStates:
         self.kept = [[(np.asarray(i, np.int64), int(dense)) for i, dense in own] for own in kept]
 
     def __call__(
-        self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if kwargs is None:  # `quantize_dynamic` moves hooks without this option
+            return self(module, args, {})[0]
         hx = args[1] if len(args) > 1 else kwargs.get("hx")
         if hx is None:
             return args, kwargs
@@ -35,7 +37,8 @@ class ReduceStates:
             hx = self._of_cell(module, hx)
         else:
             c = [module.hidden_size] * len(self.kept[0])
-            h = [module.proj_size] * len(c) if module.proj_size else c
+            proj_size = getattr(module, "proj_size", 0)  # quantized modules have none
+            h = [proj_size] * len(c) if proj_size else c
             states = self.states(hx, module.mode, (h, c))
             parts = states if module.mode == "LSTM" else (states,)
             stacked = [part if isinstance(part, Tensor) else torch.stack(part) for part in parts]

@@ -13,6 +13,7 @@ from l0gate._errors import L0GateError, check
 from l0gate._registry import get_backend
 from l0gate._saved_model import SavedModel
 from l0gate.backends._torch.isolation import copied
+from l0gate.backends._torch.kept_state import Held
 from l0gate.backends._torch.pytree import named_tensors
 from l0gate.backends._torch.recurrent_axes import recurrent_axes
 from l0gate.backends._torch.shrinking.ragged import RaggedRNN
@@ -55,6 +56,7 @@ def describe(model: nn.Module) -> SavedModel:
         dense_sizes=sizes,
         chain=origin.chain,
         certificate=getattr(model, "certificate", None),
+        held=origin.held.describe(),
     )
 
 
@@ -76,10 +78,15 @@ def rebuild(model: Any, saved: SavedModel) -> nn.Module:
         name: torch.tensor(saved.parameters[name]).to(tensors[name])
         for name in saved.layout.patterns
     }
-    origin = Origin(saved.layout, saved.kept, saved.dense_sizes, saved.chain)
+    held = Held(patterns=saved.held.get("patterns", {}))
+    origin = Origin(saved.layout, saved.kept, saved.dense_sizes, saved.chain, held=held)
     small = resize(dense, arrays, origin, recurrent_axes(dense, saved.layout))
     resized = origin_of(small)
     own = stock_names(small, resized.ragged if resized is not None else ())
+    for name in [name for name in held.patterns if name in saved.parameters]:
+        path, _, key = own[name].rpartition(".")
+        buffers = small.get_submodule(path)._buffers
+        buffers[key] = torch.tensor(saved.parameters[name]).to(tensors[name])
     small.load_state_dict(
         {own[name]: torch.tensor(array) for name, array in saved.parameters.items()}
     )
@@ -131,6 +138,8 @@ def _check_dense(model: nn.Module, saved: SavedModel) -> None:
     for name, array in saved.parameters.items():
         check(isinstance(array, np.ndarray), f"the file holds {name!r} in slices of unequal sizes")
         check(
-            id(state[name]) in pruned or state[name].shape == array.shape,
+            id(state[name]) in pruned
+            or name in saved.held.get("patterns", {})  # a state may have any batch size
+            or state[name].shape == array.shape,
             f"{kind} whose {name!r} has shape {tuple(state[name].shape)}; saved was {array.shape}",
         )

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 
 from l0gate._certificate import Certificate
 from l0gate._chain import Chain
 from l0gate._errors import check
+from l0gate.backends._torch.kept_state import Held, change_held
 from l0gate.backends._torch.pytree import named_tensors
 from l0gate.backends._torch.recurrent_axes import StateAxes, cell_blocks
 from l0gate.backends._torch.shrinking.dense_adapters import (
@@ -21,7 +23,7 @@ from l0gate.backends._torch.shrinking.dense_adapters import (
 from l0gate.backends._torch.shrinking.ragged import CELLS, RaggedRNN
 from l0gate.layout.fold import positions
 from l0gate.layout.layout import Layout
-from l0gate.layout.notation import Pattern
+from l0gate.layout.notation import Pattern, parse_pattern
 
 Kept = Mapping[str, np.ndarray]  # axis -> the sorted indices of the neurons kept
 _ORIGIN = "l0gate_origin"  # attribute of a small model
@@ -40,6 +42,7 @@ class Origin:
     dense_sizes: Mapping[str, int]
     chain: Chain | None = None
     ragged: tuple[str, ...] = ()
+    held: Held = field(default_factory=Held)
 
 
 def origin_of(model: nn.Module) -> Origin | None:
@@ -71,6 +74,7 @@ def resize(
     stacks = {path: part for path, part in before.items() if isinstance(part, RaggedRNN)}
     cells = {cell for stack in stacks.values() for cell in stack.cells}
     changed = _replace_tensors(model, arrays)
+    _reduce_held(model, origin)
     ragged = []
     for path, module in before.items():
         if module not in changed:
@@ -142,6 +146,34 @@ def _replace_tensors(model: nn.Module, arrays: Mapping[str, Tensor]) -> set[nn.M
                 setattr(module, key, new[id(current)])
                 changed.add(module)
     return changed
+
+
+def _reduce_held(model: nn.Module, origin: Origin) -> None:
+    """Make buffers and held tensors small that run over axes, as `Held.patterns` says.
+
+    A tensor that has another size than the pattern says is not changed.
+    """
+
+    def reduced(name: str, tensor: Tensor) -> Tensor:
+        text = origin.held.patterns.get(name)
+        pattern = parse_pattern(text) if text else None
+        if pattern is None or len(pattern.dimensions) != tensor.dim():
+            return tensor
+        every = {axis: np.arange(size) for axis, size in origin.dense_sizes.items()}
+        for dim, dimension in enumerate(pattern.dimensions):
+            if dimension.axes and tensor.shape[dim] == len(
+                positions(dimension, origin.dense_sizes, every)
+            ):
+                index = positions(dimension, origin.dense_sizes, origin.kept)
+                tensor = tensor.index_select(dim, torch.as_tensor(index, device=tensor.device))
+        return tensor
+
+    change_held(model, reduced)
+    for path, module in model.named_modules():
+        for key, buffer in module._buffers.items():
+            name = f"{path}.{key}".lstrip(".")
+            if buffer is not None and origin.held.patterns.get(name):
+                module._buffers[key] = reduced(name, buffer)
 
 
 def _update_sizes(module: nn.Module) -> None:

@@ -10,6 +10,7 @@ from torch import nn
 from l0gate._chain import Chain
 from l0gate._pruner import Pruner
 from l0gate.backends._torch.isolation import copied
+from l0gate.backends._torch.kept_state import Held
 from l0gate.backends._torch.pytree import Inputs, named_tensors
 from l0gate.backends._torch.recurrent_axes import (
     equal_groups,
@@ -30,14 +31,18 @@ def shrink_model(
     equal: bool,
     chain: Chain | None,
     stateful: frozenset[str] | None,
+    held: Held,
 ) -> nn.Module:
     """The small model of a gate state, with its certificate on `inputs`.
 
     `equal` keeps the same number of neurons in all layers and directions of a recurrent module.
     `chain` describes the whole model if it is a chain. `stateful` holds the paths of the recurrent
     modules that the model gives initial states: these will accept states of the dense size. None
-    stands for all recurrent modules.
+    stands for all recurrent modules. `held` is what the model holds beside its parameters: kept
+    state starts as it was when the model was gated.
     """
+    model = copied(model)
+    held.state.restore(model)
     state_axes = recurrent_axes(model, pruner.layout)
     groups = equal_groups(model, state_axes, every=equal)
     dense = {name: tensor.detach() for name, tensor in named_tensors(model).items()}
@@ -48,9 +53,12 @@ def shrink_model(
     small = resize(
         copied(model),
         {name: arrays[name] for name in pruner.layout.patterns},
-        Origin(pruner.layout, kept, pruner.sizes, chain),
+        Origin(pruner.layout, kept, pruner.sizes, chain, held=held),
         state_axes,
         accepts_states=lambda path: stateful is None or path in stateful,
     )
-    attach_certificate(small, certify_module(model, small, pruner, state, kept, state_axes, inputs))
+    certificate = certify_module(
+        model, small, pruner, state, kept, state_axes, inputs, calls=held.calls
+    )
+    attach_certificate(small, certificate)
     return small

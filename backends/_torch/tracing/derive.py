@@ -29,19 +29,27 @@ class Derived:
     `layers` describes the calls of the model as the layers of a chain (`l0gate._chain`); whether
     the model is a chain is not checked here. `reasons` maps every frozen axis to the reason. It may
     name axes that are not in the layout, because no parameter reads them. `ungated` has a message
-    line for each recurrent module that ran but cannot be gated.
+    line for each recurrent module that ran but cannot be gated. `held` has the patterns of tensors
+    that the model holds in attributes, and of buffers that it is given as a state.
     """
 
     layout: Layout
     layers: list[dict[str, Any]]
     reasons: Mapping[str, str] = field(default_factory=dict)
     ungated: tuple[str, ...] = ()
+    held: Mapping[str, str] = field(default_factory=dict)
 
 
 def derive(
-    model: nn.Module, inputs: Inputs, freeze: Sequence[str] = (), *, strict: bool = False
+    model: nn.Module,
+    inputs: Inputs,
+    freeze: Sequence[str] = (),
+    *,
+    strict: bool = False,
+    calls: int = 1,
 ) -> Derived:
-    """Derive the layout of a model from one run on `inputs` in eval mode.
+    """Derive the layout of a model from `calls` calls with `inputs`, one after the other, in eval
+    mode.
 
     The axes in `freeze` keep all their neurons. Other axes are frozen if the model uses their
     neurons in a way that cannot be followed; with `strict` that is an error.
@@ -49,7 +57,8 @@ def derive(
     model = copied(model, share_parameters=True).eval()
     trace = Trace(model, RULES)
     with undisturbed():
-        trace.run(inputs)
+        for _ in range(calls):
+            trace.run(inputs)
     ungated = _ungated_modules(trace)
     _warn_of_unused(trace)
     for name, reason in trace.other_uses.items():
@@ -73,7 +82,13 @@ def derive(
         {name: _pattern(use, axes) for name, use in trace.uses.items()},
         uses={name: 0 for name, use in trace.uses.items() if use.lookup},
     )
-    return Derived(layout, trace.layers, reasons, tuple(ungated))
+    held = {
+        name: _pattern(Use(" ".join(f"{{{i}}}" for i in range(len(own))), own), axes)
+        for name, own in trace.held_parts.items()
+        if name not in layout.patterns
+    }
+    held = {name: pattern for name, pattern in held.items() if set(pattern) - set("_ ")}
+    return Derived(layout, trace.layers, reasons, tuple(ungated), held)
 
 
 def _freeze_parameter(trace: Trace, use: Use, reason: str) -> None:

@@ -9,13 +9,14 @@ the call, the axes of the arguments are frozen: all their neurons are kept, and 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from l0gate.backends._torch.kept_state import held_tensors
 from l0gate.backends._torch.pytree import Inputs, returned_tensors, tensors
 from l0gate.backends._torch.shrinking.ragged import RaggedRNN
 from l0gate.backends._torch.tracing.labels import (
@@ -30,6 +31,7 @@ from l0gate.backends._torch.tracing.labels import (
     unpruned,
     width,
 )
+from l0gate.backends._torch.tracing.unlabelled import Unlabelled
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,12 @@ class Call:
     given: list[Tensor]  # all tensors among the arguments
     labels: dict[int, Label]  # by position in `given`
     out: Any
+    #: `Unlabelled.constant_dims` of the arguments before the call, by id.
+    constants: Mapping[int, frozenset[int]] = field(default_factory=dict)
+
+    def constant_along(self, tensor: Tensor, dim: int) -> bool:
+        """Whether the code made an argument constant along a dimension (negative)."""
+        return dim in self.constants.get(id(tensor), ())
 
     def argument(self, position: int, name: str, default: Any = None) -> Any:
         """An argument that may be positional or named."""
@@ -75,6 +83,7 @@ class Rules:
 
     layers: Mapping[str, LayerRule]
     calls: Mapping[str, Rule]
+    elementwise: frozenset[str]  # functions that work position by position
     queries: frozenset[str]  # functions that read sizes or dtypes of a tensor, never its values
     activations: frozenset[str]  # those that a chain (`l0gate._chain`) may contain
 
@@ -91,6 +100,12 @@ class Trace(TorchFunctionMode):
         buffers = [(name, b) for name, b in model.named_buffers() if name in saved]
         named = [*model.named_parameters(), *buffers]
         self.names = {id(tensor): name for name, tensor in named}
+        # What the model holds in buffers and plain attributes, by id, and what the dimensions of
+        # those that are combined with neurons run over, by name.
+        self.held = {id(t): name for name, t in held_tensors(model).items()}
+        self.held |= {id(t): name for name, t in model.named_buffers()}
+        self.unlabelled = Unlabelled(rules.elementwise)
+        self.held_parts: dict[str, tuple[Parts, ...]] = {}
         # Labels are stored with their tensor: it stays alive, so that no other tensor gets its id.
         self.labels: dict[int, tuple[Tensor, Label]] = {}
         # Tensors computed from neurons of these axes in a way that no label describes.
@@ -157,8 +172,11 @@ class Trace(TorchFunctionMode):
         labels = {i: known for i, t in enumerate(given) if (known := self.label_of(t)) is not None}
         untracked = frozenset[Axis]().union(*(self.untracked_of(t) for t in given))
         self.touched |= {self.names[id(t)] for t in given if id(t) in self.names}
+        constants = {id(t): self.unlabelled.constant_dims(t) for t in given}
         out = func(*args, **kwargs)
-        call = Call(_name(func), args, kwargs, given, labels, out)
+        call = Call(_name(func), args, kwargs, given, labels, out, constants)
+        if not labels or call.name.startswith("new_"):
+            self.unlabelled.follow(call.name, given, out, constants, self.held | self.names)
         if call.name in self.rules.queries or call.name.startswith("is_"):
             return out
         if call.name in self.rules.activations:
@@ -275,6 +293,46 @@ class Trace(TorchFunctionMode):
         dimensions = tuple(self.unite_parts(a, b, reason) or unpruned(width(a)) for a, b in pairs)
         form = "{0} <- {1}" if tied else known.form
         self.uses[name] = Use(form, dimensions, known.blocks, known.lookup and use.lookup)
+
+    def record_unlabelled(self, tensor: Tensor, dim: int, parts: Parts) -> bool:
+        """Record that dimension `dim` of a tensor without a label runs over `parts`.
+
+        The tensor is a parameter, a tensor that the model holds, or computed from such tensors.
+        These are then made small with the neurons. Returns whether the tensor is one of them.
+        """
+        found = self.unlabelled.sources_of(tensor) if dim == -1 else (tensor,)
+        found = tuple(t for t in found if id(t) in self.names or id(t) in self.held)
+        for source in found:
+            name = self.names.get(id(source))
+            if name is None:
+                self._record_held(source, dim, parts)
+                continue
+            dimensions: list[Parts] = [unpruned(n) for n in source.shape]
+            dimensions[dim] = parts
+            form = " ".join(f"{{{k}}}" for k in range(len(dimensions)))
+            self.record_use(name, Use(form, tuple(dimensions)))
+            self.other_uses.pop(name, None)
+        return bool(found)
+
+    def record_held(self, tensor: Tensor, dim: int, parts: Parts) -> None:
+        """Record that dimension `dim` of a tensor runs over `parts`, if the model holds it.
+
+        It is then made small with the neurons.
+        """
+        for source in self.unlabelled.sources_of(tensor) if dim == -1 else (tensor,):
+            if id(source) in self.held:
+                self._record_held(source, dim, parts)
+
+    def _record_held(self, tensor: Tensor, dim: int, parts: Parts) -> None:
+        name = self.held[id(tensor)]
+        own = [unpruned(size) for size in tensor.shape]
+        own[dim] = parts
+        known = self.held_parts.setdefault(name, tuple(own))
+        reason = f"{name!r} is used in two different ways, the second by {self.where()}"
+        pairs = zip(known, own, strict=True)
+        self.held_parts[name] = tuple(
+            self.unite_parts(a, b, reason) or unpruned(width(a)) for a, b in pairs
+        )
 
 
 def _name(func: Any) -> str:

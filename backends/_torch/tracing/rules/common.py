@@ -9,7 +9,6 @@ from __future__ import annotations
 from functools import wraps
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from l0gate.backends._torch.tracing.labels import Features, Parts
@@ -32,12 +31,6 @@ def on_features(rule: Rule) -> Rule:
         return rule(trace, call)
 
     return converted
-
-
-def is_constant_along(tensor: Tensor, dim: int) -> bool:
-    """Whether the dimension has size 1 or was expanded (stride 0). Values are not compared."""
-    strided = tensor.layout == torch.strided
-    return tensor.shape[dim] == 1 or (strided and tensor.stride(dim) == 0)
 
 
 def tensors_of(out: Any) -> list[Tensor]:
@@ -74,7 +67,7 @@ def along_other_dimension(
         count = call.given[0].dim()
         if any(d % count - count == label.dim for d in dims):
             return f"{call.name} along their own dimension"
-        if any(not is_constant_along(t, label.dim) for t in call.given[1:] if t.dim() == count):
+        if any(not call.constant_along(t, label.dim) for t in call.given[1:] if t.dim() == count):
             return f"{call.name}, whose index differs from neuron to neuron"
         for out in tensors_of(call.out):
             trace.label(out, label)

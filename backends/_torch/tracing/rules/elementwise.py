@@ -7,10 +7,9 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from l0gate.backends._torch.tracing.labels import Features, Label, Parts, Use, unpruned
+from l0gate.backends._torch.tracing.labels import Features, Label
 from l0gate.backends._torch.tracing.rules.common import (
     CANNOT_UNITE,
-    is_constant_along,
     on_features,
 )
 from l0gate.backends._torch.tracing.rules.reductions import reduction
@@ -34,8 +33,9 @@ ELEMENTWISE = frozenset(_NAMES.split())
 def elementwise(trace: Trace, call: Call) -> str | None:
     """Unite the axes of all arguments: neurons at the same position are pruned together.
 
-    An argument without a label must be constant along the neurons' dimension. Or it must be a
-    parameter or a saved buffer, such as a gain for each neuron, which is pruned with the neurons.
+    An argument without a label must be constant along the neurons' dimension, or be a parameter,
+    a buffer or held by the model, such as a gain for each neuron. That tensor is then pruned with
+    the neurons.
     """
     if not isinstance(call.out, Tensor):
         return call.name
@@ -62,18 +62,15 @@ def elementwise(trace: Trace, call: Call) -> str | None:
     if united is None:
         return None
     for i, tensor in enumerate(call.given):
-        if i in call.labels or tensor.dim() < -united.dim or is_constant_along(tensor, united.dim):
+        if i in call.labels or tensor.dim() < -united.dim:
             continue
-        name = trace.names.get(id(tensor))
-        if name is None:
+        if call.constant_along(tensor, united.dim):
+            continue
+        if not trace.record_unlabelled(tensor, united.dim, united.parts):
             return (
                 f"{call.name}, together with a tensor that has a value for each neuron and is no"
-                " parameter or saved buffer, so it would keep its size"
+                " parameter or buffer and is not held by the model, so it would keep its size"
             )
-        dimensions: list[Parts] = [unpruned(n) for n in tensor.shape]
-        dimensions[united.dim] = united.parts
-        form = " ".join(f"{{{k}}}" for k in range(len(dimensions)))
-        trace.record_use(name, Use(form, tuple(dimensions)))
     trace.label(call.out, united)
     return None
 

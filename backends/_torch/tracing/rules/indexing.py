@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from l0gate.backends._torch.tracing.labels import Features, Parts, StackedStates
 from l0gate.backends._torch.tracing.rules.common import (
+    CANNOT_UNITE,
     along_other_dimension,
     on_features,
     pieces,
@@ -58,6 +59,43 @@ def index(trace: Trace, call: Call) -> str | None:
             return None
         at += span
     raise AssertionError("an index reaches every dimension")
+
+
+def assignment(trace: Trace, call: Call) -> str | None:
+    """`x[...] = y`, such as outputs filled in step by step.
+
+    It is followed if x and y have the neurons in their last dimension, of which the index takes
+    all, and if each of them has neurons or is constant along that dimension.
+    """
+    target, given, value = call.args
+    items = list(given) if isinstance(given, tuple) else [given]
+    spans = sum(_taken_by(item) for item in items if item is not ...)
+    if ... in [i for i in items if not isinstance(i, Tensor)]:
+        last = items[-1]
+        whole = last is ... or last == slice(None)
+    else:
+        whole = spans < target.dim() or (isinstance(items[-1], slice) and items[-1] == slice(None))
+    labels = [trace.label_of(t) for t in (target, value)]
+    own = [None if label is None else trace.features_from(label) for label in labels]
+    if not whole or any(label is not None and label.dim != -1 for label in own):
+        return "an assignment to some of its neurons, or in another dimension"
+    united: Parts | None = None
+    for label in own:
+        if label is not None:
+            reason = f"{trace.where()} uses its neurons in an assignment, {CANNOT_UNITE}"
+            parts = label.parts
+            united = parts if united is None else trace.unite_parts(united, parts, reason)
+            if united is None:
+                return f"an assignment, {CANNOT_UNITE}"
+    if united is None:
+        return "an assignment"
+    for tensor, label in zip((target, value), own, strict=True):
+        if label is None and isinstance(tensor, Tensor) and tensor.dim():
+            constant = call.constant_along(tensor, -1)
+            if not constant and not trace.record_unlabelled(tensor, -1, united):
+                return "an assignment, together with a tensor that is not pruned along with it"
+    trace.label(target, Features(-1, united))
+    return None
 
 
 def _taken_by(item: Any) -> int:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from l0gate.backends._torch.tracing.labels import Axis, Features, Parts, unpruned
 from l0gate.backends._torch.tracing.rules.common import (
     CANNOT_UNITE,
-    is_constant_along,
     on_features,
 )
 from l0gate.backends._torch.tracing.tracer import Call, Trace
@@ -67,17 +66,21 @@ def _same_neurons(trace: Trace, call: Call, dim: int, dim_out: int) -> str | Non
     The result has them in dimension `dim_out`.
     """
     united: Parts | None = None
+    others = []
     for i, tensor in enumerate(call.given):
         label = call.labels.get(i)
-        if label is None and is_constant_along(tensor, dim):
-            continue  # zeros that were expanded, for example
         if not isinstance(label, Features):
-            return f"{call.name}, together with a tensor that is not pruned along with them"
+            others.append(tensor)
+            continue
         how = f"{call.name}, {CANNOT_UNITE}"
         reason = f"{trace.where()} uses its neurons in {how}"
         united = label.parts if united is None else trace.unite_parts(united, label.parts, reason)
         if united is None:
             return how
     assert united is not None
+    for tensor in others:
+        constant = call.constant_along(tensor, dim)  # zeros, for example
+        if not constant and not trace.record_unlabelled(tensor, dim, united):
+            return f"{call.name}, together with a tensor that is not pruned along with them"
     trace.label(call.out, Features(dim_out, united))
     return None

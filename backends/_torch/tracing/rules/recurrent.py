@@ -153,7 +153,9 @@ def _initial_state(trace: Trace, given: Tensor, parts: list[Parts]) -> frozenset
     `parts` are those of each layer and direction. Returns the axes that this freezes.
     """
     label = trace.label_of(given)
-    if label is None:  # it keeps the dense size, which the small module accepts and reduces
+    if label is None:  # it keeps the dense size, which the small module accepts and reduces,
+        if len(parts) == 1:  # unless the model holds it
+            trace.record_held(given, -1, parts[0])
         return frozenset()
     how = "the initial state, where they do not match the module's own neurons"
     befores: list[Parts] = []

@@ -63,6 +63,7 @@ _CALLS: dict[str, Rule] = {
     "flip": along_other_dimension(1, "dims", several=True),
     "roll": along_other_dimension(2, "dims", several=True),
     "getitem": indexing.index,
+    "setitem": indexing.assignment,
     **_all("select unbind", indexing.select),
     "narrow": indexing.narrow,
     **_all("chunk split tensor_split", indexing.chunk),
@@ -90,6 +91,7 @@ _QUERIES = (
 RULES = Rules(
     layers=_LAYERS,
     calls=_CALLS,
+    elementwise=ELEMENTWISE,
     queries=frozenset(_QUERIES.split()),
     activations=frozenset({"tanh", "sigmoid", "relu"}),
 )

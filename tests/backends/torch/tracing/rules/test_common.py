@@ -13,7 +13,6 @@ from l0gate.backends._torch.tracing.rules import RULES
 from l0gate.backends._torch.tracing.rules.common import (
     along_other_dimension,
     dimensions,
-    is_constant_along,
     on_features,
     pieces,
     tensors_of,
@@ -29,14 +28,6 @@ def call_of(label: Any, tensor: torch.Tensor, *args: Any, **kwargs: Any) -> Call
 @pytest.fixture
 def trace() -> Trace:
     return Trace(nn.Linear(1, 1), RULES)
-
-
-def test_what_is_constant_along_a_dimension() -> None:
-    assert is_constant_along(torch.ones(3, 1), 1)
-    assert is_constant_along(torch.arange(3.0)[:, None].expand(3, 4), -1)
-    assert not is_constant_along(torch.arange(3.0)[:, None].expand(3, 4), 0)
-    assert not is_constant_along(torch.ones(3, 4), 1)  # as far as its strides tell
-    assert not is_constant_along(torch.eye(3).to_sparse(), 1)
 
 
 def test_tensors_and_dimensions_of_a_call() -> None:

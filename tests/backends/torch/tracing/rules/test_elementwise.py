@@ -48,7 +48,7 @@ def test_channel_wise_operations_are_followed(name: str, equal: bool) -> None:
 
 def test_a_tensor_that_would_keep_its_size_freezes_the_axis() -> None:
     message = "mul, together with a tensor that has a value for each"
-    assert_frozen(lambda m, x: m.out(hidden(m, x) * torch.ones(8)), "h1", message)
+    assert_frozen(lambda m, x: m.out(hidden(m, x) * torch.linspace(0, 1, 8)), "h1", message)
 
 
 def test_neurons_that_are_added_become_one_axis() -> None:
