@@ -10,6 +10,8 @@ The modules, in reading order:
 - `_state`, `_checks`: the gate state, a dict of arrays; checks of what a pruner is given
 - `_selection`: the cut that meets a budget exactly
 - `_reconstruction`: readers of kept neurons take over what dropped ones contributed
+- `_moments`: second moments of neurons, as their readers see them
+- `_calibration`: the best cut without any training, by errors measured on calibration data
 - `_certificate`: the small and the gated model, compared
 - `_pruner_model`, `_pruner_training`, `_pruner`: `Pruner` in three parts: what it knows of the
   model, what a training step calls, and selection, shrinking and the certificate
@@ -33,6 +35,7 @@ from typing import TYPE_CHECKING
 from l0gate import _former_names
 from l0gate._backend import Backend
 from l0gate._budget import Budget
+from l0gate._calibration import calibrate
 from l0gate._errors import L0GateError
 from l0gate._gate import gate
 from l0gate._hard_concrete import HardConcrete
@@ -55,6 +58,7 @@ __all__ = [
     "L0GateError",
     "Layout",
     "Pruner",
+    "calibrate",
     "export",
     "gate",
     "get_backend",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -35,6 +35,8 @@ class Method:
     name = ""
     #: Whether log_alpha is trained by gradient. False: gates are 1 until a neuron is closed.
     trains_gates: ClassVar[bool] = False
+    #: Whether neurons can be scored only where their moments are known, by `scores_from_moments`.
+    needs_moments: ClassVar[bool] = False
 
     def scores(
         self, layout: Layout, parameters: Parameters, backend: Backend
@@ -44,6 +46,16 @@ class Method:
         Neurons of different axes compete for one budget, so scores should be on one scale.
         """
         raise NotImplementedError
+
+    def scores_from_moments(
+        self,
+        layout: Layout,
+        parameters: Parameters,
+        backend: Backend,
+        moments: Mapping[Any, Any],
+    ) -> Mapping[str, np.ndarray]:
+        """`scores` where calibration data are at hand; `moments` as in `Pruner.reconstruct`."""
+        return self.scores(layout, parameters, backend)
 
     def penalty(
         self, layout: Layout, parameters: Parameters, backend: Backend, axes: Sequence[str]

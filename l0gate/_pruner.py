@@ -61,14 +61,20 @@ class Pruner(Reconstruction):
             self.method = get_method(None, self.hard_concrete)
 
     def select(
-        self, state: State, parameters: Parameters | None = None, *, reopen: bool = True
+        self,
+        state: State,
+        parameters: Parameters | None = None,
+        *,
+        reopen: bool = True,
+        moments: Mapping[Any, Any] | None = None,
     ) -> State:
         """Choose the neurons to keep, for good: the state with the final gate of every neuron.
 
         With a budget, neurons are ranked by log_alpha (ties by weight norm, if `parameters` are
         given), or by the scores of `method`. As many as fit are kept, at least one per axis.
         `reopen=True` may keep neurons whose gate was closed; these need further training.
-        `reopen=False` keeps only open ones. Without a budget, all open neurons are kept. Warns if
+        `reopen=False` keeps only open ones. `moments`, as in `reconstruct`, are for methods that
+        choose on calibration data. Without a budget, all open neurons are kept. Warns if
         the expected size is far above the budget.
         """
         log_alpha = self._log_alpha(state)
@@ -76,7 +82,7 @@ class Pruner(Reconstruction):
         if self._limit is None:
             kept = self.kept(state)
         elif not self.trains_gates:
-            kept = self._cut(state, self._given(parameters), self._limit)
+            kept = self._cut(state, self._given(parameters), self._limit, moments)
         else:
             kept = self._cut_by_gates(state, log_alpha, gates, parameters, reopen)
         forced = np.zeros(2)

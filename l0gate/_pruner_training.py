@@ -224,12 +224,22 @@ class PrunerTraining(PrunerModel):
             mask[axis] = to_device(self.backend, closed, state["mask"][axis])
         return {**state, "mask": mask}
 
-    def _cut(self, state: State, parameters: Parameters, limit: float) -> dict[str, np.ndarray]:
+    def _cut(
+        self,
+        state: State,
+        parameters: Parameters,
+        limit: float,
+        moments: Mapping[Any, Any] | None = None,
+    ) -> dict[str, np.ndarray]:
         """The open neurons that fit within `limit`, best scores of the method first.
 
         Returns their sorted indices for every axis.
         """
-        scores = self.method.scores(self.layout, parameters, self.backend)
+        given = (self.layout, parameters, self.backend)
+        if moments is None:
+            scores = self.method.scores(*given)
+        else:
+            scores = self.method.scores_from_moments(*given, moments)
         numbers = check_scores(repr(self.method), scores, self.sizes)
         mask = to_host(self.backend, state["mask"])
         open_now = {axis: values != 0 for axis, values in mask.items()}

@@ -3,22 +3,25 @@
 S (n, n) are the second moments of an axis's neurons h over calibration data, the mean of h h^T over
 all positions; k are the kept neurons, d the dropped ones. Least squares predicts the dropped from
 the kept: h_d = C h_k with C = S_dk S_kk^-1. What a reader W computes, W_k h_k + W_d h_d, is then
-(W_k + W_d C) h_k: its kept columns become W_k + W_d C, its dropped columns 0. Nothing is trained.
+(W_k + W_d C) h_k: its kept columns become W_k + W_d C, its dropped columns 0. Where W has a bias
+and the means are known, S are covariances and the bias takes over W_d (mean_d - C mean_k). Nothing
+is trained.
 
 This is what spectral pruning does for recurrent nets (Furuya, Suetake, Taniguchi, Kusumoto, Saiin,
-Daimon, arXiv 2105.10832).
+Daimon, arXiv 2105.10832). New here: every reader has moments of its own, and the bias.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from l0gate._backend import Array, Backend, Parameters
 from l0gate._checks import check_kept
-from l0gate._errors import L0GateError, check
+from l0gate._errors import check
+from l0gate._moments import bias_of, centred, check_moments, reading_dimension
 from l0gate._pruner_training import PrunerTraining
 from l0gate.layout.layout import Layout
 from l0gate.layout.notation import Dimension, Pattern
@@ -31,16 +34,19 @@ class Reconstruction(PrunerTraining):
         self,
         parameters: Parameters,
         kept: Mapping[str, np.ndarray],
-        moments: Mapping[str, Any],
+        moments: Mapping[Any, Any],
         *,
         ridge: float = 1e-6,
     ) -> dict[str, Array]:
         """Parameters in which the readers of kept neurons make up for the dropped ones.
 
-        `moments` maps an axis to its second moments (n, n): the mean of h h^T over calibration
-        data, where h (n,) are the neurons as they are read. Nothing changes for axes without
-        moments. What reads a dropped neuron becomes 0, so shrinking to `kept` is exact: give the
-        result to `shrink` and `certify` in place of `parameters`.
+        `moments` maps an axis to the mean of h h^T (n, n) over calibration data, where h (n,) are
+        the neurons as they are read; or to the sum of [h, 1] [h, 1]^T (n + 1, n + 1), which also
+        lets biases take over means. A key (axis, parameter) gives the moments as that parameter
+        reads them. Nothing changes for axes without moments. What reads a dropped neuron becomes 0,
+        so shrinking to `kept` is exact: give the result to `shrink` and `certify` in place of
+        `parameters`. `ridge`, relative to the mean of the diagonal, is added to the diagonal of the
+        kept neurons' moments.
 
         >>> from l0gate import Layout, Pruner
         >>> layout = Layout({"w": "h <- _", "v": "_ <- h"})
@@ -57,12 +63,36 @@ class Reconstruction(PrunerTraining):
             isinstance(ridge, (int, float)) and 0 <= ridge < float("inf"),
             f"`ridge` is {ridge!r}; it must be a finite number of at least 0",
         )
-        given = check_moments(moments, self.sizes)
-        mixing = {
-            axis: mixing_matrix(values, np.asarray(kept[axis]), ridge)
-            for axis, values in given.items()
-        }
+        mixing = {}
+        for key, values in check_moments(moments, self.layout, self.sizes).items():
+            n, index = self.sizes[key[0]], np.asarray(kept[key[0]])
+            if len(values) > n and bias_of(self.layout, key[1]) is not None:
+                mixing[key] = mixing_with_mean(values, index, ridge)
+            else:
+                mixing[key] = Mixing(mixing_matrix(values[:n, :n], index, ridge))
         return mix(self.layout, parameters, mixing, self.backend)
+
+
+class Mixing(NamedTuple):
+    """What a reader W sees in place of h: matrix h + shift, with shapes (n, n) and (n,)."""
+
+    matrix: np.ndarray
+    shift: np.ndarray | None = None
+
+
+def mixing_with_mean(moments: np.ndarray, kept: np.ndarray, ridge: float) -> Mixing:
+    """The least squares prediction with a constant, from moments (n + 1, n + 1) with a 1 appended.
+
+    >>> moments = np.array([[2.0, 3.0, 1.0], [3.0, 5.0, 2.0], [1.0, 2.0, 1.0]])  # h_1 = h_0 + 1
+    >>> matrix, shift = mixing_with_mean(moments, np.array([0]), ridge=0.0)
+    >>> matrix.tolist(), shift.tolist()
+    ([[1.0, 0.0], [1.0, 0.0]], [0.0, 1.0])
+    """
+    covariance, mean = centred(moments, len(moments) - 1)
+    matrix = mixing_matrix(covariance, kept, ridge)
+    shift = mean - matrix @ mean
+    shift[kept] = 0.0
+    return Mixing(matrix, shift)
 
 
 def mixing_matrix(moments: np.ndarray, kept: np.ndarray, ridge: float) -> np.ndarray:
@@ -90,42 +120,77 @@ def mixing_matrix(moments: np.ndarray, kept: np.ndarray, ridge: float) -> np.nda
 
 
 def mix(
-    layout: Layout, parameters: Parameters, mixing: Mapping[str, np.ndarray], backend: Backend
+    layout: Layout,
+    parameters: Parameters,
+    mixing: Mapping[tuple[str, str], Mixing],
+    backend: Backend,
 ) -> dict[str, Array]:
-    """Multiply every dimension that reads neurons of an axis by the axis's matrix in `mixing`.
+    """Every dimension that reads neurons, times the matrix of the axis and the parameter.
 
-    A matrix is (n, n) for an axis of n neurons.
-
-    Computed in float64 on the host. Axes without a matrix stay as they are.
+    Shifts are added to the biases. Computed in float64 on the host. Where there is no matrix,
+    nothing changes.
     """
-
     sizes = layout.solve(parameters)
+    shifts: dict[str, np.ndarray] = {}
 
     def change(name: str, pattern: Pattern, value: Array) -> Array:
-        read = [
-            i for i, d in enumerate(pattern.dimensions) if d.reads and set(d.axes) & set(mixing)
-        ]
+        own = {axis: m for (axis, reader), m in mixing.items() if reader == name}
+        read = [i for i, d in enumerate(pattern.dimensions) if d.reads and set(d.axes) & set(own)]
         if not read:
             return value
         host = backend.to_numpy(value).astype(np.float64)
+        _add_shift(shifts, layout, name, pattern, host, own, sizes)
         for i in read:
             moved = np.moveaxis(host, i, -1)
-            mixed = _mix_last(moved, pattern.dimensions[i], mixing, sizes)
+            mixed = _mix_last(moved, pattern.dimensions[i], own, sizes)
             host = np.moveaxis(mixed, -1, i)
-        return backend.cast(
-            backend.asarray(np.ascontiguousarray(host), value), backend.dtype(value)
-        )
+        return _like(host, value, backend)
 
-    return layout.map(parameters, change, backend)
+    mixed = layout.map(parameters, change, backend)
+    for name, shift in shifts.items():
+        host = backend.to_numpy(parameters[name]).astype(np.float64)
+        mixed[name] = _like(host + shift, parameters[name], backend)
+    return mixed
+
+
+def _like(host: np.ndarray, value: Array, backend: Backend) -> Array:
+    array = backend.asarray(np.ascontiguousarray(host), value)
+    return backend.cast(array, backend.dtype(value))
+
+
+def _add_shift(
+    shifts: dict[str, np.ndarray],
+    layout: Layout,
+    name: str,
+    pattern: Pattern,
+    weight: np.ndarray,
+    mixing: Mapping[str, Mixing],
+    sizes: Mapping[str, int],
+) -> None:
+    """Add what the weight (float64, before it is mixed) computes of the shifts to its bias."""
+    bias, read = bias_of(layout, name), reading_dimension(pattern)
+    if bias is None or read is None or all(m.shift is None for m in mixing.values()):
+        return
+    position, dimension = read
+    parts = []
+    for block in dimension.blocks:
+        size = 1 if block.axis is None else sizes[block.axis]
+        own = mixing.get(block.axis) if block.axis is not None else None
+        each = np.zeros(size) if own is None or own.shift is None else own.shift
+        parts.append(np.tile(np.repeat(each, block.inner), block.outer))
+    change = np.moveaxis(weight, position, -1) @ np.concatenate(parts)
+    written = [d for i, d in enumerate(pattern.dimensions) if i != position]
+    others = tuple(i for i, d in enumerate(written) if d.reads)  # the taps of a convolution
+    shifts[bias] = shifts.get(bias, 0.0) + change.sum(axis=others)
 
 
 def _mix_last(
     array: np.ndarray,
     dimension: Dimension,
-    mixing: Mapping[str, np.ndarray],
+    mixing: Mapping[str, Mixing],
     sizes: Mapping[str, int],
 ) -> np.ndarray:
-    """Multiply the last dimension of an array, block by block, by the matrices of its axes."""
+    """The last dimension of an array, mixed block by block."""
     parts, start = [], 0
     for block in dimension.blocks:
         size = 1 if block.axis is None else sizes[block.axis]
@@ -133,92 +198,8 @@ def _mix_last(
         part = array[..., start:stop]
         if block.axis is not None and block.axis in mixing:
             shape = (*array.shape[:-1], block.outer, size, block.inner)
-            turned = np.swapaxes(part.reshape(shape), -1, -2) @ mixing[block.axis]
+            turned = np.swapaxes(part.reshape(shape), -1, -2) @ mixing[block.axis].matrix
             part = np.swapaxes(turned, -1, -2).reshape(part.shape)
         parts.append(part)
         start = stop
     return np.concatenate(parts, axis=-1)
-
-
-def reading_gram(layout: Layout, parameters: Parameters, backend: Backend) -> dict[str, np.ndarray]:
-    """For every axis G = sum of W^T W (n, n) over all matrices W that read it.
-
-    The squared change of what is read, h^T G h, weighs errors in the neurons' values.
-    """
-    sizes = layout.solve(parameters)
-    found = {axis: np.zeros((size, size)) for axis, size in sizes.items()}
-    for dimension, i, value in layout.axis_dimensions(parameters):
-        if not dimension.reads:
-            continue
-        host = np.moveaxis(backend.to_numpy(value).astype(np.float64), i, -1)
-        host, start = host.reshape(-1, host.shape[-1]), 0
-        for block in dimension.blocks:
-            size = 1 if block.axis is None else sizes[block.axis]
-            stop = start + block.outer * size * block.inner
-            if block.axis is not None:
-                part = host[:, start:stop].reshape(len(host), block.outer, size, block.inner)
-                columns = np.moveaxis(part, 2, -1).reshape(-1, size)
-                found[block.axis] += columns.T @ columns
-            start = stop
-    return found
-
-
-def explained_order(moments: np.ndarray, gram: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """All neurons in greedy order, and the share of what is read that each one explains (n,).
-
-    A pivoted Cholesky decomposition of S, weighted by the readers: every step takes the neuron that
-    most reduces trace(G R), R being what the neurons taken so far leave unexplained of S.
-    """
-    n = len(moments)
-    rest = np.array(moments, dtype=float)
-    weighted = gram @ rest  # G R, kept up to date
-    total = float(np.trace(weighted))
-    smallest = 1e-12 * max(float(np.diag(rest).max(initial=0.0)), 1e-300)
-    left = np.ones(n, dtype=bool)
-    order, gains = [], []
-    for _ in range(n):
-        variance = np.diag(rest)
-        usable = left & (variance > smallest)
-        reduction = np.full(n, -1.0)
-        reduction[left] = 0.0
-        reduction[usable] = np.einsum("ij,ij->j", rest[:, usable], weighted[:, usable])
-        reduction[usable] /= variance[usable]
-        j = int(np.argmax(reduction))
-        order.append(j)
-        gains.append(max(reduction[j], 0.0))
-        left[j] = False
-        if usable[j]:
-            column = rest[:, j] / variance[j]
-            row = rest[j].copy()
-            weighted -= np.outer(weighted[:, j] / variance[j], row)
-            rest -= np.outer(column, row)
-    return np.array(order), np.array(gains) / (total if total > 0 else 1.0)
-
-
-def check_moments(moments: object, sizes: Mapping[str, int]) -> dict[str, np.ndarray]:
-    """The second moments of every axis as host arrays (n, n); others raise."""
-    check(isinstance(moments, Mapping), f"`moments` is {moments!r}; it must map axes to arrays")
-    assert isinstance(moments, Mapping)
-    found = {}
-    for axis, given in moments.items():
-        check(axis in sizes, f"`moments` names the axis {axis!r}; the layout has {tuple(sizes)}")
-        try:
-            array = np.array(given, dtype=float)
-        except (TypeError, ValueError):
-            raise L0GateError(
-                f"`moments[{axis!r}]` is {given!r}; it must be an array of numbers"
-            ) from None
-        n = sizes[axis]
-        check(
-            array.shape == (n, n),
-            f"`moments[{axis!r}]` has shape {array.shape}; the axis has {n} neurons, so it must"
-            f" be ({n}, {n})",
-        )
-        check(bool(np.isfinite(array).all()), f"`moments[{axis!r}]` must be finite")
-        scale = float(np.abs(array).max(initial=0.0))
-        check(
-            bool(np.allclose(array, array.T, rtol=1e-5, atol=1e-6 * scale)),
-            f"`moments[{axis!r}]` must be symmetric, as the mean of h h^T over positions is",
-        )
-        found[axis] = (array + array.T) / 2
-    return found

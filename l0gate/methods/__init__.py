@@ -7,6 +7,7 @@ with gates. Give one, or its name, to `Pruner(method=...)`, `l0gate.gate(method=
 - `magnitude`: `Magnitude`, the norm of a neuron's weights; also the gradual version
 - `group_lasso`: `GroupLasso`, known as ISS, which adds a penalty to the loss
 - `geometric_median`: `GeometricMedian`, the distance from the other neurons
+- `spectral`: `Spectral`, what the readers of a neuron would lose, on calibration data
 - `random_choice`: `Random`, the baseline
 
 The base class and the hard-concrete gates themselves are in `l0gate._method`. A distribution adds
@@ -27,13 +28,14 @@ from l0gate.methods.geometric_median import GeometricMedian
 from l0gate.methods.group_lasso import GroupLasso
 from l0gate.methods.magnitude import Magnitude
 from l0gate.methods.random_choice import Random
+from l0gate.methods.spectral import Spectral
 
-__all__ = ["GeometricMedian", "GroupLasso", "Magnitude", "Method", "Random"]
+__all__ = ["GeometricMedian", "GroupLasso", "Magnitude", "Method", "Random", "Spectral"]
 
 
 @hookimpl
 def l0gate_methods() -> list[dict[str, Any]]:
     """Descriptors of the built-in methods."""
-    methods = (Magnitude, GroupLasso, GeometricMedian, Random)
+    methods = (Magnitude, GroupLasso, GeometricMedian, Spectral, Random)
     found = [{"name": m.name, "factory": f"{__name__}:{m.__name__}"} for m in methods]
     return [*found, {"name": "gradual_magnitude", "factory": lambda: Magnitude(gradual=True)}]

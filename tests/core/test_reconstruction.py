@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 import l0gate
 from l0gate import L0GateError, Layout, Pruner
-from l0gate._reconstruction import explained_order, mix, mixing_matrix, reading_gram
+from l0gate._reconstruction import Mixing, mix, mixing_matrix
 from l0gate.layout.fold import fold
 
 NUMPY = l0gate.get_backend("numpy")
@@ -22,6 +22,10 @@ LINEAR = Layout({"w": "h <- _", "v": "_ <- h"})
 def moments_of(h: np.ndarray) -> np.ndarray:
     """The mean of h h^T over positions, h (positions, n)."""
     return h.T @ h / len(h)
+
+
+def for_readers(layout: Layout, matrices: dict[str, np.ndarray]) -> dict[Any, Mixing]:
+    return {(a, name): Mixing(m) for a, m in matrices.items() for name in layout.readers(a)}
 
 
 def random_cut(rng: np.random.Generator, n: int) -> np.ndarray:
@@ -41,7 +45,9 @@ def test_identities_mix_to_the_same_parameters(name: str) -> None:
     layout = CASES[name]
     sizes = {axis: SIZES[axis] for axis in layout.axes}
     parameters = arrays_for(layout, SIZES)
-    mixed = mix(layout, parameters, {a: np.eye(n) for a, n in sizes.items()}, NUMPY)
+    mixed = mix(
+        layout, parameters, for_readers(layout, {a: np.eye(sizes[a]) for a in sizes}), NUMPY
+    )
     for key, value in parameters.items():
         for one, other in zip(_parts(mixed[key]), _parts(value), strict=True):
             np.testing.assert_allclose(one, other, rtol=1e-12, atol=0)
@@ -54,7 +60,8 @@ def test_mixing_by_a_diagonal_is_folding(name: str) -> None:
     rng = np.random.default_rng(0)
     parameters = arrays_for(layout, SIZES)
     gates = {axis: rng.uniform(size=n) for axis, n in sizes.items()}
-    mixed = mix(layout, parameters, {a: np.diag(g) for a, g in gates.items()}, NUMPY)
+    matrices = {axis: np.diag(gate) for axis, gate in gates.items()}
+    mixed = mix(layout, parameters, for_readers(layout, matrices), NUMPY)
     folded = fold(layout, parameters, gates, NUMPY)
     for key in parameters:
         for one, other in zip(_parts(mixed[key]), _parts(folded[key]), strict=True):
@@ -125,59 +132,55 @@ def test_a_reconstructed_net_is_shrunk_exactly() -> None:
         assert reconstructed[name].dtype == value.dtype
 
 
-def test_the_gram_of_the_readers_weighs_what_they_compute() -> None:
-    layout = Layout({"w": "(4 h) <- x", "u": "(4 h) <- h", "v": "_ <- (h + h)"})
-    rng = np.random.default_rng(0)
-    parameters = {"w": rng.normal(size=(12, 2)), "u": rng.normal(size=(12, 3))}
-    parameters["v"] = rng.normal(size=(5, 6))
-    gram = reading_gram(layout, parameters, NUMPY)
-    u, v = parameters["u"], parameters["v"]
-    np.testing.assert_allclose(gram["h"], u.T @ u + v[:, :3].T @ v[:, :3] + v[:, 3:].T @ v[:, 3:])
-    np.testing.assert_allclose(gram["x"], parameters["w"].T @ parameters["w"])
-
-
 @given(seed=st.integers(0, 2**31))
-def test_the_greedy_order_takes_what_explains_most_and_explains_all(seed: int) -> None:
+def test_a_bias_takes_the_means(seed: int) -> None:
+    """Neurons that are others plus constants go without a change, and the error with a bias is at
+    most that without."""
     rng = np.random.default_rng(seed)
-    n = int(rng.integers(1, 9))
-    h, weight = rng.normal(size=(50, n)) @ rng.normal(size=(n, n)), rng.normal(size=(4, n))
-    moments, gram = moments_of(h), weight.T @ weight
-    order, gains = explained_order(moments, gram)
-    assert sorted(order.tolist()) == list(range(n))
-    assert gains.sum() == pytest.approx(1.0, abs=1e-6)
-    total = np.trace(gram @ moments)
-    for count in range(1, n):
-        left = []
-        for j in range(n):
-            if j not in order[: count - 1]:
-                kept = np.sort([*order[: count - 1], j])
-                m = mixing_matrix(moments, kept, 0.0) - np.eye(n)
-                left.append(np.trace(weight @ m @ moments @ m.T @ weight.T))
-        kept = np.sort(order[:count])
-        m = mixing_matrix(moments, kept, 0.0) - np.eye(n)
-        own = np.trace(weight @ m @ moments @ m.T @ weight.T)
-        assert own <= min(left) + 1e-7 * total
-        assert own == pytest.approx(total * (1 - gains[:count].sum()), abs=1e-6 * total)
+    k, d, n = (int(x) for x in rng.integers(1, 6, 3))
+    independent = rng.normal(size=(40, k))
+    h = np.concatenate([independent, independent @ rng.normal(size=(k, d)) + rng.normal(size=d)], 1)
+    layout = Layout({"w": "h <- _", "weight": "_ <- h", "bias": "_"})
+    parameters = {"w": np.ones((k + d, 2)), "weight": rng.normal(size=(n, k + d))}
+    parameters["bias"] = rng.normal(size=n)
+    ones = np.concatenate([h, np.ones((40, 1))], axis=1)
+    pruner = Pruner(layout, strength=1.0)
+    kept = {"h": np.arange(k)}
+    mixed = pruner.reconstruct(parameters, kept, {"h": ones.T @ ones}, ridge=0.0)
+    wanted = h @ parameters["weight"].T + parameters["bias"]
+    found = h @ mixed["weight"].T + mixed["bias"]
+    np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-8)
+    assert not mixed["weight"][:, k:].any()
+    centreless = pruner.reconstruct(parameters, kept, {"h": moments_of(h)}, ridge=0.0)
+    np.testing.assert_array_equal(centreless["bias"], parameters["bias"])
 
 
-@pytest.mark.parametrize(
-    ("moments", "message"),
-    [
-        (None, "`moments` is None; it must map axes to arrays"),
-        ({"z": np.eye(2)}, "`moments` names the axis 'z'"),
-        ({"h": np.eye(3)}, "`moments['h']` has shape (3, 3); the axis has 2 neurons"),
-        ({"h": [["a"]]}, "must be an array of numbers"),
-        ({"h": np.full((2, 2), np.nan)}, "`moments['h']` must be finite"),
-        ({"h": np.array([[1.0, 2.0], [0.0, 1.0]])}, "`moments['h']` must be symmetric"),
-    ],
-)
-def test_bad_moments(moments: Any, message: str) -> None:
-    pruner = Pruner(LINEAR, strength=1.0)
-    parameters = {"w": np.ones((2, 3)), "v": np.ones((4, 2))}
-    pruner.init(parameters)
-    with pytest.raises(L0GateError) as error:
-        pruner.reconstruct(parameters, {"h": np.array([0])}, moments)
-    assert message in str(error.value)
+def test_every_reader_has_moments_of_its_own() -> None:
+    """The second neuron is twice the first for one reader, and three times for the other."""
+    layout = Layout({"w": "h <- _", "a": "_ <- h", "b": "_ <- h"})
+    parameters = {"w": np.ones((2, 1)), "a": np.ones((1, 2)), "b": np.ones((1, 2))}
+    moments = {
+        ("h", "a"): np.array([[1.0, 2.0], [2.0, 4.0]]),
+        ("h", "b"): np.array([[1.0, 3.0], [3.0, 9.0]]),
+    }
+    pruner = Pruner(layout, strength=1.0)
+    mixed = pruner.reconstruct(parameters, {"h": np.array([0])}, moments, ridge=0.0)
+    np.testing.assert_allclose(mixed["a"], [[3.0, 0.0]])
+    np.testing.assert_allclose(mixed["b"], [[4.0, 0.0]])
+
+
+def test_the_taps_of_a_convolution_share_the_bias() -> None:
+    layout = Layout({"w": "h <- _", "weight": "_ <- h _", "bias": "_"})
+    rng = np.random.default_rng(0)
+    parameters = {"w": np.ones((2, 1)), "weight": rng.normal(size=(3, 2, 4))}
+    parameters["bias"] = np.zeros(3)
+    h = rng.normal(size=(30, 1))
+    ones = np.concatenate([h, h + 2.0, np.ones((30, 1))], axis=1)
+    pruner = Pruner(layout, strength=1.0)
+    mixed = pruner.reconstruct(parameters, {"h": np.array([0])}, {"h": ones.T @ ones}, ridge=0.0)
+    weight = parameters["weight"]
+    np.testing.assert_allclose(mixed["weight"][:, 0], weight.sum(axis=1), atol=1e-10)
+    np.testing.assert_allclose(mixed["bias"], 2.0 * weight[:, 1].sum(axis=1), atol=1e-10)
 
 
 @pytest.mark.parametrize("ridge", [-1.0, float("inf"), float("nan"), "1", None])

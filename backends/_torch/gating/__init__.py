@@ -9,4 +9,6 @@ In reading order:
 - `state`: the gate state as parameters and buffers; warm start
 - `linear`: multiplies gates into the input of a linear layer if that is smaller than its weight
 - `distill`: distillation from a copy of the original model
+- `moments`: second moments of neurons, gathered at their readers while a model runs
+- `calibration`: cuts a trained model without training, by errors on calibration data
 """

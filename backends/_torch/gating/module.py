@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterator, Mapping
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from types import MappingProxyType
 from typing import Any
@@ -14,6 +14,7 @@ from l0gate._chain import Chain
 from l0gate._errors import L0GateError, warn
 from l0gate._pruner import Pruner
 from l0gate.backends._torch.examples import Examples, observe
+from l0gate.backends._torch.gating.calibration import calibrate_module
 from l0gate.backends._torch.gating.distill import Teacher
 from l0gate.backends._torch.gating.linear import gate_inputs
 from l0gate.backends._torch.gating.state import WORD, GateState, warm
@@ -253,7 +254,13 @@ class GatedModule(nn.Module):
             {"params": list(self.log_alpha.values()), "lr": gate_lr, "weight_decay": 0.0},
         ]
 
-    def shrink(self, *, equal: bool = False, example_inputs: Any = None) -> nn.Module:
+    def shrink(
+        self,
+        *,
+        equal: bool = False,
+        example_inputs: Any = None,
+        reconstruct: Iterable[Any] | None = None,
+    ) -> nn.Module:
         """The small model: of the same class, with plain modules, without the closed neurons.
 
         Its outputs are compared with those of the gated model in eval mode, on the example input
@@ -264,6 +271,13 @@ class GatedModule(nn.Module):
         `equal=True` keeps the same number of neurons in all layers and directions of a recurrent
         module, so that it stays an `nn.LSTM` or `nn.GRU`; otherwise a module with unequal numbers
         becomes a `RaggedRNN`. `example_inputs` replaces the inputs given to `l0gate.gate`.
+
+        `reconstruct` are batches of calibration data, without labels, for a trained model that is
+        made small without any training: what reads the kept neurons takes over what the others
+        contributed (see `l0gate.calibrate`). Each is what the model is called with, like
+        `example_inputs`. All cuts that come into question are run on the batches, and the one whose
+        outputs differ least from the model's is taken. The attribute `calibration` of the small
+        model says which, and the errors of all. Outputs are compared as in `distill`.
         """
         examples = self._examples
         if example_inputs is not None:
@@ -278,8 +292,17 @@ class GatedModule(nn.Module):
             )
         # Parameters made in inference mode could not be trained.
         with torch.inference_mode(False), torch.no_grad():
-            state = self.pruner.settle(self.gates.read(), self._tensors())
-            return shrink_model(
+            state, parameters = self.gates.read(), self._tensors()
+            calibration = None
+            if reconstruct is None:
+                state = self.pruner.settle(state, parameters)
+            else:
+                logits = self._teacher is not None and self._teacher.logits
+                calibration = calibrate_module(
+                    self._fresh(), self.pruner, state, parameters, reconstruct, logits=logits
+                )
+                state = calibration.state
+            small = shrink_model(
                 self.model,
                 self.pruner,
                 state,
@@ -288,7 +311,17 @@ class GatedModule(nn.Module):
                 chain=self._chain,
                 stateful=self._stateful,
                 held=self._held_by_model,
+                parameters=None if calibration is None else calibration.parameters,
             )
+            if calibration is not None:
+                object.__setattr__(small, "calibration", calibration)
+            return small
+
+    def _fresh(self) -> nn.Module:
+        """A copy of the model that shares its parameters and holds no state of earlier calls."""
+        model = copied(self.model, share_parameters=True)
+        self._held_by_model.state.restore(model)
+        return model
 
     @property
     def _device(self) -> torch.device:

@@ -30,6 +30,7 @@ from l0gate.backends._torch.shrinking.ragged import RaggedRNN
 
 def certify_module(
     model: nn.Module,
+    parameters: Mapping[str, Tensor],
     small: nn.Module,
     pruner: Pruner,
     state: Mapping[str, Any],
@@ -55,7 +56,7 @@ def certify_module(
 
     return pruner.certify(
         lambda given, i: run(given, inputs[i]),
-        {name: tensor.detach() for name, tensor in named_tensors(model).items()},
+        parameters,
         dict(state),
         named_tensors(small),
         kept,

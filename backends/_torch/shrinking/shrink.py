@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from l0gate._chain import Chain
 from l0gate._pruner import Pruner
@@ -32,6 +32,7 @@ def shrink_model(
     chain: Chain | None,
     stateful: frozenset[str] | None,
     held: Held,
+    parameters: Mapping[str, Tensor] | None = None,
 ) -> nn.Module:
     """The small model of a gate state, with its certificate on `inputs`.
 
@@ -40,12 +41,14 @@ def shrink_model(
     modules that the model gives initial states: these will accept states of the dense size. None
     stands for all recurrent modules. `held` is what the model holds beside its parameters: kept
     state starts as it was when the model was gated.
+    `parameters` replace those of the model, where given.
     """
     model = copied(model)
     held.state.restore(model)
     state_axes = recurrent_axes(model, pruner.layout)
     groups = equal_groups(model, state_axes, every=equal)
     dense = {name: tensor.detach() for name, tensor in named_tensors(model).items()}
+    dense |= parameters or {}
     arrays, open_now = pruner.shrink(dense, dict(state), equal=groups)
     kept = widen_projected(state_axes, open_now, pruner.sizes, [*groups, *pruner.equal])
     if any(len(kept[axis]) > len(open_now[axis]) for axis in kept):
@@ -58,7 +61,7 @@ def shrink_model(
         accepts_states=lambda path: stateful is None or path in stateful,
     )
     certificate = certify_module(
-        model, small, pruner, state, kept, state_axes, inputs, calls=held.calls
+        model, dense, small, pruner, state, kept, state_axes, inputs, calls=held.calls
     )
     attach_certificate(small, certificate)
     return small
