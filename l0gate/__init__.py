@@ -18,6 +18,7 @@ The modules, in reading order:
 - `_gate`: `gate`, from a model of any framework to its gated model
 - `_chain`: nets that are described by a list of layers
 - `_saved_model`, `npz`, `files`: saving and loading, without pickle
+- `_quantize`: weights in eight bits
 - `formats`: files that other programs read and write: `export` and `import_`
 - `reports`: what the gates have decided so far, as text, JSON and a picture
 - `_backend`, `_registry`, `_hooks`: the abstract tensor interface, and how plugins are found
@@ -47,6 +48,7 @@ from l0gate.layout.layout import Layout
 
 if TYPE_CHECKING:
     from l0gate._hooks import hookimpl
+    from l0gate._quantize import quantize
     from l0gate._saved_model import load, save
     from l0gate.formats.export import export, import_
     from l0gate.reports.report import report
@@ -65,6 +67,7 @@ __all__ = [
     "hookimpl",
     "import_",
     "load",
+    "quantize",
     "report",
     "save",
 ]
@@ -78,6 +81,7 @@ __getattr__, __dir__ = import_later(
         "hookimpl": "_hooks",
         "import_": "formats.export",
         "load": "_saved_model",
+        "quantize": "_quantize",
         "report": "reports.report",
         "save": "_saved_model",
     },

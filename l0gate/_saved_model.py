@@ -19,6 +19,25 @@ from l0gate.layout.layout import Layout
 from l0gate.npz import pack, unpack
 
 FORMAT = 2
+INT8_FORMAT = 3  # of files with int8 weights, which older versions cannot read
+
+
+@dataclass(frozen=True)
+class Deviation:
+    """How far outputs moved when weights were stored in int8, over `sequences` sequences.
+
+    `error_to_signal` is the sum of squared differences divided by that of the outputs.
+    """
+
+    max_abs_difference: float
+    error_to_signal: float
+    sequences: int
+
+    def __str__(self) -> str:
+        return (
+            f"int8 weights: outputs moved by at most {self.max_abs_difference:.2g}, error-to-signal"
+            f" ratio {self.error_to_signal:.2g}, on {self.sequences} sequences"
+        )
 
 
 @dataclass(frozen=True)
@@ -29,6 +48,8 @@ class SavedModel:
     `into=`. `kept` has the indices of the kept neurons per axis, `dense_sizes` the number of all.
     `metadata` is any JSON of the user, such as a vocabulary. `held` is what the backend notes of a
     model beside its parameters, by kind and name.
+    `metadata` is any JSON of the user, such as a vocabulary. `scales` has a scale (O,) for every
+    row of the parameters that are stored in int8, and `deviation` how far that moved the outputs.
     """
 
     parameters: Mapping[str, np.ndarray]
@@ -40,6 +61,17 @@ class SavedModel:
     metadata: Mapping[str, Any] = field(default_factory=dict)
     version: str = ""
     held: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    scales: Mapping[str, np.ndarray] = field(default_factory=dict)
+    deviation: Deviation | None = None
+
+    def float_parameters(self) -> dict[str, Any]:
+        """The parameters in float32: what is stored in int8, times its scales."""
+        return {
+            name: value
+            if name not in self.scales
+            else value * self.scales[name].reshape(-1, *[1] * (value.ndim - 1))
+            for name, value in self.parameters.items()
+        }
 
     def to_torch(self) -> Any:
         """A torch module of the chain's layers, to train, gate and shrink: `y, states = model(x)`.
@@ -76,7 +108,7 @@ class SavedModel:
         chain = self.chain
         states = [(self.kept[a], self.dense_sizes[a]) for a in chain.state_axes if a in self.kept]
         net = Net(chain.layers, batch_first=chain.batch_first).bind(
-            dict(self.parameters),
+            self.float_parameters(),
             input_kept=self._input_kept,
             kept=states if len(states) == len(chain.state_axes) else None,
             engine=engine,
@@ -178,11 +210,12 @@ def _encode(saved: SavedModel) -> bytes:
             arrays |= {f"parameters/{name}[{i}]": part for i, part in enumerate(value)}
         else:
             arrays[f"parameters/{name}"] = value
+    arrays |= {f"scales/{name}": values for name, values in saved.scales.items()}
     arrays |= {f"kept/{axis}": np.asarray(index, np.int64) for axis, index in saved.kept.items()}
     certificate = saved.certificate
     manifest = {
         "format": "l0gate",
-        "format_version": FORMAT,
+        "format_version": INT8_FORMAT if saved.scales else FORMAT,
         "l0gate_version": __version__,
         "layout": saved.layout.to_dict(),
         "uses": saved.layout.given_uses,
@@ -198,6 +231,8 @@ def _encode(saved: SavedModel) -> bytes:
         "metadata": dict(saved.metadata),
         "held": {kind: dict(found) for kind, found in saved.held.items()},
     }
+    if saved.deviation is not None:
+        manifest["deviation"] = vars(saved.deviation)
     return pack(arrays, manifest)
 
 
@@ -216,8 +251,8 @@ def _decode(file: BinaryIO) -> SavedModel:
     check(manifest.get("format") == "l0gate", "is no l0gate model")
     version = manifest.get("format_version")
     check(
-        version == FORMAT,
-        f"has format version {version!r}; this l0gate reads {FORMAT}"
+        version in (FORMAT, INT8_FORMAT),
+        f"has format version {version!r}; this l0gate reads {FORMAT} and {INT8_FORMAT}"
         f" (it was written by l0gate {manifest.get('l0gate_version')})",
     )
     try:
@@ -232,7 +267,14 @@ def _saved_model(arrays: dict[str, np.ndarray], manifest: dict[str, Any]) -> Sav
     parameters: dict[str, Any] = _below(arrays, "parameters/")
     for name, count in manifest["slices"].items():
         parameters[name] = tuple(parameters.pop(f"{name}[{i}]") for i in range(count))
-    kept = _below(arrays, "kept/")
+    kept, scales = _below(arrays, "kept/"), _below(arrays, "scales/")
+    for name, values in scales.items():
+        stored = parameters.get(name)
+        check(
+            isinstance(stored, np.ndarray) and values.shape == stored.shape[:1],
+            f"its scales of {name!r} do not fit the array",
+        )
+    deviation = manifest.get("deviation")
     sizes = {str(axis): int(size) for axis, size in manifest["dense_sizes"].items()}
     check_kept(kept, {axis: np.zeros(size, dtype=bool) for axis, size in sizes.items()})
     check(isinstance(manifest["metadata"], dict), "its metadata is no JSON object")
@@ -254,6 +296,8 @@ def _saved_model(arrays: dict[str, np.ndarray], manifest: dict[str, Any]) -> Sav
             str(kind): {str(name): str(text) for name, text in found.items()}
             for kind, found in manifest.get("held", {}).items()
         },
+        scales=scales,
+        deviation=None if deviation is None else Deviation(**deviation),
     )
 
 

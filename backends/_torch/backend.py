@@ -111,7 +111,7 @@ class TorchBackend(Backend):
         from l0gate.backends._torch.chain_model import ChainModel
 
         assert saved.chain is not None
-        return ChainModel(saved.chain, saved.parameters)
+        return ChainModel(saved.chain, saved.float_parameters())
 
     def example_models(self) -> list[tuple[Any, tuple[Any, ...]]]:
         tokens, signal = torch.arange(12).reshape(4, 3) % 7, torch.linspace(-1, 1, 60)

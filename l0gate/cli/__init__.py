@@ -3,7 +3,8 @@
 In reading order:
 
 - `_app`: the program; it collects the commands, and turns errors into exit codes
-- `commands`: one module per command: `train`, `report`, `sample`, `backends`, `methods`
+- `commands`: one module per command: `train`, `report`, `sample`, `export`,
+  `backends`, `methods`, `formats`
 - `_options`: the options of a job, checked, and the net, pruner and task made from them
 - `_text`: texts as sequences of tokens, and their vocabulary
 - `_batches`: the tokens of a text as parallel streams, cut into chunks
@@ -19,5 +20,5 @@ In reading order:
 - `_report_text`: the table of the figures, and sentences about them
 - `_report_picture`: the curves of the training, and the neurons that were kept
 - `_screen`: a progress bar in a terminal, lines of text elsewhere
-- `_listing`: the tables of installed backends and methods
+- `_listing`: the tables of installed backends, methods and formats
 """

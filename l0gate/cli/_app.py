@@ -11,7 +11,8 @@ import typer
 import l0gate
 from l0gate._errors import L0GateError
 from l0gate.cli._training import NotFiniteError
-from l0gate.cli.commands import backends, methods
+from l0gate.cli.commands import backends, formats, methods
+from l0gate.cli.commands.export import export, import_file
 from l0gate.cli.commands.report import report
 from l0gate.cli.commands.sample import sample
 from l0gate.cli.commands.train import SizesCommand, train
@@ -26,8 +27,11 @@ app = typer.Typer(
 app.command(cls=SizesCommand)(train)
 app.command()(report)
 app.command()(sample)
+app.command()(export)
+app.command("import")(import_file)
 app.add_typer(backends.app, name="backends")
 app.add_typer(methods.app, name="methods")
+app.add_typer(formats.app, name="formats")
 
 
 def _print_version(wanted: bool) -> None:

@@ -129,8 +129,10 @@ def get_format(
     formats = _all_formats()
     fitting = [f for f in formats if path.lower().endswith(f.suffixes) and f.suffixes]
     if content is not None:
-        fitting = [f for f in fitting if f.recognizes(content)]
-    elif len(fitting) > 1:
+        fitting = [f for f in fitting if f.reads and f.recognizes(content)]
+    elif writing:
+        fitting = [f for f in fitting if f.writes] or fitting
+    if content is None and len(fitting) > 1:
         names = " and ".join(repr(f.name) for f in fitting)
         raise L0GateError(
             f"`path` {path!r} ends as the files of {names} do; say which with `format`"

@@ -174,7 +174,7 @@ def layers_of(saved: SavedModel) -> list[Layer]:
             " files for other programs can hold; for a torch model of another shape use"
             " torch.onnx.export, which takes small models as it takes any other"
         )
-    parameters = {name: np.asarray(a, np.float32) for name, a in saved.parameters.items()}
+    parameters = {name: np.asarray(a, np.float32) for name, a in saved.float_parameters().items()}
     found: list[Layer] = []
     if chain.input_axis is not None and chain.input_axis in saved.kept:
         index, size = saved.kept[chain.input_axis], saved.dense_sizes[chain.input_axis]

@@ -295,9 +295,9 @@ def test_refusals_of_files_word_by_word(tmp_path: Path) -> None:
     assert refused(archive.getvalue()) == "is no l0gate file: it holds no manifest"
     assert refused(b"PK") == "is no l0gate file, or is truncated"
     assert refused(pack({}, {"format": "x"})) == "is no l0gate model"
-    later = {"format": "l0gate", "format_version": 3, "l0gate_version": "9.9"}
+    later = {"format": "l0gate", "format_version": 4, "l0gate_version": "9.9"}
     assert refused(pack({}, later)) == (
-        "has format version 3; this l0gate reads 2 (it was written by l0gate 9.9)"
+        "has format version 4; this l0gate reads 2 and 3 (it was written by l0gate 9.9)"
     )
     assert refused(pack({}, {**later, "format_version": 2})) == (
         "has a damaged manifest: KeyError: 'slices'"

@@ -73,10 +73,9 @@ def rebuild(model: Any, saved: SavedModel) -> nn.Module:
     check(isinstance(model, nn.Module), f"`into` is {model!r}; it must be a model, or build one")
     dense = copied(model)
     _check_dense(dense, saved)
-    tensors = named_tensors(dense)
+    tensors, parameters = named_tensors(dense), saved.float_parameters()
     arrays = {
-        name: torch.tensor(saved.parameters[name]).to(tensors[name])
-        for name in saved.layout.patterns
+        name: torch.tensor(parameters[name]).to(tensors[name]) for name in saved.layout.patterns
     }
     held = Held(patterns=saved.held.get("patterns", {}))
     origin = Origin(saved.layout, saved.kept, saved.dense_sizes, saved.chain, held=held)
@@ -88,7 +87,7 @@ def rebuild(model: Any, saved: SavedModel) -> nn.Module:
         buffers = small.get_submodule(path)._buffers
         buffers[key] = torch.tensor(saved.parameters[name]).to(tensors[name])
     small.load_state_dict(
-        {own[name]: torch.tensor(array) for name, array in saved.parameters.items()}
+        {own[name]: torch.tensor(array) for name, array in saved.float_parameters().items()}
     )
     attach_certificate(small, saved.certificate)
     return small
@@ -135,7 +134,7 @@ def _check_dense(model: nn.Module, saved: SavedModel) -> None:
         f" {dict(saved.dense_sizes)}, found {sizes}",
     )
     pruned = {id(tensor) for name, tensor in state.items() if name in saved.layout.patterns}
-    for name, array in saved.parameters.items():
+    for name, array in saved.float_parameters().items():
         check(isinstance(array, np.ndarray), f"the file holds {name!r} in slices of unequal sizes")
         check(
             id(state[name]) in pruned
