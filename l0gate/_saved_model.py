@@ -229,8 +229,9 @@ def _encode(saved: SavedModel) -> bytes:
         if certificate is None
         else {name: getattr(certificate, name) for name in _CERTIFIED},
         "metadata": dict(saved.metadata),
-        "held": {kind: dict(found) for kind, found in saved.held.items()},
     }
+    if saved.held:
+        manifest["held"] = {kind: dict(found) for kind, found in saved.held.items()}
     if saved.deviation is not None:
         manifest["deviation"] = vars(saved.deviation)
     return pack(arrays, manifest)
