@@ -8,7 +8,8 @@ In reading order:
 - `_options`: the options of a job, checked, and the net, pruner and task made from them
 - `_text`: texts as sequences of tokens, and their vocabulary
 - `_batches`: the tokens of a text as parallel streams, cut into chunks
-- `_job`: the job of `train`: train, shrink, certify, save, compare, measure, report
+- `_job`: the job of `train`: train the teacher and the gated net, shrink, certify, save, compare,
+  measure, report
 - `_training`: the training loop
 - `_adam`: the optimizer
 - `_signals`: Ctrl-C and kill end the training after the current step
