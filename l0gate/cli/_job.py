@@ -69,7 +69,7 @@ class Job:
         if self.options.teacher == "dense":
             trained["dense"] = self._train("dense", self.options.task(self.corpus)).parameters
             gated = replace(gated, teacher=trained["dense"])
-            self.screen.say("gated: half of its loss is the divergence from the outputs of dense")
+            self.screen.say("gated: three quarters of its loss are the divergence from dense")
         result = self._train("gated", gated)
         assert result.gates is not None
         parameters, state = result.parameters, result.gates

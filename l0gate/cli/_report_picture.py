@@ -69,7 +69,7 @@ def _label(report: Mapping[str, Any], name: str) -> str:
     if name != "gated":
         return label
     taught = report["options"].get("teacher", "none") == "dense"  # older reports do not say
-    against = " (loss half against dense)" if taught else ""
+    against = " (loss mostly against dense)" if taught else ""
     return f"{label}, shrunk to {_sizes(report['small'])}{against}"
 
 

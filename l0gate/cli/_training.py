@@ -19,6 +19,7 @@ from l0gate.cli._batches import chunks, steps_per_epoch, streams
 
 _LARGEST_NORM = 1.0  # a larger gradient is scaled down to this norm
 _RISE = 0.02  # the fraction of training over which the learning rate rises
+_TAUGHT = 0.75  # the teacher's part of the loss
 _OPEN = 4.54  # the first log_alpha: a sampled gate is then 1 with a probability of 0.95
 
 
@@ -31,8 +32,8 @@ class Task:
     """What to train, on what, and for how long: nothing here changes during training.
 
     `net` has the methods of `l0gate.reference.Net`. Without a `pruner` it has no gates. `teacher`
-    has the parameters of a trained dense net. Half of the loss is then the divergence from its
-    outputs.
+    has the parameters of a trained dense net. Three quarters of the loss are then the divergence
+    from its outputs.
     """
 
     backend: Backend
@@ -121,11 +122,10 @@ def _step(task: Task, training: Training, x: np.ndarray, targets: np.ndarray) ->
     progress = (training.step + 1) / task.steps
     pruner, gates = task.pruner, training.gates
     gate_gradients: Mapping[str, Array] = {}
-    soft: dict[str, Array] = {}
+    soft: dict[str, Any] = {}
     if task.teacher is not None:
-        soft["teacher"], training.teacher_carry = task.net.apply(
-            task.teacher, x, training.teacher_carry
-        )
+        outputs, training.teacher_carry = task.net.apply(task.teacher, x, training.teacher_carry)
+        soft = {"teacher": outputs, "teacher_weight": _TAUGHT}
     if pruner is None or gates is None:
         loss, gradients, carry = task.net.loss_and_gradients(
             training.parameters, x, targets, training.carry, **soft
@@ -146,7 +146,9 @@ def _step(task: Task, training: Training, x: np.ndarray, targets: np.ndarray) ->
         raise NotFiniteError(f"the loss is {loss} and the norm of its gradient {norm}")
     clip = min(1.0, _LARGEST_NORM / max(norm, 1e-12))
     gradients = {name: clip * gradient for name, gradient in gradients.items()}
-    training.adam.step(task.backend, training.parameters, gradients, task.rate * schedule(progress))
+    training.adam.step(
+        task.backend, training.parameters, gradients, task.rate * schedule(progress, _cut(pruner))
+    )
     if pruner is not None and gates is not None:
         training.gates = _gate_step(task, training, pruner, gates, gate_gradients, progress)
     training.carry = carry
@@ -169,15 +171,26 @@ def _gate_step(
     total = {axis: gradient + penalty[axis] for axis, gradient in gradients.items()}
     training.gate_adam.step(task.backend, gates["log_alpha"], total, task.gate_rate)
     gates = pruner.update(gates, progress, training.parameters)
-    settle = Budget.settle if pruner.budget is None else pruner.budget.settle
-    if progress >= settle and not pruner.selected(gates):
+    if progress >= _cut(pruner) and not pruner.selected(gates):
         gates = pruner.select(gates, training.parameters)
     return gates
 
 
-def schedule(progress: float) -> float:
-    """The learning rate over its peak: a short linear rise, then half a cosine down to 0."""
-    return min(1.0, progress / _RISE) * 0.5 * (1 + math.cos(math.pi * progress))
+def _cut(pruner: Pruner | None) -> float:
+    """The progress at which neurons are chosen; 0 for a net without gates."""
+    if pruner is None:
+        return 0.0
+    return Budget.settle if pruner.budget is None else pruner.budget.settle
+
+
+def schedule(progress: float, cut: float = 0.0) -> float:
+    """The learning rate over its peak: a short linear rise, then half a cosine down to 0.
+
+    The cosine begins at `cut`, the progress at which neurons are chosen, so that the weights can
+    still adapt to the choice.
+    """
+    falling = max(0.0, progress - cut) / max(1.0 - cut, 1e-9)
+    return min(1.0, progress / _RISE) * 0.5 * (1 + math.cos(math.pi * falling))
 
 
 def evaluate(

@@ -224,7 +224,7 @@ def test_what_a_job_says(corpus: Corpus, done: SimpleNamespace) -> None:
         ),
         "dense: 12 steps",
         "dense: 12/12  ... bits  0 s left",
-        "gated: half of its loss is the divergence from the outputs of dense",
+        "gated: three quarters of its loss are the divergence from dense",
         "gated: 12 steps",
         "gated: 12/12  ... bits  0 s left",
         *str(certificate).splitlines(),
@@ -264,7 +264,7 @@ def test_a_job_without_a_teacher(corpus: Corpus, tmp_path: Path, done: SimpleNam
     alone = trained(OPTIONS.task(corpus, OPTIONS.pruner()))
     assert job.phases["gated"].losses == alone.losses
     assert done.job.phases["gated"].losses == done.gated.losses != alone.losses
-    assert "gated: half" not in out.getvalue()
+    assert "gated: three quarters" not in out.getvalue()
 
 
 def test_a_teacher_without_twins(
