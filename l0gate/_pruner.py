@@ -57,7 +57,8 @@ class Pruner(Reconstruction):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-        if self.method is None:  # pickles of 0.1.0 hold None for hard-concrete gates
+        vars(self).setdefault("_allowed", None)  # pickles of 0.1.0 lack it
+        if self.method is None:  # they hold None for hard-concrete gates
             self.method = get_method(None, self.hard_concrete)
 
     def select(
@@ -120,7 +121,10 @@ class Pruner(Reconstruction):
         norms = None
         if parameters is not None:
             norms = group_norms(self.layout, parameters, self.backend)
-        return choose(self.cost, self._limit, log_alpha, may_stay, norms, self.equal, self.freeze)
+        return choose(
+            *(self.cost, self._limit, log_alpha, may_stay, norms),
+            *(self.equal, self.freeze, self._allowed),
+        )
 
     def kept(self, state: State, equal: Sequence[Sequence[str]] = ()) -> dict[str, np.ndarray]:
         """Sorted indices per axis of the neurons whose test-time gate is above 0.
@@ -139,7 +143,7 @@ class Pruner(Reconstruction):
             for axis, gate in gates.items()
         }
         groups = check_groups("equal", equal, self.layout.axes, self.sizes)
-        return pad(kept, [*self.equal, *groups], log_alpha)
+        return pad(kept, [*self.equal, *groups], log_alpha, allowed=self._allowed)
 
     def size(self, state: State) -> Any:
         """The exact cost of keeping the neurons whose gates are open, in the budget's measure."""

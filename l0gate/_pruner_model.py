@@ -48,6 +48,7 @@ class PrunerModel:
         self._backend = None if backend is None else get_backend(backend)
         self._cost: Cost | None = None
         self._limit: int | None = None
+        self._allowed: dict[str, tuple[int, ...]] | None = None
 
     def bind(self, parameters: Parameters) -> None:
         """Check that the layout fits the parameters, and compute the cost of the model.
@@ -75,6 +76,7 @@ class PrunerModel:
             )
         check_groups("equal", self.equal, self.layout.axes, cost.sizes)
         self._limit = None if budget is None else budget.limit(cost, self.freeze)
+        self._allowed = None if budget is None else budget.allowed(cost.sizes)
         self._cost = cost
 
     @property

@@ -243,7 +243,9 @@ class PrunerTraining(PrunerModel):
         numbers = check_scores(repr(self.method), scores, self.sizes)
         mask = to_host(self.backend, state["mask"])
         open_now = {axis: values != 0 for axis, values in mask.items()}
-        return choose(self.cost, limit, numbers, open_now, None, self.equal, self.freeze)
+        return choose(
+            self.cost, limit, numbers, open_now, None, self.equal, self.freeze, self._allowed
+        )
 
     def selected(self, state: State) -> bool:
         """Whether `select` has decided, for every neuron, if it is kept: no mask entry is -1."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
@@ -19,6 +20,7 @@ def choose(
     norms: Mapping[str, np.ndarray] | None = None,
     groups: Sequence[Sequence[str]] = (),
     frozen: Sequence[str] = (),
+    allowed: Mapping[str, Sequence[int]] | None = None,
 ) -> dict[str, np.ndarray]:
     """The neurons to keep within `limit`: sorted indices per axis.
 
@@ -31,6 +33,10 @@ def choose(
     candidates; their neurons of one rank are kept together, by the mean of their scores. Every axis
     keeps at least one neuron, and `frozen` axes keep all. The cost grows with the number of neurons
     of every axis, so in the end no further candidate fits.
+
+    `allowed` has the numbers of neurons that an axis may keep, increasing; axes in one group have
+    the same. Neurons are then kept in steps from one allowed number to the next, by the mean score
+    of a step; the last step may include neurons that are no candidates.
     """
     order: dict[str, np.ndarray] = {}
     count: dict[str, int] = {}
@@ -46,17 +52,21 @@ def choose(
     units = [unit for unit in [*together, *alone] if unit]
     frozen_counts = {axis: len(scores[axis]) for axis in frozen}
     steps: list[tuple[float, float, int]] = []  # (-score, rank / size, unit), first is best
+    ladders: list[Sequence[int]] = []  # the numbers of neurons that a unit may keep
     for u, unit in enumerate(units):
         longest = max(count[axis] for axis in unit)
         size = len(scores[unit[0]])
-        # From 1: the first neuron of every axis is always kept.
-        for rank in range(1, longest):
-            level = np.mean([scores[axis][order[axis][rank]] for axis in unit])
-            steps.append((-float(level), rank / size, u))
+        every = range(1, size + 1) if allowed is None else allowed[unit[0]]
+        ladders.append(every)
+        # The neurons up to the first allowed number are always kept.
+        for low, high in itertools.pairwise(every):
+            if low < longest:
+                level = np.mean([scores[axis][order[axis][low:high]] for axis in unit])
+                steps.append((-float(level), low / size, u))
     steps.sort()
 
     def counts_after(taken: Sequence[int]) -> dict[str, int]:
-        pruned = {axis: 1 + taken[u] for u, unit in enumerate(units) for axis in unit}
+        pruned = {axis: ladders[u][taken[u]] for u, unit in enumerate(units) for axis in unit}
         return frozen_counts | pruned
 
     def prefix(length: int) -> list[int]:
@@ -86,13 +96,18 @@ def pad(
     groups: Sequence[Sequence[str]],
     scores: Mapping[str, np.ndarray],
     least: int = 0,
+    allowed: Mapping[str, Sequence[int]] | None = None,
 ) -> dict[str, np.ndarray]:
     """Add neurons so that all axes of a group keep equally many: as many as the largest, and at
-    least `least`. The added ones have the highest scores of those not kept. Groups that share an
-    axis count as one."""
+    least `least`. With `allowed`, the numbers that an axis may keep, every axis keeps the next of
+    them. The added ones have the highest scores of those not kept. Groups that share an axis count
+    as one."""
     padded = dict(kept)
-    for group in merged_groups(groups):
+    alone = [(axis,) for axis in kept] if allowed is not None else []
+    for group in merged_groups([*groups, *alone]):
         count = max(least, *(len(kept[axis]) for axis in group))
+        if allowed is not None:
+            count = min((n for n in allowed[group[0]] if n >= count), default=count)
         for axis in group:
             others = np.setdiff1d(np.arange(len(scores[axis])), kept[axis])
             best = others[np.argsort(-scores[axis][others], kind="stable")]

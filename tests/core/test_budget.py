@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import numpy as np
 import pytest
@@ -67,3 +68,32 @@ def test_fractions_and_figures() -> None:
         Budget(parameters=10**9).limit(COST)
     assert Budget(bytes=1000).measure == "bytes"
     assert repr(Budget(parameters=0.5, of="recurrent")) == "Budget(parameters=0.5, of='recurrent')"
+
+
+def test_numbers_of_neurons_that_are_allowed() -> None:
+    sizes = {"h0": 20, "x": 3}
+    assert Budget(parameters=0.5).allowed(sizes) is None
+    assert Budget(parameters=0.5, sizes=(12, 8, 40)).allowed(sizes) == {"h0": (8, 12), "x": (3,)}
+    both = Budget(parameters=0.5, round_to=4, sizes={"h0": [6, 8, 12]})
+    assert both.allowed(sizes) == {"h0": (8, 12), "x": (3,)}
+    with pytest.raises(L0GateError, match=r"`sizes` names the axes \['h7'\]; the layout has h0, x"):
+        Budget(parameters=0.5, sizes={"h7": [1]}).allowed(sizes)
+    assert "round_to=4" in repr(both)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"round_to": 0},
+        {"round_to": 1.5},
+        {"round_to": True},
+        {"sizes": 8},
+        {"sizes": []},
+        {"sizes": [0]},
+        {"sizes": {"h0": 3}},
+        {"sizes": ["8"]},
+    ],
+)
+def test_numbers_of_neurons_that_make_no_sense(options: dict[str, Any]) -> None:
+    with pytest.raises(L0GateError, match=f"`{next(iter(options))}` is"):
+        Budget(parameters=0.5, **options)

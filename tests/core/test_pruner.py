@@ -7,6 +7,8 @@ import warnings
 import numpy as np
 import pytest
 from cases import CASES, SIZES, arrays_for
+from hypothesis import given
+from hypothesis import strategies as st
 from pruner_cases import LAYOUT, LSTM_SIZES, NUMPY, fresh
 
 from l0gate import Budget, HardConcrete, L0GateError, Layout, Pruner
@@ -291,3 +293,19 @@ def test_a_group_given_when_shrinking_may_overlap_one_of_the_pruner() -> None:
     state = pruner.init(parameters, log_alpha=log_alpha)
     kept = pruner.kept(state, [("b", "c")])
     assert {axis: len(index) for axis, index in kept.items()} == {"a": 5, "b": 5, "c": 5}
+
+
+@given(st.integers(0, 99), st.floats(0.3, 0.9), st.booleans())
+def test_sizes_that_a_target_accepts(seed: int, share: float, reopen: bool) -> None:
+    budget = Budget(parameters=share, sizes={"h0": (2, 4), "h1": (3, 6)})
+    pruner, parameters, state = fresh(budget)
+    rng = np.random.default_rng(seed)
+    drawn = {axis: rng.normal(-2, 3, size) for axis, size in LSTM_SIZES.items()}
+    state = {**state, "log_alpha": drawn}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        state = pruner.select(state, parameters, reopen=reopen)
+        small, kept = pruner.shrink(parameters, state)
+    assert len(kept["h0"]) in (2, 4)
+    assert len(kept["h1"]) in (3, 6)
+    assert sum(array.size for array in small.values()) <= share * pruner.cost.total

@@ -10,6 +10,7 @@ from cases import CASES, arrays_for
 from hypothesis import given
 from hypothesis import strategies as st
 
+from l0gate import Budget, L0GateError
 from l0gate._selection import best_neuron, choose, merged_groups, pad
 from l0gate.layout.cost import Cost
 
@@ -119,3 +120,51 @@ def test_padding_makes_every_group_equal_also_where_groups_overlap() -> None:
 
 def test_the_best_neuron_has_the_highest_log_alpha() -> None:
     assert best_neuron(np.array([-3.0, -1.0, -2.0])) == 1
+
+
+@given(
+    st.integers(0, 99),
+    st.floats(0.35, 1),
+    st.integers(1, 3),
+    st.sets(st.integers(1, 4), min_size=1),
+    st.booleans(),
+)
+def test_counts_are_those_allowed_and_no_further_step_fits(
+    seed: int, share: float, multiple: int, sizes: set[int], grouped: bool
+) -> None:
+    layout = CASES["bidirectional"]
+    axes = {"f": 4, "b": 4, "x": 3}
+    cost = Cost(layout, arrays_for(layout, axes))
+    budget = Budget(parameters=share, round_to=multiple, sizes=tuple(sizes))
+    allowed = budget.allowed(axes)
+    if allowed is None:
+        return
+    try:
+        limit = budget.limit(cost)
+    except L0GateError:
+        assert cost.at({axis: counts[0] for axis, counts in allowed.items()}) > share * cost.total
+        return
+    rng = np.random.default_rng(seed)
+    scores = {axis: rng.normal(size=n) for axis, n in axes.items()}
+    every = {axis: np.ones(n, bool) for axis, n in axes.items()}
+    groups = [("f", "b")] if grouped else []
+    kept = choose(cost, limit, scores, every, groups=groups, allowed=allowed)
+    counts = {axis: len(index) for axis, index in kept.items()}
+    assert all(counts[axis] in allowed[axis] for axis in axes)
+    assert cost.at(counts) <= limit
+    for unit in [("f", "b"), ("x",)] if grouped else [("f",), ("b",), ("x",)]:
+        above = [n for n in allowed[unit[0]] if n > counts[unit[0]]]
+        if above:
+            assert cost.at(counts | dict.fromkeys(unit, above[0])) > limit
+    for axis, index in kept.items():  # the best of each axis
+        if not grouped or axis == "x":
+            assert set(index) == set(np.argsort(-scores[axis], kind="stable")[: len(index)])
+
+
+def test_padding_goes_to_the_next_number_allowed() -> None:
+    kept = {"a": np.arange(3), "b": np.arange(5), "c": np.arange(1)}
+    scores = {axis: np.linspace(0, 1, 8) for axis in kept}
+    allowed = {"a": (4, 8), "b": (4, 8), "c": (1,)}
+    padded = pad(kept, [], scores, allowed=allowed)
+    assert {axis: len(index) for axis, index in padded.items()} == {"a": 4, "b": 8, "c": 1}
+    assert padded["a"].tolist() == [0, 1, 2, 7]
