@@ -16,7 +16,7 @@ The modules, in reading order:
 - `_pruner_model`, `_pruner_training`, `_pruner`: `Pruner` in three parts: what it knows of the
   model, what a training step calls, and selection, shrinking and the certificate
 - `_gate`: `gate`, from a model of any framework to its gated model
-- `_chain`: nets that are described by a list of layers
+- `_vocabulary`, `_chain`: the kinds of layers of a net; the layout of a net that is a list of them
 - `_saved_model`, `npz`, `files`: saving and loading, without pickle
 - `_quantize`: weights in eight bits
 - `formats`: files that other programs read and write: `export` and `import_`

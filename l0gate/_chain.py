@@ -1,13 +1,7 @@
-"""Chains of embedding, recurrent, linear and activation layers: description, layout and axes.
+"""Nets described by a list of layers: their layout and the axes that follow from it.
 
-A chain is described by a list of plain dicts, which can be saved as JSON. `l0gate.reference.Net`
-runs it, and every backend that offers "nets" trains it:
-
-    {"type": "embedding", "name": "embedding"}                         only as the first layer
-    {"type": "lstm", "name": "rnn", "num_layers": 2, "bidirectional": False, "bias": True}
-    {"type": "gru", "name": "rnn", "num_layers": 1, ..., "reset_after": True}
-    {"type": "linear", "name": "decoder", "bias": True}
-    {"type": "activation", "function": "tanh"}                         or "sigmoid", "relu"
+The layers are plain dicts, which can be saved as JSON: see `_vocabulary.py`. `l0gate.reference.Net`
+runs them, and every backend that offers "nets" trains those it can.
 """
 
 from __future__ import annotations
@@ -16,38 +10,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from l0gate._errors import check
+from l0gate._vocabulary import JOINS, RECURRENT, complete, sources
 from l0gate.layout.layout import Layout
-from l0gate.layout.stacked import (
-    Patterns,
-    check_num_layers,
-    features_of,
-    join,
-    recurrent_patterns,
-)
-
-ACTIVATIONS = ("tanh", "sigmoid", "relu")
-RECURRENT = ("lstm", "gru")
-
-_DEFAULTS = {"num_layers": 1, "bidirectional": False, "bias": True}
-# type -> (the key that must be given, further keys with their defaults)
-_KEYS: dict[str, tuple[str, dict[str, Any]]] = {
-    "embedding": ("name", {}),
-    "lstm": ("name", _DEFAULTS),
-    "gru": ("name", {**_DEFAULTS, "reset_after": True}),
-    "linear": ("name", {"bias": True}),
-    "activation": ("function", {}),
-}
+from l0gate.layout.stacked import Patterns, features_of, join, recurrent_patterns
 
 
 @dataclass(frozen=True)
 class Chain:
-    """A chain of layers, with the layout and the axes that follow from them.
+    """A list of layers, with the layout and the axes that follow from it.
 
     `state_axes` names the axis of every recurrent layer and direction, in the order of the states
-    (l0, l0_reverse, l1, ...). `groups` are the axes of each recurrent module. `frozen` are the axes
-    of the chain's output, if it ends in a recurrent layer. `input_axis` is the axis of the input
-    features, if a recurrent layer reads them; else None.
+    (l0, l0_reverse, l1, ...). `groups` are the axes of each recurrent module. `frozen` are axes
+    whose neurons something other than a matrix reads: the caller, a sum or product of two outputs,
+    softmax. `input_axis` is the axis of the input features, if a recurrent layer reads them; else
+    None.
 
     >>> chain = Chain([{"type": "embedding", "name": "e"}, {"type": "gru", "name": "rnn"},
     ...                {"type": "linear", "name": "out"}])
@@ -71,108 +47,119 @@ class Chain:
             ("layout", Layout(walk.patterns, uses=walk.uses)),
             ("state_axes", tuple(a for group in walk.groups for a in group)),
             ("groups", tuple(walk.groups)),
-            ("frozen", walk.frozen),
+            ("frozen", tuple(walk.frozen)),
             ("input_axis", walk.input_axis),
         ):
             object.__setattr__(self, name, value)
 
 
-def complete(layers: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Check the layers, and return them with a value for every key."""
-    check(
-        isinstance(layers, (list, tuple)) and len(layers) > 0,
-        f"`layers` is {layers!r}; it must be a list of at least one layer",
-    )
-    completed = [_complete(f"`layers[{index}]`", layer) for index, layer in enumerate(layers)]
-    for index, layer in enumerate(completed):
-        check(
-            index == 0 or layer["type"] != "embedding",
-            f"`layers[{index}]` is an embedding; only the first layer can be one",
-        )
-    names = [layer["name"] for layer in completed if "name" in layer]
-    repeated = sorted({name for name in names if names.count(name) > 1})
-    check(not repeated, f"`layers` use the names {repeated} more than once; names must differ")
-    return completed
-
-
-def _complete(where: str, layer: Mapping[str, Any]) -> dict[str, Any]:
-    check(isinstance(layer, Mapping), f"{where} is {layer!r}; it must be a dict with a `type`")
-    kind = layer.get("type")
-    check(
-        isinstance(kind, str) and kind in _KEYS,
-        f"{where} has type {kind!r}; known types are {', '.join(_KEYS)}",
-    )
-    required, defaults = _KEYS[str(kind)]
-    check(required in layer, f"{where} of type {kind!r} lacks the key `{required}`")
-    unknown = sorted(set(layer) - {"type", required, *defaults}, key=str)
-    allowed = ", ".join((required, *defaults))
-    check(not unknown, f"{where} of type {kind!r} has unknown keys {unknown}; allowed: {allowed}")
-    full = {"type": kind, required: layer[required], **defaults, **layer}
-    if required == "function":
-        allowed = ", ".join(ACTIVATIONS)
-        found = full["function"]
-        check(found in ACTIVATIONS, f"{where} has function {found!r}; allowed: {allowed}")
-    else:
-        check(isinstance(full["name"], str), f"{where} has name {full['name']!r}; expected a str")
-    for key in defaults:
-        value = full[key]
-        if key == "num_layers":
-            check_num_layers(f"{where} has num_layers", value)
-        else:
-            check(isinstance(value, bool), f"{where} has {key} {value!r}; it must be a bool")
-    return full
+# The axes of a layer's features in order; None where they are no axis, so that nothing is pruned.
+_Features = tuple[str, ...] | None
+# Layers that treat every feature by itself, so that features keep their axes.
+_ELEMENTWISE = ("activation", "batch_norm")
 
 
 class _Walk:
-    """Derives patterns, uses and axes, layer by layer, from a chain that `complete` returned."""
+    """Derives patterns, uses and axes, layer by layer, from a list that `complete` returned."""
 
     def __init__(self, layers: Sequence[Mapping[str, Any]]) -> None:
         self.patterns: Patterns = {}
         self.uses: dict[str, float] = {}
         self.groups: list[tuple[str, ...]] = []
+        self.frozen: dict[str, None] = {}  # a set in order
         self.input_axis: str | None = None
-        self.depth = 0  # recurrent layers so far, counted through the whole chain
-        features: str | None = None  # pattern that the next layer reads; None: the chain's input
-        last: tuple[str, ...] = ()  # axes of the last recurrent layer, until another layer reads it
-        for i, layer in enumerate(layers):
-            following = next((x["type"] for x in layers[i + 1 :] if x["type"] != "activation"), "")
-            if layer["type"] in RECURRENT:
-                features, last = self._recurrent(layer, features)
-            elif layer["type"] != "activation":
-                written = self._input_name() if following in RECURRENT else "_"
-                features = self._feed_forward(layer, features, written)
-                last = ()
-        self.frozen = last
+        self.depth = 0  # recurrent layers so far, counted through the whole net
+        self.layers, self.reads = layers, sources(layers)
+        self.outputs: list[_Features] = [None]  # of the input, then of every layer
+        if self._readers(0, RECURRENT):
+            self.input_axis = "x"
+        elif self._readers(0, ("concat",)):
+            self.input_axis = "input"
+        if self.input_axis is not None:
+            self.outputs = [(self.input_axis,)]
+        for index, layer in enumerate(layers):
+            self.outputs.append(self._features(index, layer))
+        self._freeze(self.outputs[-1])
 
-    def _input_name(self) -> str:
-        return f"x{self.depth}" if self.depth else "x"
+    def _features(self, index: int, layer: Mapping[str, Any]) -> _Features:
+        """The axes of what a layer returns. Adds the patterns of its parameters."""
+        kind = layer["type"]
+        read = [self.outputs[source] for source in self.reads[index]]
+        if kind in RECURRENT:
+            return self._recurrent(layer, read[0])
+        if kind == "concat":
+            parts = [axes for axes in read if axes is not None]
+            if len(parts) == len(read):
+                return tuple(axis for axes in parts for axis in axes)
+        if kind in (*JOINS, "slice") or layer.get("function") == "softmax":
+            for axes in read:
+                self._freeze(axes)
+            return None if kind != "activation" else read[0]
+        if kind == "batch_norm":
+            names = ["weight", "bias"] * layer["affine"] + ["running_mean", "running_var"]
+            pattern = "_" if read[0] is None else features_of(read[0])
+            self.patterns |= {join(layer["name"], name): pattern for name in names}
+        if kind in _ELEMENTWISE:
+            return read[0]
+        return self._feed_forward(layer, read[0], self._written(index))
 
-    def _feed_forward(self, layer: Mapping[str, Any], features: str | None, out: str) -> str:
+    def _readers(self, output: int, kinds: Sequence[str]) -> list[int]:
+        """The layers of these kinds that read an output, maybe through elementwise layers."""
+        found = []
+        for index, layer in enumerate(self.layers):
+            if output in self.reads[index]:
+                if layer["type"] in kinds:
+                    found.append(index)
+                elif layer["type"] in _ELEMENTWISE:
+                    found += self._readers(index + 1, kinds)
+        return sorted(found)
+
+    def _written(self, index: int) -> _Features:
+        """The axis that a layer with a matrix writes, if a recurrent layer or a join reads it."""
+        recurrent = self._readers(index + 1, RECURRENT)
+        if recurrent:
+            before = self.layers[: recurrent[0]]
+            depth = sum(layer["num_layers"] for layer in before if layer["type"] in RECURRENT)
+            name = f"x{depth}" if depth else "x"
+            used = self.input_axis, *(axes for axes in self.outputs if axes is not None)
+            return (name if name not in used and (name,) not in used else f"n{index}",)
+        return (f"n{index}",) if self._readers(index + 1, ("concat",)) else None
+
+    def _feed_forward(
+        self, layer: Mapping[str, Any], read: _Features, written: _Features
+    ) -> _Features:
         weight = join(layer["name"], "weight")
+        out = "_" if written is None else features_of(written)
+        features = "_" if read is None else features_of(read)
         if layer["type"] == "embedding":
             self.patterns[weight] = f"_ -> {out}"
             self.uses[weight] = 0  # looked up, not multiplied
-            return out
-        self.patterns[weight] = f"{out} <- {features or '_'}"
+            return written
+        if layer["type"] == "conv1d":
+            if layer["groups"] > 1:  # every group has its own features, in equal numbers
+                self._freeze(read)
+                self._freeze(written)
+                features = "_"
+            features = f"{features} _"
+        self.patterns[weight] = f"{out} <- {features}"
         if layer["bias"]:
             self.patterns[join(layer["name"], "bias")] = out
-        return out
+        return written
 
-    def _recurrent(
-        self, layer: Mapping[str, Any], features: str | None
-    ) -> tuple[str, tuple[str, ...]]:
-        if features is None:
-            features = self.input_axis = self._input_name()
+    def _recurrent(self, layer: Mapping[str, Any], read: _Features) -> _Features:
         patterns, layers = recurrent_patterns(
-            layer["type"],
+            "rnn_tanh" if layer["type"] == "rnn" else layer["type"],
             layer["name"],
             layer["num_layers"],
             bidirectional=layer["bidirectional"],
             bias=layer["bias"],
-            features=features,
+            features="_" if read is None else features_of(read),
             depth=self.depth,
         )
         self.patterns |= patterns
         self.groups.append(tuple(axis for axes in layers for axis in axes))
         self.depth += len(layers)
-        return features_of(layers[-1]), layers[-1]
+        return layers[-1]
+
+    def _freeze(self, axes: _Features) -> None:
+        self.frozen |= dict.fromkeys(axes or ())

@@ -9,7 +9,10 @@ tested against them:
 - `_engine`: chooses NumPy's scans or the compiled ones
 - `_products`: matrix products over all positions, and their gradients
 - `_layers`: the interface of layers; embedding, linear and activation layers
-- `_recurrent`: LSTM and GRU layers, which run the scans
+- `_recurrent`: recurrent layers, which run the scans
+- `_activations`: the activation functions
+- `_cells`: the cells of recurrent layers with any activation functions, forward only
+- `_forward_only`: convolution, batch normalisation, joins of earlier outputs
 - `_build`: builds the layers of a net from its description
 - `_checks`: checks of the arguments of a net
 - `_losses`: cross entropy, mean squared error and the divergence from a teacher, with gradients

@@ -41,14 +41,25 @@ def check_parameters(
                 "all parameters must have one dtype"
             )
     axis_sizes: dict[str, int] = {}
-    width: int | None = None
+    check_widths(chain, parameters)
     for layer in chain:
-        width = layer.check(parameters, width)
         for axis in layer.reads:  # an earlier layer has set its hidden sizes already
             axis_sizes.setdefault(axis, parameters[layer.names[0]].shape[1])
         for end in layer.directions:
             axis_sizes[end.axes[0]] = parameters[end.weight_hh].shape[1]
     return (parameters[names[0]].dtype if names else np.dtype(np.float64)), axis_sizes
+
+
+def check_widths(chain: Sequence[Layer], parameters: Parameters) -> list[int | None]:
+    """Check the shapes of all parameters; returns the number of features of every output.
+
+    Outputs are numbered as in `Layer.sources`. A number is None where any number fits.
+    """
+    widths = [None if reads_tokens(chain) else input_size_of(chain, parameters)]
+    for layer in chain:
+        read = [widths[source] for source in layer.sources]
+        widths.append(layer.check(parameters, read if layer.joins else read[0]))
+    return widths
 
 
 def check_dtype(what: str, dtype: np.dtype[Any]) -> None:
@@ -64,12 +75,15 @@ def _wrong_dtype(what: str, dtype: np.dtype[Any]) -> L0GateError:
 def input_size_of(chain: Sequence[Layer], parameters: Parameters) -> int | None:
     """The vocabulary size if the net begins with an embedding, else the number of input features.
 
-    None if no layer has parameters: then any number of features fits.
+    None if no layer with parameters reads the input: then any number of features fits.
     """
-    for layer in chain:
-        if layer.names:
-            vocabulary, features = parameters[layer.names[0]].shape
-            return int(vocabulary if isinstance(layer, Embedding) else features)
+    same = {0}  # outputs with the features of the input
+    for number, layer in enumerate(chain, start=1):
+        if not layer.joins and layer.sources[0] in same:
+            size = layer.input_size(parameters)
+            if size is not None:
+                return size
+            same.add(number)
     return None
 
 
@@ -118,47 +132,46 @@ def check_input(x: Array, tokens: bool, size: int | None, dtype: np.dtype[Any]) 
 def check_state(
     state: Any,
     chain: Sequence[Layer],
-    axis_sizes: Mapping[str, int],
+    parameters: Parameters,
     batch: tuple[int, ...],
     dtype: np.dtype[Any],
     name: str = "state",
 ) -> RecurrentState:
     """Check the state and return it as a tuple, one entry per recurrent layer and direction.
 
-    An entry is a pair (h, c) for an LSTM and h for a GRU; each array has the shape (*batch, H).
-    `batch` is (B,), or () for one sequence without a batch dimension. If `state` is None, the
-    result is zeros. `name` is the argument's name in error messages.
+    An entry is a pair (h, c) for an LSTM, else h; each array has the shape (*batch, H). A causal
+    convolution has an entry too, its last inputs. `batch` is (B,), or () for one sequence without
+    a batch dimension. If `state` is None, the result is zeros. `name` is the argument's name in
+    error messages.
     """
-    ends = [(layer, end) for layer in chain for end in layer.directions]
+    entries = [shapes for layer in chain for shapes in layer.state_shapes(parameters)]
     if state is None:
         return tuple(
-            _entry(
-                [np.zeros((*batch, axis_sizes[end.axes[0]]), dtype) for _ in range(layer.states)]
-            )
-            for layer, end in ends
+            _entry([np.zeros((*batch, *shape), dtype) for shape in shapes]) for shapes in entries
         )
-    if not (isinstance(state, (tuple, list)) and len(state) == len(ends)):
+    if not (isinstance(state, (tuple, list)) and len(state) == len(entries)):
         raise L0GateError(
-            f"`{name}` is {_kind(state)}; expected a tuple of {len(ends)} entries, "
+            f"`{name}` is {_kind(state)}; expected a tuple of {len(entries)} entries, "
             "one per recurrent layer and direction"
         )
     return tuple(
-        _entry(
-            _check_entry(entry, layer.states, (*batch, axis_sizes[end.axes[0]]), dtype, name, index)
-        )
-        for index, (entry, (layer, end)) in enumerate(zip(state, ends, strict=True))
+        _entry(_check_entry(entry, [(*batch, *s) for s in shapes], dtype, name, index))
+        for index, (entry, shapes) in enumerate(zip(state, entries, strict=True))
     )
 
 
 def _check_entry(
-    entry: Any, count: int, shape: tuple[int, ...], dtype: np.dtype[Any], name: str, index: int
+    entry: Any, shapes: Sequence[tuple[int, ...]], dtype: np.dtype[Any], name: str, index: int
 ) -> list[Array]:
     """Check entry `index` of a state; returns its arrays in a list, [h] or [h, c]."""
-    parts = [entry] if count == 1 else entry
-    if not (isinstance(parts, (tuple, list)) and len(parts) == count):
+    parts = [entry] if len(shapes) == 1 else entry
+    if not (isinstance(parts, (tuple, list)) and len(parts) == len(shapes)):
         raise L0GateError(f"`{name}[{index}]` is {_kind(entry)}; expected a pair (h, c)")
-    arrays = [np.asarray(part, dtype) for part in parts]
-    for array in arrays:
+    try:
+        arrays = [np.asarray(part, dtype) for part in parts]
+    except (TypeError, ValueError):
+        raise L0GateError(f"`{name}[{index}]` is {_kind(entry)}; expected arrays") from None
+    for array, shape in zip(arrays, shapes, strict=True):
         if array.shape != shape:
             raise L0GateError(
                 f"`{name}[{index}]` has an array of shape {array.shape}; expected {shape}"

@@ -1,7 +1,8 @@
 """The layers of a net, each with its forward pass and its backward pass, derived by hand.
 
 `Layer` is the interface; `Pass` holds what all layers share during one pass through the net.
-Embedding, linear and activation layers are here; LSTM and GRU layers are in `_recurrent.py`.
+Embedding, linear and activation layers are here; recurrent layers are in `_recurrent.py`, layers
+that only run forward in `_forward_only.py`.
 Activations are time first, (T, B, features). A layer multiplies its weight matrix
 by the inputs of the whole sequence at once: see `_products.py`.
 """
@@ -9,7 +10,7 @@ by the inputs of the whole sequence at once: see `_products.py`.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -17,6 +18,7 @@ import numpy as np
 
 from l0gate._errors import L0GateError
 from l0gate.layout.stacked import join
+from l0gate.reference._activations import DERIVATIVES, activation
 from l0gate.reference._engine import Engine
 from l0gate.reference._products import (
     Gathered,
@@ -27,10 +29,11 @@ from l0gate.reference._products import (
     sum_by_index,
     summed,
 )
-from l0gate.reference._scan import Array, sigmoid
+from l0gate.reference._scan import Array
 
 Parameters = Mapping[str, Array]
-# One entry per recurrent layer and direction: (h, c) for an LSTM, h for a GRU, each (B, H).
+# One entry per recurrent layer and direction: (h, c) for an LSTM, else h, each (B, H); and one per
+# causal convolution: its last inputs.
 RecurrentState = tuple[Any, ...]
 
 
@@ -102,20 +105,38 @@ class Layer:
     """The interface of all layers."""
 
     name = ""
+    where = ""  # how messages name it
+    sources: tuple[
+        int, ...
+    ] = ()  # what it reads: 0 is the net's input, k + 1 the output of layer k
     reads: tuple[str, ...] = ()  # the gated axes of its input features, in order
     directions: tuple[Direction, ...] = ()  # of a recurrent layer
     states = 0  # the number of arrays in the state of one direction
+    trains = True  # whether it has a backward pass
+    joins = False  # whether it has several inputs
+    causal = True  # whether its output at a step depends on that step and earlier ones only
     # Layers are plain classes, since each dataclass adds a millisecond to loading a net.
 
     @property
     def names(self) -> tuple[str, ...]:
         """The names of its parameters."""
-        raise NotImplementedError
+        return ()
 
-    def check(self, parameters: Parameters, width: int | None) -> int | None:
+    def input_size(self, parameters: Parameters) -> int | None:
+        """The number of its input features (of an embedding, tokens); None if any number fits."""
+        return None
+
+    def state_shapes(self, parameters: Parameters) -> tuple[tuple[tuple[int, ...], ...], ...]:
+        """For every entry of its state, the shapes of the entry's arrays for one sequence."""
+        return tuple(
+            ((parameters[end.weight_hh].shape[1],),) * self.states for end in self.directions
+        )
+
+    def check(self, parameters: Parameters, width: Any) -> int | None:
         """Check the shapes of the parameters; returns the number of output features.
 
-        `width` is the number of input features, or None if it is not known yet.
+        `width` is the number of input features, or None if it is not known yet; for a layer with
+        several inputs, a list of these.
         """
         raise NotImplementedError
 
@@ -124,12 +145,13 @@ class Layer:
 
         `sizes` has the number of output features, of a recurrent layer one number per direction.
         """
-        raise NotImplementedError
+        raise L0GateError(f"{self.where} gets no random parameters: its sizes are not given")
 
-    def forward(
-        self, run: Pass, x: Input, state: RecurrentState
-    ) -> tuple[Input, RecurrentState, Any]:
-        """The output, the new state (one entry per direction) and the tape for `backward`."""
+    def forward(self, run: Pass, x: Any, state: RecurrentState) -> tuple[Any, RecurrentState, Any]:
+        """The output, the new state (one entry per direction) and the tape for `backward`.
+
+        x is a list of inputs if the layer has several.
+        """
         raise NotImplementedError
 
     def backward(
@@ -140,27 +162,38 @@ class Layer:
         dy is the gradient of the output, dstate that of the new state. The gradient of x has the
         shape of x, or of its table where x is `Gathered`; it may be None if `need_dx` is False.
         """
-        raise NotImplementedError
+        raise L0GateError(f"{self.where} has no backward pass")
 
 
 def run_chain(
     chain: Sequence[Layer], run: Pass, x: Array, state: RecurrentState
-) -> tuple[Array, RecurrentState, list[Any]]:
+) -> tuple[Any, RecurrentState, list[Any]]:
     """Run x through all layers in order. Returns the output, the new state and a tape per layer.
 
-    If `run.keep` is False, the list of tapes is empty.
+    The output is a tuple if the net has several. If `run.keep` is False, the list of tapes is
+    empty.
     """
     tapes: list[Any] = []
     new_state: RecurrentState = ()
-    y: Input = x
-    for layer in chain:
-        own, state = state[: len(layer.directions)], state[len(layer.directions) :]
-        y, own, tape = layer.forward(run, y, own)
+    later = read_later(chain)
+    outputs: dict[int, Any] = {0: x}
+    y: Any = x
+    for index, layer in enumerate(chain):
+        entries = len(layer.state_shapes(run.parameters))
+        own, state = state[:entries], state[entries:]
+        read = [y if source == index else outputs[source] for source in layer.sources]
+        y, own, tape = layer.forward(run, read if layer.joins else read[0], own)
         new_state += own
+        if index + 1 in later:
+            outputs[index + 1] = y
         if run.keep:
             tapes.append(tape)
-    assert isinstance(y, np.ndarray)  # the layer after an embedding gathers its rows
     return y, new_state, tapes
+
+
+def read_later(chain: Sequence[Layer]) -> set[int]:
+    """The outputs, numbered as in `Layer.sources`, that another than the next layer reads."""
+    return {s for index, layer in enumerate(chain) for s in layer.sources if s != index}
 
 
 class Embedding(Layer):
@@ -176,6 +209,9 @@ class Embedding(Layer):
     @property
     def names(self) -> tuple[str, ...]:
         return (join(self.name, "weight"),)
+
+    def input_size(self, parameters: Parameters) -> int:
+        return int(matrix(parameters, self.names[0]).shape[0])
 
     def check(self, parameters: Parameters, width: int | None) -> int:
         return int(matrix(parameters, self.names[0]).shape[1])
@@ -216,6 +252,9 @@ class Linear(Layer):
         """weight (O, I), and bias (O,) or None."""
         return parameters[self.names[0]], parameters[self.names[1]] if self.bias else None
 
+    def input_size(self, parameters: Parameters) -> int:
+        return int(matrix(parameters, self.names[0]).shape[1])
+
     def check(self, parameters: Parameters, width: int | None) -> int:
         outputs, inputs = matrix(parameters, self.names[0]).shape
         expect(parameters, self.names[0], (outputs, inputs if width is None else width))
@@ -245,23 +284,13 @@ class Linear(Layer):
         return input_gradient(dread, weight, run.gate(self.reads), tape), ()
 
 
-# name -> (the function, its derivative as a function of the output y)
-ACTIVATIONS: dict[str, tuple[Callable[[Array], Array], Callable[[Array], Array]]] = {
-    "tanh": (np.tanh, lambda y: 1 - y * y),
-    "sigmoid": (sigmoid, lambda y: y * (1 - y)),
-    "relu": (lambda x: np.maximum(x, 0), lambda y: (y > 0).astype(y.dtype)),
-}
-
-
 class Activation(Layer):
-    """An elementwise function, a key of `ACTIVATIONS`."""
+    """A function of `l0gate._vocabulary.ACTIVATIONS`."""
 
-    def __init__(self, function: str) -> None:
-        self.function = function
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        return ()
+    def __init__(self, function: str, slope: float | None = None) -> None:
+        self.function, self.slope = function, slope
+        self.trains = function in DERIVATIVES
+        self.compute = activation(function, slope)
 
     def check(self, parameters: Parameters, width: int | None) -> int | None:
         return width
@@ -273,18 +302,18 @@ class Activation(Layer):
         self, run: Pass, x: Input, state: RecurrentState
     ) -> tuple[Array, RecurrentState, Any]:
         assert isinstance(x, np.ndarray)
-        y = ACTIVATIONS[self.function][0](x)
+        y = self.compute(x)
         return y, (), y
 
     def backward(
         self, run: Pass, tape: Any, dy: Array, dstate: RecurrentState, need_dx: bool
     ) -> tuple[Array | None, RecurrentState]:
-        return dy * ACTIVATIONS[self.function][1](tape), ()
+        return dy * DERIVATIVES[self.function](tape), ()
 
 
 def matrix(parameters: Parameters, name: str) -> Array:
     """The parameter of that name, which must be a matrix."""
-    array = _find(parameters, name)
+    array = find(parameters, name)
     if array.ndim != 2:
         raise L0GateError(f"parameter `{name}` has shape {array.shape}; it must be a matrix")
     return array
@@ -292,12 +321,12 @@ def matrix(parameters: Parameters, name: str) -> Array:
 
 def expect(parameters: Parameters, name: str, shape: tuple[int, ...]) -> None:
     """Raise unless `parameters` has an array of this name and shape."""
-    found = _find(parameters, name).shape
+    found = find(parameters, name).shape
     if found != shape:
         raise L0GateError(f"parameter `{name}` has shape {found}; expected {shape}")
 
 
-def _find(parameters: Parameters, name: str) -> Array:
+def find(parameters: Parameters, name: str) -> Array:
     if name not in parameters:
         raise L0GateError(f"parameter `{name}` is missing")
     return parameters[name]

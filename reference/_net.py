@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from l0gate._chain import complete
 from l0gate._errors import L0GateError, check
+from l0gate._vocabulary import complete
 from l0gate.reference._build import build
 from l0gate.reference._checks import (
     check_dtype,
@@ -25,6 +25,7 @@ from l0gate.reference._checks import (
 from l0gate.reference._engine import find_engine
 from l0gate.reference._layers import (
     Gradients,
+    Layer,
     Linear,
     Parameters,
     Pass,
@@ -46,15 +47,19 @@ class Tape(NamedTuple):
 
 
 class Net:
-    """A chain of embedding, LSTM or GRU, linear and activation layers.
+    """A net of embedding, recurrent, convolution, linear and other layers.
 
-    `layers` is a list of plain dicts, so that a net can be written to JSON:
+    `layers` is a list of plain dicts, so that a net can be written to JSON. These train:
 
     - `{"type": "embedding", "name": "embedding"}`, only as the first layer
     - `{"type": "lstm", "name": "rnn", "num_layers": 1, "bidirectional": False, "bias": True}`
     - `{"type": "gru", "name": "rnn", ..., "reset_after": True}`
     - `{"type": "linear", "name": "decoder", "bias": True}`
     - `{"type": "activation", "function": "tanh"}`, or `"sigmoid"`, `"relu"`
+
+    These run forward only: simple RNNs, other activation functions, convolutions, batch
+    normalisation, sums, products and concatenations of earlier outputs, and several outputs. They
+    are described in `l0gate/_vocabulary.py`, with all keys.
 
     Keys other than `type`, `name` and `function` may be left out; the values above are their
     defaults. Parameters have PyTorch's names, shapes and gate order (`rnn.weight_ih_l0`,
@@ -63,9 +68,11 @@ class Net:
     the dtype of everything computed.
 
     Shapes: if the net begins with an embedding, x is integers (T, B), else floats (T, B, features).
-    y is (T, B, features). With `batch_first`, B comes before T in all of them. A state is a
-    tuple with one entry per recurrent layer and direction of the whole chain (l0, l0_reverse, l1,
-    ...): `(h, c)` for an LSTM and `h` for a GRU, each of shape (B, H); None stands for zeros.
+    y is (T, B, features); a net that ends in "outputs" returns a tuple of such arrays. With
+    `batch_first`, B comes before T in all of them. A state is a tuple with one entry per recurrent
+    layer and direction of the whole net (l0, l0_reverse, l1, ...): `(h, c)` for an LSTM, else `h`,
+    each of shape (B, H); None stands for zeros. A causal convolution has an entry too, its last
+    inputs (B, (K - 1) dilation, features).
     `lengths` (B,), each 0..T, gives every sequence its own number of steps, as in a packed
     sequence. Arguments are never modified.
 
@@ -117,6 +124,11 @@ class Net:
         """
         dtype = np.dtype(dtype)
         check_dtype("`dtype`", dtype)
+        for layer in self.chain:
+            check(
+                not layer.joins and type(layer).init is not Layer.init,
+                f"{layer.where} gets no random parameters; `init` is for nets that train in NumPy",
+            )
         check(input_size >= 1, f"`input_size` is {input_size}; it must be a positive integer")
         remaining = {name: iter(given) for name, given in check_sizes(self.layers, sizes).items()}
         parameters: dict[str, Array] = {}
@@ -183,6 +195,7 @@ class Net:
         >>> bool(dx[0, 0, 1] == 0), sorted(gate_gradients)
         (True, ['h0', 'x'])
         """
+        self._check_trains()
         run, x, state = self._prepare(parameters, x, state, lengths, gates, engine)
         y, state, tapes = run_chain(self.chain, run, x, state)
         return self._swap(y), state, Tape(run, tuple(tapes), y.shape, tuple(gates or ()))
@@ -219,6 +232,7 @@ class Net:
     ) -> tuple[float, RecurrentState]:
         """The loss and the new state, without gradients: arguments as in `loss_and_gradients`."""
         y, state = self.apply(parameters, x, state, lengths=lengths, engine=engine)
+        check(isinstance(y, np.ndarray), "the net has several outputs; a loss needs one")
         y, given = self._swap(y), self._teacher(loss, teacher, teacher_weight, temperature)
         return self._loss(loss, y, targets, given, check_lengths(lengths, *y.shape[:2]))[0], state
 
@@ -269,6 +283,7 @@ class Net:
         >>> soft < before  # the other half is a divergence, 0 where the two nets agree
         True
         """
+        self._check_trains()
         run, x, state = self._prepare(parameters, x, state, lengths, None, engine)
         y, state, tapes = run_chain(self.chain, run, x, state)
         given = self._teacher(loss, teacher, teacher_weight, temperature)
@@ -322,17 +337,26 @@ class Net:
         size = input_size_of(self.chain, parameters)
         tokens = reads_tokens(self.chain)
         x = check_sequence(np.asarray(x), tokens, size, dtype, self.batch_first)
-        state = check_state(state, self.chain, axis_sizes, x.shape[1:2], dtype)
+        state = check_state(state, self.chain, parameters, x.shape[1:2], dtype)
         lengths = check_lengths(lengths, *x.shape[:2])
         gates = check_gates(gates, axis_sizes, dtype)
         return Pass(parameters, dtype, axis_sizes, found, lengths=lengths, gates=gates), x, state
+
+    def _check_trains(self) -> None:
+        """Refuse a net with a layer that only runs forward, or that is not one chain."""
+        for index, layer in enumerate(self.chain):
+            check(
+                layer.trains and layer.sources == (index,),
+                f"{layer.where} only runs forward here; a net with it is trained in its own"
+                " framework",
+            )
 
     def _backward(
         self, tape: Tape, dy: Array, dstate: Any, need_dx: bool
     ) -> tuple[dict[str, Array], Array | None, RecurrentState, dict[str, Array]]:
         run = replace(tape.run, gradients=Gradients(), gate_gradients=Gradients())
         dstate = check_state(
-            dstate, self.chain, run.axis_sizes, dy.shape[1:2], run.dtype, name="dstate"
+            dstate, self.chain, run.parameters, dy.shape[1:2], run.dtype, name="dstate"
         )
         dstate0: RecurrentState = ()
         dx: Array | None = dy

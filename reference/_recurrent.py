@@ -1,4 +1,7 @@
-"""LSTM and GRU layers, which use the scans of `_lstm.py` and `_gru.py`.
+"""Recurrent layers: LSTM and GRU, which use the scans of `_lstm.py` and `_gru.py`, and simple RNN.
+
+With other activation functions than the usual ones, and in a simple RNN, they use the cells of
+`_cells.py`, which only run forward.
 
 A layer computes the input pre-activations of the whole sequence as one matrix product, runs a scan
 for each of its directions, and concatenates their outputs. Its backward pass computes the gradients
@@ -12,6 +15,8 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
+from l0gate.reference._activations import activation
+from l0gate.reference._cells import Cell, cell_scan, gru_cell, lstm_cell, rnn_cell
 from l0gate.reference._layers import (
     Direction,
     Layer,
@@ -35,18 +40,34 @@ class Record(NamedTuple):
 
 
 class Recurrent(Layer):
-    """One layer of an LSTM or GRU; the outputs of two directions are concatenated."""
+    """One recurrent layer; the outputs of two directions are concatenated."""
 
     blocks: ClassVar[int]  # the number of gates, stacked in the rows of its matrices
 
     def __init__(
-        self, name: str, directions: tuple[Direction, ...], reads: tuple[str, ...]
+        self,
+        name: str,
+        directions: tuple[Direction, ...],
+        reads: tuple[str, ...],
+        activation: str = "tanh",
+        recurrent_activation: str = "sigmoid",
     ) -> None:
         self.name, self.directions, self.reads = name, directions, reads
+        self.activation, self.recurrent_activation = activation, recurrent_activation
+        self.usual = (activation, recurrent_activation) == ("tanh", "sigmoid")
+        self.trains = self.usual
+        self.causal = len(directions) == 1
 
     @property
     def names(self) -> tuple[str, ...]:
         return tuple(name for end in self.directions for name in end.names)
+
+    def input_size(self, parameters: Parameters) -> int:
+        return int(matrix(parameters, self.names[0]).shape[1])
+
+    def cell(self, parameters: Parameters, end: Direction) -> Cell:
+        """One time step of a direction, with any activation functions; see `_cells.py`."""
+        raise NotImplementedError
 
     def check(self, parameters: Parameters, width: int | None) -> int:
         total = 0
@@ -115,8 +136,11 @@ class Recurrent(Layer):
         raise NotImplementedError
 
     def _scan(self, run: Pass, end: Direction, gx: Array, initial: Any) -> tuple[Array, Any, Tape]:
-        """Run the scan on gx (T, B, 4H or 3H); returns y (T, B, H), the last state and the tape."""
-        raise NotImplementedError
+        """Run the scan on gx (T, B, blocks H); returns y (T, B, H), the last state and the tape."""
+        states = initial if self.states == 2 else (initial,)
+        cell = self.cell(run.parameters, end)
+        y, last = cell_scan(cell, gx, states, run.lengths, end.reverse)
+        return y, last if self.states == 2 else last[0], ()
 
     def _scan_backward(
         self, run: Pass, end: Direction, record: Record, dy: Array, dlast: Any
@@ -138,10 +162,16 @@ class LSTM(Recurrent):
     blocks = 4
     states = 2
 
+    def cell(self, parameters: Parameters, end: Direction) -> Cell:
+        functions = activation(self.activation), activation(self.recurrent_activation)
+        return lstm_cell(parameters[end.weight_hh], *functions)
+
     def _input_bias(self, parameters: Parameters, end: Direction) -> Array | None:
-        return lstm_bias(parameters, end)
+        return summed_bias(parameters, end)
 
     def _scan(self, run: Pass, end: Direction, gx: Array, initial: Any) -> tuple[Array, Any, Tape]:
+        if not self.usual:
+            return super()._scan(run, end, gx, initial)
         weight_hh, options = _read_hidden(run, end)
         y, h, c, tape = run.engine.lstm_scan(gx, weight_hh, *initial, **options)
         return y, (h, c), tape
@@ -173,14 +203,23 @@ class GRU(Recurrent):
         directions: tuple[Direction, ...],
         reads: tuple[str, ...],
         reset_after: bool,
+        activation: str = "tanh",
+        recurrent_activation: str = "sigmoid",
     ) -> None:
-        super().__init__(name, directions, reads)
+        super().__init__(name, directions, reads, activation, recurrent_activation)
         self.reset_after = reset_after
+
+    def cell(self, parameters: Parameters, end: Direction) -> Cell:
+        _, bias_hn = gru_bias(parameters, end, self.reset_after)
+        functions = activation(self.activation), activation(self.recurrent_activation)
+        return gru_cell(parameters[end.weight_hh], bias_hn, self.reset_after, *functions)
 
     def _input_bias(self, parameters: Parameters, end: Direction) -> Array | None:
         return gru_bias(parameters, end, self.reset_after)[0]
 
     def _scan(self, run: Pass, end: Direction, gx: Array, initial: Any) -> tuple[Array, Any, Tape]:
+        if not self.usual:
+            return super()._scan(run, end, gx, initial)
         weight_hh, options = _read_hidden(run, end)
         _, bias_hn = gru_bias(run.parameters, end, self.reset_after)
         others = bias_hn, initial, self.reset_after
@@ -210,8 +249,31 @@ class GRU(Recurrent):
         return np.concatenate((gradient_rz, gradient_n))
 
 
-def lstm_bias(parameters: Parameters, end: Direction) -> Array | None:
-    """The bias (4H,) that is added to the input product: the sum of both biases; or None."""
+class RNN(Recurrent):
+    """One layer of a simple RNN; the state of a direction is h."""
+
+    blocks = 1
+    states = 1
+
+    def __init__(
+        self,
+        name: str,
+        directions: tuple[Direction, ...],
+        reads: tuple[str, ...],
+        activation: str = "tanh",
+    ) -> None:
+        super().__init__(name, directions, reads, activation)
+        self.usual = self.trains = False
+
+    def cell(self, parameters: Parameters, end: Direction) -> Cell:
+        return rnn_cell(parameters[end.weight_hh], activation(self.activation))
+
+    def _input_bias(self, parameters: Parameters, end: Direction) -> Array | None:
+        return summed_bias(parameters, end)
+
+
+def summed_bias(parameters: Parameters, end: Direction) -> Array | None:
+    """The bias (blocks H,) of the input product of LSTM and RNN: the sum of both; or None."""
     if not end.bias:
         return None
     bias_ih, bias_hh = parameters[end.bias_ih], parameters[end.bias_hh]

@@ -6,24 +6,38 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import product
 from typing import Any
 
-import torch
+import numpy as np
 from torch import nn
 
-from l0gate._chain import RECURRENT, Chain
+from l0gate._chain import Chain
+from l0gate._vocabulary import RECURRENT
 from l0gate.backends._torch.examples import Observed
-from l0gate.backends._torch.isolation import undisturbed
-from l0gate.backends._torch.net import TorchNet
 from l0gate.backends._torch.pytree import Inputs, tensors
 from l0gate.backends._torch.recurrent_axes import StateAxes
 from l0gate.backends._torch.shrinking.ragged import CELLS
 from l0gate.layout.layout import Layout
+from l0gate.reference import Net
 
 #: The torch functions that the layers of a chain call, to compute or to query their inputs.
 CHAIN_CALLS = {"embedding", "lstm", "gru", "linear", "tanh", "sigmoid", "relu", "dropout"}
 CHAIN_CALLS |= {"__get__", "size", "dim", "zeros", "squeeze", "unsqueeze", "contiguous", "detach"}
-CHAIN_CALLS |= {"is_floating_point", "to", "long", "untyped_storage"}
+CHAIN_CALLS |= {"is_floating_point", "to", "long", "untyped_storage", "rnn_tanh", "rnn_relu"}
+CHAIN_CALLS |= {"leaky_relu", "elu", "softmax", "silu", "gelu", "softplus", "softsign", "hardtanh"}
+CHAIN_CALLS |= {"relu6", "hardsigmoid", *(_SUMS := {"add", "__add__", "__iadd__", "__radd__"})}
+
+# The modules of activation functions, and their names in a chain.
+_FUNCTIONS = {
+    nn.Tanh: "tanh",
+    nn.Sigmoid: "sigmoid",
+    nn.ReLU: "relu",
+    nn.SiLU: "swish",
+    nn.Softsign: "softsign",
+    nn.ReLU6: "relu6",
+    nn.Hardsigmoid: "hard_sigmoid",
+}
 
 
 def find_chain(
@@ -49,21 +63,42 @@ def find_chain(
     states = sum(2 if isinstance(module, nn.LSTM) else 1 for module in stateful)
     if returned is None or len(given) not in (1, 1 + states) or observed.calls - CHAIN_CALLS:
         return None
-    parameters = {name: p.detach() for name, p in model.named_parameters()}
+    parameters = {name: p.detach().cpu().numpy() for name, p in model.named_parameters()}
+    guesses = [[_in_words_of_chains(layer) for layer in layers]]
+    if observed.calls & _SUMS and guesses[0] and not hasattr(model, "chain_layers"):
+        *rest, last = guesses[0]  # as in many models of amplifiers
+        added = {"type": "add", "inputs": ["before_skip", "input"]}
+        guesses = [[*rest, {**last, "label": "before_skip"}, added]]
     # The order of time and batch that the modules use is tried first, since for some inputs, such
     # as those of shape (1, 1), both orders give the same output.
     likely = any(m.batch_first for m in model.modules() if isinstance(m, nn.RNNBase))
-    for batch_first in (likely, not likely):
+    for guess, batch_first in product(guesses, (likely, not likely)):
         try:
-            chain = Chain([dict(layer) for layer in layers], batch_first)
-            with undisturbed():
-                y, _ = TorchNet(chain.layers, batch_first).apply(parameters, given[0])
-            same = y.shape == returned.shape and torch.allclose(y, returned, rtol=1e-4, atol=1e-5)
+            chain = Chain(guess, batch_first)
+            x = given[0].detach().cpu().numpy()
+            y, _ = Net(chain.layers, batch_first).apply(parameters, x, engine="numpy")
+            expected = returned.detach().cpu().numpy()
+            same = y.shape == expected.shape and np.allclose(y, expected, rtol=1e-4, atol=1e-5)
         except Exception:  # a wrong guess may fail in any way
             return None
         if same and set(chain.layout.patterns) == set(model.state_dict()):
+            # A sum with the input needs all its features: none may be pruned.
+            if chain.input_axis in chain.frozen and x.shape[-1] > 1:
+                return None
             return chain if _names_agree(chain, layout, state_axes) else None
     return None
+
+
+# torch's names of functions whose name in a chain differs.
+_RENAMED = {"silu": "swish", "hardsigmoid": "hard_sigmoid", "hardtanh": "hard_tanh"}
+
+
+def _in_words_of_chains(layer: Mapping[str, Any]) -> dict[str, Any]:
+    """A layer named after the torch function that computes it, as a layer of a chain."""
+    kind, function = layer["type"], layer.get("function")
+    if kind in ("rnn_tanh", "rnn_relu"):
+        return {**layer, "type": "rnn", "activation": kind.removeprefix("rnn_")}
+    return {**layer, "function": _RENAMED.get(function, function)} if function else dict(layer)
 
 
 def layers_of(model: nn.Module) -> list[dict[str, Any]]:
@@ -74,12 +109,26 @@ def layers_of(model: nn.Module) -> list[dict[str, Any]]:
             layers.append({"type": "embedding", "name": name})
         elif isinstance(module, nn.Linear):
             layers.append({"type": "linear", "name": name, "bias": module.bias is not None})
+        elif type(module) is nn.RNN:
+            options = {k: getattr(module, k) for k in ("num_layers", "bidirectional", "bias")}
+            options["activation"] = module.nonlinearity
+            layers.append({"type": "rnn", "name": name, **options})
         elif type(module) in CELLS.values():
             assert isinstance(module, nn.RNNBase)
             options = {k: getattr(module, k) for k in ("num_layers", "bidirectional", "bias")}
             layers.append({"type": module.mode.lower(), "name": name, **options})
-        elif isinstance(module, (nn.Tanh, nn.Sigmoid, nn.ReLU)):
-            layers.append({"type": "activation", "function": type(module).__name__.lower()})
+        elif type(module) in _FUNCTIONS:
+            layers.append({"type": "activation", "function": _FUNCTIONS[type(module)]})
+        elif type(module) is nn.GELU:
+            function = {"none": "gelu", "tanh": "gelu_tanh"}[module.approximate]
+            layers.append({"type": "activation", "function": function})
+        elif type(module) in (nn.LeakyReLU, nn.ELU):
+            named = isinstance(module, nn.ELU)
+            slope = module.alpha if named else module.negative_slope
+            function = "elu" if named else "leaky_relu"
+            layers.append({"type": "activation", "function": function, "slope": float(slope)})
+        elif type(module) is nn.Softmax and module.dim in (-1, 2):
+            layers.append({"type": "activation", "function": "softmax"})
     return layers
 
 

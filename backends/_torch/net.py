@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from l0gate._chain import complete
 from l0gate._errors import L0GateError, check
+from l0gate._vocabulary import complete, describe
 from l0gate.layout.stacked import join
 from l0gate.reference import Net
 from l0gate.reference._losses import check_teacher
@@ -48,6 +48,14 @@ class TorchNet:
                 " offer; train it with the numpy backend",
             )
         self.batch_first = batch_first
+        for index, layer in enumerate(self.layers):
+            usual = layer.get("activation", "tanh") == "tanh"
+            usual = usual and layer.get("recurrent_activation", "sigmoid") == "sigmoid"
+            trains = layer["type"] in (*_STOCK, "embedding", "linear") and usual
+            check(
+                (trains or layer.get("function") in ACTIVATIONS) and "reads" not in layer,
+                f"{describe(index, layer)} cannot be trained by name here; train a module of it",
+            )
         self._described = Net(self.layers, batch_first)
 
     def __repr__(self) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 
 from l0gate._backend import Backend
 from l0gate._budget import Budget
-from l0gate._chain import RECURRENT, Chain
+from l0gate._chain import Chain
 from l0gate._errors import L0GateError, check
 from l0gate._method import get_method
 from l0gate._pruner import Pruner
@@ -17,6 +17,7 @@ from l0gate._registry import L0, get_backend
 from l0gate.cli._text import Corpus
 from l0gate.cli._training import Task
 
+CELLS = ("lstm", "gru")
 _BUDGET = "a fraction such as 20% or 0.2 (above 0, at most 100%), or a whole number of parameters"
 
 TEACHERS = ("dense", "none")
@@ -42,7 +43,7 @@ class Options:
     teacher: str = TEACHERS[0]
 
     def __post_init__(self) -> None:
-        check(self.cell in RECURRENT, f"`--cell` is {self.cell!r}; allowed: {', '.join(RECURRENT)}")
+        check(self.cell in CELLS, f"`--cell` is {self.cell!r}; allowed: {', '.join(CELLS)}")
         check(len(self.hidden) > 0, "`--hidden` is empty; give one size per layer")
         for name, values in (
             ("--hidden", self.hidden),

@@ -21,6 +21,7 @@ from l0gate.reference._checks import (
     reads_tokens,
 )
 from l0gate.reference._engine import find_engine
+from l0gate.reference._forward_only import reads_by_position
 from l0gate.reference._layers import Layer, Parameters, Pass, RecurrentState, run_chain
 from l0gate.reference._scan import Array
 from l0gate.reference.runtime.compiled_net import CompiledNet, FlatState
@@ -118,11 +119,16 @@ class StreamingNet:
         x = check_sequence(x, self._tokens, self._input_size, self._dtype, batch_first)
         state = self._check_state(state, x.shape[1:2])
         lengths = check_lengths(lengths, *x.shape[:2])
+        if lengths is not None:
+            self._check_convolutions("`lengths` need")
         if self._compiled is None:
             y, new_state, _ = run_chain(self._chain, replace(self._pass, lengths=lengths), x, state)
         else:
             y, new_state = self._compiled(x, state, lengths)
-        return np.swapaxes(y, 0, 1) if batch_first else y, new_state
+        if batch_first:
+            swapped = [np.swapaxes(part, 0, 1) for part in (y if isinstance(y, tuple) else (y,))]
+            y = tuple(swapped) if isinstance(y, tuple) else swapped[0]
+        return y, new_state
 
     def step(self, x_t: Any, state: Any = None) -> tuple[Array, RecurrentState]:
         """Run one time step.
@@ -172,8 +178,10 @@ class StreamingNet:
 
     def _compile(self) -> CompiledNet | None:
         program = find_engine(self.engine).program
-        # A program needs at least one matrix.
+        # A program needs at least one matrix. Layers that only run forward are left to NumPy.
         if program is None or not any(layer.names for layer in self._chain[self._tokens :]):
+            return None
+        if not all(one.trains and one.sources == (n,) for n, one in enumerate(self._chain)):
             return None
         return CompiledNet(self._chain, self.parameters, program, self.exact)
 
@@ -211,10 +219,20 @@ class StreamingNet:
         return Pass(self.parameters, self._dtype, self._axis_sizes, engine, keep=False)
 
     def _check_directions(self) -> None:
-        check(
-            all(len(layer.directions) < 2 for layer in self._chain),
-            "`step` needs layers of one direction; a reverse layer reads the future",
-        )
+        for layer in self._chain:
+            check(
+                len(layer.directions) < 2,
+                "`step` needs layers of one direction; a reverse layer reads the future",
+            )
+        self._check_convolutions("`step` needs")
+
+    def _check_convolutions(self, what: str) -> None:
+        for layer in self._chain:
+            check(
+                layer.causal or bool(layer.directions),
+                f"{what} convolutions with padding 'causal' and stride 1; {layer.where} runs whole"
+                " sequences only",
+            )
 
     def _check_batch_and_state(self, state: Any) -> tuple[tuple[int, ...], Any]:
         """Check a state. Returns its batch, (B,) or (), and the state as `_check_state` does."""
@@ -235,19 +253,27 @@ class StreamingNet:
         ):
             return state
         state = self._reduce_state(state)
-        return check_state(state, self._chain, self._axis_sizes, batch, self._dtype)
+        return check_state(state, self._chain, self.parameters, batch, self._dtype)
 
     def _check_input_kept(self, given: Any) -> tuple[Array, int] | None:
         if given is None:
             return None
         check(not self._tokens, "`input_kept` is given, but the net reads tokens, not features")
-        return _check_pair("input_kept", given, self._input_size)
+        index, dense = _check_pair("input_kept", given, self._input_size)
+        if len(index) == dense:
+            return None  # all were kept
+        for layer in self._chain:
+            check(
+                0 not in layer.sources or not reads_by_position(layer),
+                f"`input_kept` leaves out features of the input, which {layer.where} reads",
+            )
+        return index, dense
 
     def _check_kept(self, kept: Any) -> list[tuple[Array, int]] | None:
         if kept is None:
             return None
         sizes = [self._axis_sizes[end.axes[0]] for layer in self._chain for end in layer.directions]
-        if len(kept) != len(sizes):
+        if not (isinstance(kept, (list, tuple)) and len(kept) == len(sizes)):
             raise L0GateError(
                 f"`kept` has {len(kept)} entries; expected {len(sizes)}, "
                 "one per layer and direction"
@@ -273,13 +299,20 @@ class StreamingNet:
         """Take the kept neurons of all arrays of the dense size; other arrays stay as they are."""
         if self.kept is None or not isinstance(state, (tuple, list)):
             return state
-        if len(state) != len(self.kept):
+        pairs: list[Any] = []  # for every entry of a state
+        remaining = iter(self.kept)
+        for layer in self._chain:
+            for _ in layer.state_shapes(self.parameters):
+                pairs.append(next(remaining) if layer.directions else None)
+        if len(state) != len(pairs):
             return state
         return tuple(
-            tuple(_reduce(part, *pair) for part in entry)
+            entry
+            if pair is None
+            else tuple(_reduce(part, *pair) for part in entry)
             if isinstance(entry, (tuple, list))
             else _reduce(entry, *pair)
-            for entry, pair in zip(state, self.kept, strict=True)
+            for entry, pair in zip(state, pairs, strict=True)
         )
 
 

@@ -23,7 +23,7 @@ from l0gate.reference._layers import (
     Parameters,
     RecurrentState,
 )
-from l0gate.reference._recurrent import GRU, gru_bias, lstm_bias
+from l0gate.reference._recurrent import GRU, gru_bias, summed_bias
 from l0gate.reference._scan import Array
 
 _Entries = Callable[[Array], Iterable[Any]]  # takes the array of a state, returns its entries
@@ -283,5 +283,5 @@ def _directions(layer: Layer, parameters: Parameters) -> list[tuple[Any, ...]]:
             biases = gru_bias(parameters, end, layer.reset_after)
             ends.append(("gru", *weights, *biases, layer.reset_after))
         else:
-            ends.append(("lstm", *weights, lstm_bias(parameters, end)))
+            ends.append(("lstm", *weights, summed_bias(parameters, end)))
     return ends

@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
+from l0gate.reference._engine import NUMPY
 from l0gate.reference._layers import (
-    ACTIVATIONS,
     Activation,
     Embedding,
     Layer,
     Linear,
     Parameters,
+    Pass,
     RecurrentState,
+    read_later,
 )
-from l0gate.reference._recurrent import GRU, LSTM, gru_bias, lstm_bias
+from l0gate.reference._recurrent import GRU, LSTM, gru_bias, summed_bias
 from l0gate.reference._scan import Array, sigmoid
 
 # (x, state) -> (y, new state), both in new memory. x is a token () or features (I,), and the arrays
-# of the state are (H,); for a batch, all of them have a first dimension B.
-Step = Callable[[Array, RecurrentState], tuple[Array, RecurrentState]]
+# of the state are (H,); for a batch, all of them have a first dimension B. x is a list of inputs of
+# a layer that has several, and y a tuple of a net that has several outputs.
+Step = Callable[[Any, RecurrentState], tuple[Any, RecurrentState]]
 
 
 def numpy_step(chain: Sequence[Layer], parameters: Parameters) -> Step:
@@ -32,17 +36,56 @@ def numpy_step(chain: Sequence[Layer], parameters: Parameters) -> Step:
         LSTM: _lstm_step,
         GRU: _gru_step,
     }
-    steps = [(makers[type(layer)](layer, parameters), len(layer.directions)) for layer in chain]
+    steps = []
+    for layer in chain:
+        usual = getattr(layer, "usual", True)  # a recurrent layer with its usual functions
+        make = makers.get(type(layer), _other_step) if usual else _other_step
+        steps.append((layer, make(layer, parameters), len(layer.state_shapes(parameters))))
+    later = read_later(chain)
 
-    def step(x: Array, state: RecurrentState) -> tuple[Array, RecurrentState]:
+    def step(x: Any, state: RecurrentState) -> tuple[Any, RecurrentState]:
         new_state: RecurrentState = ()
-        for layer_step, entries in steps:
+        outputs: dict[int, Any] = {0: x}
+        for index, (layer, layer_step, entries) in enumerate(steps):
+            if layer.joins:
+                x = [x if source == index else outputs[source] for source in layer.sources]
+            elif layer.sources[0] != index:
+                x = outputs[layer.sources[0]]
             x, own = layer_step(x, state[:entries])
             state, new_state = state[entries:], new_state + own
+            if index + 1 in later:
+                outputs[index + 1] = x
         # The output of a recurrent layer is also its state, which the caller must not change.
         return (x.copy() if chain[-1].directions else x), new_state
 
     return step
+
+
+def _other_step(layer: Layer, parameters: Parameters) -> Step:
+    """A step as a sequence of one step, for a layer without a quicker way."""
+    run = Pass(parameters, np.dtype(np.float64), {}, NUMPY, keep=False)
+
+    def step(x: Any, state: RecurrentState) -> tuple[Any, RecurrentState]:
+        first = x[0] if layer.joins else x
+        at = (None,) if first.ndim == 2 else (None, None)  # as (1, B, features)
+        read = [part[at] for part in x] if layer.joins else x[at]
+        if first.ndim == 2:
+            y, new, _ = layer.forward(run, read, state)
+        else:
+            y, new, _ = layer.forward(run, read, _each(state, lambda part: part[None]))
+            new = _each(new, lambda part: part[0])
+        strip = (0,) * len(at)
+        return tuple(part[strip] for part in y) if isinstance(y, tuple) else y[strip], new
+
+    return step
+
+
+def _each(state: RecurrentState, function: Callable[[Array], Array]) -> RecurrentState:
+    """A state whose arrays are those of another one, changed by a function."""
+    return tuple(
+        tuple(map(function, entry)) if isinstance(entry, tuple) else function(entry)
+        for entry in state
+    )
 
 
 def _embedding_step(layer: Layer, parameters: Parameters) -> Step:
@@ -52,7 +95,7 @@ def _embedding_step(layer: Layer, parameters: Parameters) -> Step:
 
 def _activation_step(layer: Layer, parameters: Parameters) -> Step:
     assert isinstance(layer, Activation)
-    function = ACTIVATIONS[layer.function][0]
+    function = layer.compute
     return lambda x, state: (function(x), ())
 
 
@@ -76,7 +119,7 @@ def _lstm_step(layer: Layer, parameters: Parameters) -> Step:
     hidden, dtype = weight_hh.shape[0], weight_hh.dtype
     scale = np.repeat(np.array([0.5, 0.5, 1, 0.5], dtype), hidden)
     shift = np.repeat(np.array([0.5, 0.5, 0, 0.5], dtype), hidden)
-    bias = lstm_bias(parameters, end)
+    bias = summed_bias(parameters, end)
 
     def step(x: Array, state: RecurrentState) -> tuple[Array, RecurrentState]:
         ((h, c),) = state

@@ -7,11 +7,13 @@ from typing import Any
 import pytest
 
 from l0gate import L0GateError
-from l0gate._chain import Chain, complete
+from l0gate._chain import Chain
+from l0gate._vocabulary import complete
 
 
 def test_defaults_are_written_out() -> None:
     recurrent = {"num_layers": 1, "bidirectional": False, "bias": True}
+    recurrent |= {"activation": "tanh", "recurrent_activation": "sigmoid"}
     assert complete(
         [
             {"type": "embedding", "name": "e"},
@@ -98,13 +100,16 @@ def lstm(**keys: Any) -> list[dict[str, Any]]:
         ([], r"^`layers` is \[\]; it must be a list of at least one layer$"),
         ("lstm", r"^`layers` is 'lstm'; it must be a list"),
         (["lstm"], r"^`layers\[0\]` is 'lstm'; it must be a dict with a `type`$"),
-        ([{}], r"^`layers\[0\]` has type None; known types are embedding, lstm, gru, linear, act"),
+        ([{}], r"^`layers\[0\]` has type None; known types are embedding, lstm, gru, rnn, linear"),
         ([{"type": ["lstm"]}], r"^`layers\[0\]` has type \['lstm'\]; known types"),
-        ([{"type": "rnn"}], r"^`layers\[0\]` has type 'rnn'; known types"),
+        ([{"type": "qrnn"}], r"^`layers\[0\]` has type 'qrnn'; known types"),
         ([{"type": "lstm"}], r"^`layers\[0\]` of type 'lstm' lacks the key `name`$"),
-        (lstm(size=3), r"unknown keys \['size'\]; allowed: name, num_layers, bidirectional, bias$"),
+        (
+            lstm(size=3),
+            r"unknown keys \['size'\]; allowed: name, num_layers, bidirectional, bias",
+        ),
         (lstm(name=3), r"^`layers\[0\]` has name 3; expected a str$"),
-        ([{"type": "activation", "function": "elu"}], r"'elu'; allowed: tanh, sigmoid, relu$"),
+        ([{"type": "activation", "function": "mish"}], r"'mish'; allowed: tanh, sigmoid, relu, "),
         (lstm(num_layers=0), r"num_layers 0; it must be an int from 1 to 1000$"),
         (lstm(num_layers=1001), r"num_layers 1001; it must be an int from 1 to 1000$"),
         (lstm(num_layers=True), r"num_layers True; it must be an int"),

@@ -92,7 +92,7 @@ def test_a_bound_net_keeps_what_its_dense_model_took(tmp_path: Path, cell: str) 
         loaded(x[..., :3])
     whole = net.bind(parameters)
     l0gate.save(tmp_path / "whole.npz", whole)
-    with pytest.raises(L0GateError, match="2 features"):
+    with pytest.raises(L0GateError, match="2 input features"):
         l0gate.load(tmp_path / "whole.npz")(np.zeros((3, 1, 50)))
 
 

@@ -209,7 +209,7 @@ TOKENS = np.array([[1, 2], [0, 4], [3, 3]])
     ("layers", "message"),
     [
         ([], "`layers` is []; it must be a list of at least one layer"),
-        ([{"type": "rnn", "name": "a"}], "type 'rnn'; known types are embedding, lstm, gru"),
+        ([{"type": "qrnn", "name": "a"}], "type 'qrnn'; known types are embedding, lstm, gru"),
         (["lstm"], "is 'lstm'; it must be a dict"),
         ([{"type": "lstm"}], "lacks the key `name`"),
         ([{"type": "lstm", "name": 3}], "name 3; expected a str"),
@@ -218,7 +218,7 @@ TOKENS = np.array([[1, 2], [0, 4], [3, 3]])
         ([{"type": "gru", "name": "a", "num_layers": 0}], "num_layers 0; it must be an int from 1"),
         ([{"type": "gru", "name": "a", "num_layers": True}], "num_layers True; it must be"),
         ([{"type": "gru", "name": "a", "bias": 1}], "bias 1; it must be a bool"),
-        ([{"type": "activation", "function": "gelu"}], "'gelu'; allowed: tanh, sigmoid, relu"),
+        ([{"type": "activation", "function": "mish"}], "'mish'; allowed: tanh, sigmoid, relu"),
         ([{"type": "linear", "name": "a"}] * 2, "names ['a'] more than once"),
         (
             [{"type": "linear", "name": "a"}, {"type": "embedding", "name": "b"}],

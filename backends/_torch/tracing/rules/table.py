@@ -88,10 +88,14 @@ _QUERIES = (
     " new_zeros numel repr requires_grad requires_grad.get shape.get size"
     " storage_offset stride"
 )
+_ACTIVATIONS = (  # of a chain, see `l0gate._vocabulary`
+    "tanh sigmoid relu leaky_relu elu softmax silu gelu softplus softsign hardtanh relu6"
+    " hardsigmoid"
+)
 RULES = Rules(
     layers=_LAYERS,
     calls=_CALLS,
     elementwise=ELEMENTWISE,
     queries=frozenset(_QUERIES.split()),
-    activations=frozenset({"tanh", "sigmoid", "relu"}),
+    activations=frozenset(_ACTIVATIONS.split()),
 )
