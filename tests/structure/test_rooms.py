@@ -18,6 +18,7 @@ TESTS = {  # folder of a package: the folder of its tests
     "l0gate/cli": "cli",
     "l0gate/formats": "formats",
     "l0gate/formats/_keras": "formats/keras",
+    "l0gate/formats/_onnx": "formats/onnx",
     "l0gate/layout": "layout",
     "l0gate/methods": "methods",
     "l0gate/reports": "reports",
