@@ -21,6 +21,7 @@ _LARGEST_NORM = 1.0  # a larger gradient is scaled down to this norm
 _RISE = 0.02  # the fraction of training over which the learning rate rises
 _TAUGHT = 0.75  # the teacher's part of the loss
 _OPEN = 4.54  # the first log_alpha: a sampled gate is then 1 with a probability of 0.95
+_CALIBRATION = 100_000  # tokens, for methods that choose neurons on calibration data
 
 
 class NotFiniteError(L0GateError):
@@ -165,15 +166,38 @@ def _gate_step(
     progress: float,
 ) -> State:
     """One optimizer step on log_alpha, for loss and penalty, and an update of the multipliers. Once
-    progress reaches `Budget.settle`, choose the neurons to keep."""
+    progress reaches `Budget.settle`, choose the neurons to keep.
+
+    A method that chooses on calibration data gets the text, and readers are then reconstructed.
+    """
     assert training.gate_adam is not None
     penalty = pruner.penalty_gradient(gates, progress)
     total = {axis: gradient + penalty[axis] for axis, gradient in gradients.items()}
     training.gate_adam.step(task.backend, gates["log_alpha"], total, task.gate_rate)
     gates = pruner.update(gates, progress, training.parameters)
     if progress >= _cut(pruner) and not pruner.selected(gates):
-        gates = pruner.select(gates, training.parameters)
+        moments = calibration_moments(task, training) if pruner.method.needs_moments else None
+        gates = pruner.select(gates, training.parameters, moments=moments)
+        if moments is not None:
+            kept = pruner.kept(gates)
+            training.parameters = pruner.reconstruct(training.parameters, kept, moments)
     return gates
+
+
+def calibration_moments(task: Task, training: Training) -> dict[tuple[str, str], np.ndarray]:
+    """The second moments of all neurons on the first `_CALIBRATION` tokens, for `Pruner.select`.
+
+    They are gathered in NumPy, whatever the backend.
+    """
+    from l0gate.reference import Net, second_moments
+
+    net = Net(task.net.layers)
+    parameters = {n: task.backend.to_numpy(array) for n, array in training.parameters.items()}
+    found: dict[tuple[str, str], np.ndarray] = {}
+    for x, _ in chunks(streams(task.tokens[:_CALIBRATION], task.batch), task.length):
+        for key, sums in second_moments(net, parameters, x).items():
+            found[key] = found[key] + sums if key in found else sums
+    return found
 
 
 def _cut(pruner: Pruner | None) -> float:

@@ -17,6 +17,7 @@ from l0gate.cli._training import (
     NotFiniteError,
     Task,
     Training,
+    calibration_moments,
     evaluate,
     schedule,
     start,
@@ -306,3 +307,32 @@ def test_the_teacher_reads_the_same_text_with_its_own_state() -> None:
         assert training.teacher_carry is not None
         training.finish()
         assert training.teacher_carry is None
+
+
+def test_a_method_that_needs_data_gets_the_text_and_reconstructs() -> None:
+    task = make_task(steps=20, method="spectral")
+    assert task.pruner is not None
+    training = start(task)
+    for _ in train(task, training):
+        assert training.gates is not None
+        if task.pruner.selected(training.gates):
+            break
+    kept = task.pruner.kept(training.gates)
+    assert sum(map(len, kept.values())) < sum(task.pruner.sizes.values())
+    for name in task.pruner.layout.readers("h0"):
+        dropped = np.setdiff1d(np.arange(task.pruner.sizes["h0"]), kept["h0"])
+        assert not training.parameters[name][:, dropped].any()
+    run_all(task, training)
+    small, _ = task.pruner.shrink(training.parameters, training.gates)
+    assert np.isfinite(evaluate(task.net, small, TOKENS, 2, 8))
+
+
+def test_moments_of_the_text() -> None:
+    task = make_task(steps=5, method="spectral")
+    found = calibration_moments(task, start(task))
+    table = start(task).parameters["embedding.weight"].astype(float)
+    x = streams(task.tokens, task.batch)[:-1]
+    wanted = np.einsum("tbi,tbj->ij", table[x], table[x])
+    sums = found["x", "rnn.weight_ih_l0"]
+    np.testing.assert_allclose(sums[:-1, :-1], wanted, rtol=1e-8)
+    assert sums[-1, -1] == x.size
