@@ -209,9 +209,9 @@ def test_the_selection_knows_the_weights(monkeypatch: pytest.MonkeyPatch) -> Non
     given: list[Any] = []
     select = task.pruner.select
 
-    def watch(gates: Any, parameters: Any) -> Any:
+    def watch(gates: Any, parameters: Any, moments: Any) -> Any:
         given.append(parameters)
-        return select(gates, parameters)
+        return select(gates, parameters, moments=moments)
 
     monkeypatch.setattr(task.pruner, "select", watch)
     training = run_all(task, start(task))

@@ -38,7 +38,7 @@ def test_the_candidate_with_the_smallest_error_is_taken_and_certified() -> None:
     assert set(found.errors) == {
         f"{method}{how}"
         for method in ("spectral", "magnitude")
-        for how in ("", ", reconstructed (ridge 1e-06)", ", reconstructed (ridge 0.1)")
+        for how in ("", ", reconstructed (ridge 0.001)", ", reconstructed (ridge 0.1)")
     }
     assert found.errors[found.chosen] == min(found.errors.values())
     small, kept = pruner.shrink(found.parameters, found.state)
@@ -86,6 +86,6 @@ def test_bad_errors() -> None:
     with pytest.raises(L0GateError, match="at least one of them must be finite"):
         calibrate(pruner, parameters, moments, lambda c: [float("nan")] * 3)
     found = calibrate(pruner, parameters, moments, lambda c: [float("nan"), 2.0, 3.0])
-    assert found.chosen == "magnitude, reconstructed (ridge 1e-06)"
+    assert found.chosen == "magnitude, reconstructed (ridge 0.001)"
     with pytest.raises(L0GateError, match="selected already"):
         calibrate(pruner, parameters, moments, lambda c: [1.0] * 3, found.state)
