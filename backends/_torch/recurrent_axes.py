@@ -9,6 +9,7 @@ from torch import nn
 
 from l0gate._errors import L0GateError, check
 from l0gate._selection import merged_groups, pad
+from l0gate.backends._torch.computed_weights import advice
 from l0gate.backends._torch.shrinking.ragged import CELLS, ends
 from l0gate.layout.layout import Layout
 from l0gate.layout.notation import Block, Pattern
@@ -33,6 +34,12 @@ def recurrent_axes(model: nn.Module, layout: Layout) -> dict[str, StateAxes]:
         if isinstance(module, nn.RNNBase):
             suffixes = [f"_{end}" for end in ends(module.num_layers, module.bidirectional)]
         hidden = [f"{prefix}weight_hh{suffix}" for suffix in suffixes]
+        computed = sorted(set(hidden) - set(own))
+        check(
+            not computed or not set(own) & set(layout.patterns),
+            f"the layout names parameters of module {path!r}, whose {', '.join(computed)} is"
+            f" computed, so gates cannot be folded into it{advice(path, module)}",
+        )
         if not set(hidden) & set(layout.patterns):
             continue
         missing = [name for name in own if name not in layout.patterns]

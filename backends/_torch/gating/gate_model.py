@@ -107,10 +107,10 @@ def gate_model(
             pruner = pruner_of(frozen)
             failure = try_random_gates(model, pruner, inputs, **options)
         if failure is not None:
+            alone = find_unshrinkable(model, pruner, inputs, **options)
             raise L0GateError(
-                f"tried on random gates, the model cannot be shrunk by its layout: {failure}\nName"
-                " every axis that the caller sees, or that the layout cannot describe, in"
-                f" `freeze=`; the layout is\n{pruner.layout.table()}"
+                f"tried on random gates, the model cannot be shrunk by its layout: {failure}\n"
+                f"{_what_to_do(alone)}; the layout is\n{pruner.layout.table()}"
             )
         outside = [] if layout else _outside(model, found.layout)
         warn_about_frozen(reasons, [*found.derived.ungated, *outside])
@@ -127,6 +127,16 @@ def gate_model(
         frozen=frozen,
         warm_start=warm_start,
         teacher=teacher,
+    )
+
+
+def _what_to_do(alone: Mapping[str, str]) -> str:
+    """Advice on a failed trial; `alone` maps the axes that fail on their own to their reasons."""
+    if alone:
+        return f"`freeze={list(alone)}` keeps the neurons that cause it"
+    return (
+        "No axis or every axis causes it on its own, so `freeze=` does not help: change the code"
+        " that is named above, or describe the model in `layout=`"
     )
 
 

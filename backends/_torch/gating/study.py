@@ -12,9 +12,16 @@ from torch import nn
 from l0gate._chain import Chain
 from l0gate._errors import L0GateError, check
 from l0gate.backends._torch.chain import find_chain, layers_of
+from l0gate.backends._torch.computed_weights import advice
 from l0gate.backends._torch.examples import Examples, Observed, conventional_inputs, observe
 from l0gate.backends._torch.kept_state import Held
-from l0gate.backends._torch.pytree import Inputs, copied_inputs, named_tensors, tensors
+from l0gate.backends._torch.pytree import (
+    Inputs,
+    copied_inputs,
+    named_tensors,
+    returned_tensors,
+    tensors,
+)
 from l0gate.backends._torch.recurrent_axes import StateAxes, recurrent_axes
 from l0gate.backends._torch.tracing.derive import Derived, derive
 from l0gate.backends._torch.tracing.frozen import REQUESTED, check_some_prunable
@@ -54,6 +61,14 @@ def study(
     """Study a model. Without a `layout`, it is derived by running the model on the inputs."""
     derived, inputs, observed = _layout_and_run(model, example_inputs, layout, freeze, strict)
     state_axes = recurrent_axes(model, derived.layout)
+    if observed is not None:
+        check(
+            next(returned_tensors(observed.output), None) is not None,
+            f"`model` returns {type(observed.output).__name__} without a tensor in it, so there is"
+            " nothing to compare the small model by: gate a model that returns scores or a loss,"
+            " and make a list or text of them outside, or give `example_inputs` for which it"
+            " returns some",
+        )
     if inputs is None or observed is None:
         return Study(derived, state_axes)
     state = observed.kept_state
@@ -120,7 +135,8 @@ def _check_names(model: nn.Module, layout: Layout) -> None:
         check(
             module is None or not hasattr(module, key),
             f"the layout names {name!r}, which is computed, as by weight_norm or a parametrization,"
-            " so gates cannot be folded into it; remove that first",
+            " so gates cannot be folded into it"
+            + ("; remove that first" if module is None else advice(path, module)),
         )
         raise L0GateError(
             f"the layout names the parameter {name!r}, which the model does not have; it has"

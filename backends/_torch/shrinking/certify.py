@@ -39,6 +39,7 @@ def certify_module(
     inputs: Sequence[Inputs],
     *,
     calls: int = 1,
+    equal: bool = False,
 ) -> Certificate:
     """The certificate of `small`, from running it and the gated `model` on `inputs`.
 
@@ -47,7 +48,7 @@ def certify_module(
     `state_axes` are those of `recurrent_axes`.
     """
     run = Runner(model, state_axes, calls=calls)
-    run_small = Runner(small, state_axes, _hint(kept), calls=calls)
+    run_small = Runner(small, state_axes, _hint(kept, equal), calls=calls)
     backend = pruner.backend
 
     def apply_small(given: Mapping[str, Tensor], i: int, dtype: str) -> Any:
@@ -163,11 +164,24 @@ def _collect(states: dict[str, list[Tensor]], axes: StateAxes) -> Callable[..., 
     """A forward hook that adds the states of a recurrent module to `states`, by axis."""
 
     def hook(module: nn.Module, args: Any, out: Any) -> None:
+        if not _returns_states(module, out):
+            return
         for own, part in zip(axes, _state_parts(module, out), strict=True):
             for axis, state in zip(own, part, strict=True):
                 states.setdefault(axis, []).append(state)
 
     return hook
+
+
+def _returns_states(module: nn.Module, out: Any) -> bool:
+    """Whether an output is that of torch's own class: a subclass may return something else."""
+    if isinstance(module, nn.RNNCellBase):
+        count = 2 if isinstance(module, nn.LSTMCell) else 1
+        return isinstance(out, Tensor) if count == 1 else isinstance(out, tuple) and len(out) == 2
+    if not isinstance(out, tuple) or len(out) != 2:
+        return False
+    lstm = isinstance(module, (nn.RNNBase, RaggedRNN)) and module.mode == "LSTM"
+    return not lstm or (isinstance(out[1], (tuple, list)) and len(out[1]) == 2)
 
 
 def _state_parts(module: nn.Module, out: Any) -> tuple[Sequence[Tensor], ...]:
@@ -197,10 +211,15 @@ def _comparable(tensor: Tensor, dtype: torch.dtype) -> Tensor:
     )
 
 
-def _hint(kept: Mapping[str, np.ndarray]) -> str:
+def _hint(kept: Mapping[str, np.ndarray], equal: bool) -> str:
     sizes = ", ".join(f"{axis} = {len(index)}" for axis, index in kept.items())
+    hint = (
+        f" once it is small ({sizes}). Code that fixes a hidden size fails then: let it read sizes"
+        " from a module, as in `self.rnn.hidden_size`, or from a tensor"
+    )
+    if equal or len({len(index) for index in kept.values()}) == 1:
+        return hint
     return (
-        f" once it is small ({sizes}). Code that fixes a hidden size fails then, and so does code"
-        " that needs the states of layers with unequal sizes as one tensor, for which `equal=True`"
-        " helps"
+        f"{hint}. So does code that needs the states of layers with unequal sizes as one tensor,"
+        " for which `equal=True` helps"
     )

@@ -61,7 +61,16 @@ def shrink_model(
         accepts_states=lambda path: stateful is None or path in stateful,
     )
     certificate = certify_module(
-        model, dense, small, pruner, state, kept, state_axes, inputs, calls=held.calls
+        model,
+        dense,
+        small,
+        pruner,
+        state,
+        kept,
+        state_axes,
+        inputs,
+        calls=held.calls,
+        equal=equal,
     )
     attach_certificate(small, certificate)
     return small

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from l0gate.backends._torch.computed_weights import advice
 from l0gate.backends._torch.kept_state import held_tensors
 from l0gate.backends._torch.pytree import Inputs, returned_tensors, tensors
 from l0gate.backends._torch.shrinking.ragged import RaggedRNN
@@ -272,6 +273,10 @@ class Trace(TorchFunctionMode):
         name = self.path[-1]
         kind = type(self.model.get_submodule(name)).__name__
         return f"module {name!r} ({kind})" if name else f"the model's own forward ({kind})"
+
+    def way_round(self) -> str:
+        """How to make parameters of the computed weights of the module that is running."""
+        return advice(self.path[-1], self.model.get_submodule(self.path[-1]))
 
     def record_use(self, name: str, use: Use) -> None:
         """Record how the parameter `name` is used.

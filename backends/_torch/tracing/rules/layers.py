@@ -64,7 +64,7 @@ def _dense(trace: Trace, call: Call, dim: int, form: str, kind: str) -> frozense
     label = trace.label_of(x)
     if name is None or (bias is not None and bias_name is None):
         labels = [] if label is None else [label]
-        return trace.freeze_in(labels, f"{kind}, with a weight that {COMPUTED}")
+        return trace.freeze_in(labels, f"{kind}, with a weight that {COMPUTED}{trace.way_round()}")
     features = None if label is None else trace.features_from(label)
     if label is not None and (features is None or features.dim != dim):
         which = "the last" if dim == -1 else "the last but one"

@@ -37,7 +37,7 @@ def recurrent(trace: Trace, call: Call, untracked: frozenset[Axis]) -> frozenset
     )
     names = [trace.names.get(id(weight), "") for weight in weights]
     if "" in names:
-        return _ungated(trace, call, f"has a weight that {COMPUTED}")
+        return _ungated(trace, call, f"has a weight that {COMPUTED}{trace.way_round()}")
     if len(set(names)) < len(names):
         return _ungated(trace, call, "has one tensor for two of its weights")
     directions = 2 if bidirectional else 1
@@ -81,7 +81,7 @@ def recurrent_cell(trace: Trace, call: Call, untracked: frozenset[Axis]) -> froz
     own = [weight for weight in weights if weight is not None]
     names = [trace.names.get(id(weight), "") for weight in own]
     if "" in names:
-        return _ungated(trace, call, f"has a weight that {COMPUTED}")
+        return _ungated(trace, call, f"has a weight that {COMPUTED}{trace.way_round()}")
     features, frozen = _input(trace, x, untracked)
     first = names[0] not in trace.uses
     blocks = BLOCKS[call.name.removesuffix("_cell")]
