@@ -163,11 +163,13 @@ class Held:
     """What a model holds beside its parameters that depends on its axes, or changes in a call.
 
     `patterns` maps a buffer, or one of `held_tensors`, to the pattern of its dimensions, such as
-    "_ _ h0"; "" stands for a buffer that calls change and that has no axes.
+    "_ _ h0"; "" stands for a buffer that calls change and that has no axes. `sizes` maps a plain
+    attribute that holds the size of an axis, such as "hidden_size", to that axis.
     """
 
     state: KeptState = KeptState()
     patterns: Mapping[str, str] = field(default_factory=dict)
+    sizes: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def calls(self) -> int:
@@ -176,7 +178,7 @@ class Held:
 
     def describe(self) -> dict[str, dict[str, str]]:
         """All but the state itself, as JSON."""
-        return {"patterns": dict(self.patterns)}
+        return {"patterns": dict(self.patterns), "sizes": dict(self.sizes)}
 
 
 class Watch:

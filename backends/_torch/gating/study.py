@@ -72,7 +72,7 @@ def study(
     if inputs is None or observed is None:
         return Study(derived, state_axes)
     state = observed.kept_state
-    held = Held(state, {**dict.fromkeys(state.buffers, ""), **derived.held})
+    held = Held(state, {**dict.fromkeys(state.buffers, ""), **derived.held}, derived.sizes)
     chain = None
     if not state:  # a chain keeps no state
         chain = find_chain(model, derived.layers, derived.layout, state_axes, inputs, observed)

@@ -77,7 +77,7 @@ def rebuild(model: Any, saved: SavedModel) -> nn.Module:
     arrays = {
         name: torch.tensor(parameters[name]).to(tensors[name]) for name in saved.layout.patterns
     }
-    held = Held(patterns=saved.held.get("patterns", {}))
+    held = Held(patterns=saved.held.get("patterns", {}), sizes=saved.held.get("sizes", {}))
     origin = Origin(saved.layout, saved.kept, saved.dense_sizes, saved.chain, held=held)
     small = resize(dense, arrays, origin, recurrent_axes(dense, saved.layout))
     resized = origin_of(small)

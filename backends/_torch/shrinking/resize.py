@@ -168,6 +168,11 @@ def _reduce_held(model: nn.Module, origin: Origin) -> None:
                 tensor = tensor.index_select(dim, torch.as_tensor(index, device=tensor.device))
         return tensor
 
+    for name, axis in origin.held.sizes.items():
+        path, _, key = name.rpartition(".")
+        module = model.get_submodule(path)
+        if vars(module).get(key) == origin.dense_sizes.get(axis):
+            module.__dict__[key] = len(origin.kept[axis])
     change_held(model, reduced)
     for path, module in model.named_modules():
         for key, buffer in module._buffers.items():

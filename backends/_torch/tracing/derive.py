@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import count
 from typing import Any
 
 from torch import nn
@@ -15,9 +16,10 @@ from l0gate._errors import check, warn
 from l0gate.backends._torch.isolation import copied, undisturbed
 from l0gate.backends._torch.pytree import Inputs
 from l0gate.backends._torch.tracing.frozen import check_all_followed, freezing_reasons
-from l0gate.backends._torch.tracing.labels import Axis, Features, Use, axes_in, root
+from l0gate.backends._torch.tracing.labels import Axis, Features, Parts, Use, axes_in, resolve, root
 from l0gate.backends._torch.tracing.rules import RULES
 from l0gate.backends._torch.tracing.tracer import Trace
+from l0gate.layout.cycles import axes_on_cycles
 from l0gate.layout.layout import Layout
 from l0gate.layout.notation import Block, Dimension
 
@@ -30,13 +32,15 @@ class Derived:
     the model is a chain is not checked here. `reasons` maps every frozen axis to the reason. It may
     name axes that are not in the layout, because no parameter reads them. `ungated` has a message
     line for each recurrent module that ran but cannot be gated. `held` has the patterns of tensors
-    that the model holds in attributes, and of buffers that it is given as a state.
+    that the model holds in attributes, and of buffers that it is given as a state. `sizes` maps
+    attributes that hold the size of an axis, such as "hidden_size", to that axis.
     """
 
     layout: Layout
     layers: list[dict[str, Any]]
     reasons: Mapping[str, str] = field(default_factory=dict)
     ungated: tuple[str, ...] = ()
+    sizes: Mapping[str, str] = field(default_factory=dict)
     held: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -78,6 +82,7 @@ def derive(
     # left out of the layout.
     read = {axis for use in trace.uses.values() for axis in axes_in(use.read)}
     axes = [axis for axis in axes if axis in read]
+    _check_some_axis(axes, ungated)
     layout = Layout(
         {name: _pattern(use, axes) for name, use in trace.uses.items()},
         uses={name: 0 for name, use in trace.uses.items() if use.lookup},
@@ -88,7 +93,7 @@ def derive(
         if name not in layout.patterns
     }
     held = {name: pattern for name, pattern in held.items() if set(pattern) - set("_ ")}
-    return Derived(layout, trace.layers, reasons, tuple(ungated), held)
+    return Derived(layout, trace.layers, reasons, tuple(ungated), _sizes(axes), held)
 
 
 def _freeze_parameter(trace: Trace, use: Use, reason: str) -> None:
@@ -102,7 +107,7 @@ def _ungated_modules(trace: Trace) -> list[str]:
     """Return a message line for each recurrent module that ran but cannot be gated.
 
     The parameters of these modules are removed from the trace, and their axes are frozen. Recurrent
-    modules that did not run cause a warning. It is an error if no recurrent module has gates.
+    modules that did not run cause a warning.
     """
     ungated = []
     gated = {
@@ -119,12 +124,28 @@ def _ungated_modules(trace: Trace) -> list[str]:
                 _freeze_parameter(trace, trace.uses.pop(own), ungated[-1].strip())
         else:
             warn(f"{what} did not run on `example_inputs`, so it is not gated")
-    check(
-        any(gated.values()),
-        "no recurrent layer of torch's own that could be gated (nn.LSTM, nn.GRU, nn.RNN or one of"
-        " their cells) ran on `example_inputs`" + "".join(f"\n{line}" for line in ungated),
-    )
     return ungated
+
+
+def _check_some_axis(axes: Sequence[Axis], ungated: Sequence[str]) -> None:
+    check(
+        axes,
+        "no recurrent layer of torch's own that could be gated (nn.LSTM, nn.GRU, nn.RNN or one of"
+        " their cells) ran on `example_inputs`, nor any other whose neurons could be followed"
+        + "".join(f"\n{line}" for line in ungated)
+        + "\n`layout=` describes a model by hand, as in"
+        " `layout=l0gate.Layout({'cell.weight_x': '(4 h) <- _', 'cell.weight_h': '(4 h) <- h',"
+        " 'out.weight': '_ <- h'})`",
+    )
+
+
+def _sizes(axes: Sequence[Axis]) -> dict[str, str]:
+    """The attributes that hold the size of an axis, without those that hold two sizes."""
+    owners: dict[str, list[str]] = {}
+    for axis in axes:
+        for name in sorted(axis.sizes):
+            owners.setdefault(name, []).append(axis.name)
+    return {name: own[0] for name, own in owners.items() if len(own) == 1}
 
 
 def _warn_of_unused(trace: Trace) -> None:
@@ -156,14 +177,54 @@ def _named(trace: Trace) -> list[Axis]:
     after the first recurrent layer that reads them: x for layer 0, x1 for layer 1. Those that no
     recurrent layer reads get no name and no gates.
     """
-    found = list(dict.fromkeys(root(axis) for axis in trace.axes.values()))
+    found = list(
+        dict.fromkeys(a for axis in trace.axes.values() for a in axes_in(((axis, axis.size),)))
+    )
     taken = {axis.name for axis in found}
+    cells = _cells(trace, found)
+    names = (f"h{number}" for number in count(trace.depth))
+    for axis in cells:
+        axis.name = next(names)
+        taken.add(axis.name)
+    if not trace.recurrent and not cells:  # a cell without a product over its neurons, such as SRU
+        for use in trace.uses.values():
+            for axis in axes_in(use.read):
+                axis.depth = 0
     for axis in found:
         if not axis.name and axis.depth is not None:
             base = f"x{axis.depth}" if axis.depth else "x"
             axis.name = next(n for n in _candidates(base) if n not in taken)
             taken.add(axis.name)
     return [axis for axis in found if axis.name]
+
+
+def _cells(trace: Trace, axes: Sequence[Axis]) -> list[Axis]:
+    """The axes of hand-written cells: those that are read and written in turn, several times.
+
+    The axes that they read get the depth of their first recurrent layer.
+    """
+    unnamed = {str(id(axis)): axis for axis in axes if not axis.name}
+    again = [use for name, use in trace.uses.items() if trace.times[name] > 1 and not use.lookup]
+
+    def uses_of(axis: str, read: bool) -> tuple[str, ...]:
+        return tuple(
+            str(i)
+            for i, use in enumerate(again)
+            if use.read and unnamed[axis] in axes_in(use.read if read else _written(use))
+        )
+
+    found = axes_on_cycles(list(unnamed), lambda a: uses_of(a, True), lambda a: uses_of(a, False))
+    cells = [axis for key, axis in unnamed.items() if key in found]
+    for use in trace.uses.values():
+        if set(axes_in(_written(use))) & set(cells):
+            for axis in axes_in(use.read):
+                if axis not in cells and axis.depth is None:
+                    axis.depth = trace.depth
+    return cells
+
+
+def _written(use: Use) -> Parts:
+    return use.dimensions[1 if "->" in use.form else 0]
 
 
 def _candidates(base: str) -> Iterable[str]:
@@ -184,7 +245,7 @@ def _pattern(use: Use, axes: Sequence[Axis]) -> str:
     dimensions = []
     for i, parts in enumerate(use.dimensions):
         blocks: list[Block] = []
-        for axis, size in parts:
+        for axis, size in resolve(parts):
             gated = axis is not None and root(axis) in axes
             name = root(axis).name if axis is not None and gated else None
             times = (use.blocks if i == 0 else 1) if gated else size

@@ -7,7 +7,9 @@ activation, a use describes one parameter.
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from itertools import accumulate, pairwise
 
 # Axes -----------------------------------------------------------------------------------------
 
@@ -26,6 +28,8 @@ class Axis:
     returned: bool = False  # whether the model returns these neurons to the caller
     reasons: list[str] = field(default_factory=list)  # why the axis is frozen; empty if it is not
     parent: Axis | None = None  # the axis that this one was united with
+    pieces: list[Axis] | None = None  # what it was cut into, such as the gates of a cell
+    sizes: set[str] = field(default_factory=set)  # attributes of the model that hold its size
     born: int = field(default_factory=itertools.count().__next__)
 
 
@@ -43,6 +47,7 @@ def unite(a: Axis, b: Axis) -> Axis:
         b.parent = a
         a.returned |= b.returned
         a.reasons += b.reasons
+        a.sizes |= b.sizes
         depths = [axis.depth for axis in (a, b) if axis.depth is not None]
         a.depth = min(depths, default=None)
     return a
@@ -58,6 +63,11 @@ def unpruned(size: int) -> Parts:
     return ((None, size),)
 
 
+def bounds_of(parts: Parts) -> list[int]:
+    """The positions at which the parts begin, and the size of the dimension."""
+    return list(accumulate((size for _, size in resolve(parts)), initial=0))
+
+
 def width(parts: Parts) -> int:
     """The size of a dimension that consists of these parts."""
     return sum(size for _, size in parts)
@@ -65,7 +75,48 @@ def width(parts: Parts) -> int:
 
 def axes_in(parts: Parts) -> list[Axis]:
     """The axes of the parts; for united axes, the one that stands for them."""
-    return [root(axis) for axis, _ in parts if axis is not None]
+    return [root(axis) for axis, _ in resolve(parts) if axis is not None]
+
+
+def resolve(parts: Parts) -> Parts:
+    """The parts, with every axis that was cut replaced by its pieces."""
+    found: list[tuple[Axis | None, int]] = []
+    for axis, size in parts:
+        own = None if axis is None else root(axis).pieces
+        if own is None:
+            found.append((axis, size))
+        else:
+            found += resolve(tuple((piece, piece.size) for piece in own))
+    return tuple(found)
+
+
+def cut(parts: Parts, bounds: Iterable[int]) -> Parts | None:
+    """The parts, with axes cut so that a part begins at each of the positions `bounds`.
+
+    The result is None if an axis cannot be cut: the layers of torch's recurrent modules, whose axes
+    have names, take their neurons as a whole.
+    """
+    found: list[tuple[Axis | None, int]] = []
+    start = 0
+    for axis, size in resolve(parts):
+        inside = sorted({b - start for b in bounds if start < b < start + size})
+        start += size
+        if not inside:
+            found.append((axis, size))
+            continue
+        sizes = [end - begin for begin, end in pairwise([0, *inside, size])]
+        if axis is None:
+            found += [(None, n) for n in sizes]
+            continue
+        whole = root(axis)
+        if whole.name or whole.size != size:
+            return None
+        whole.pieces = [
+            Axis(n, depth=whole.depth, returned=whole.returned, reasons=list(whole.reasons))
+            for n in sizes
+        ]
+        return cut(parts, bounds)  # the axis may occur several times
+    return tuple(found)
 
 
 # Labels of activations ------------------------------------------------------------------------

@@ -28,10 +28,14 @@ from l0gate.backends._torch.tracing.labels import (
     StackedStates,
     Use,
     axes_of,
+    bounds_of,
+    cut,
+    resolve,
     unite,
     unpruned,
     width,
 )
+from l0gate.backends._torch.tracing.sizes import Size, mark_sizes, sizes_in
 from l0gate.backends._torch.tracing.unlabelled import Unlabelled
 
 
@@ -84,6 +88,7 @@ class Rules:
 
     layers: Mapping[str, LayerRule]
     calls: Mapping[str, Rule]
+    products: frozenset[str]  # products that read a parameter, whether neurons go in or not
     elementwise: frozenset[str]  # functions that work position by position
     queries: frozenset[str]  # functions that read sizes or dtypes of a tensor, never its values
     activations: frozenset[str]  # those that a chain (`l0gate._chain`) may contain
@@ -94,6 +99,7 @@ class Trace(TorchFunctionMode):
 
     def __init__(self, model: nn.Module, rules: Rules) -> None:
         super().__init__()
+        mark_sizes(model)
         self.model = model
         self.rules = rules
         # Buffers outside the state_dict are left out: a file of the small model would lack them.
@@ -114,6 +120,7 @@ class Trace(TorchFunctionMode):
         # By writing parameter and its dimension: a tied parameter may write along both.
         self.axes: dict[tuple[str, int], Axis] = {}
         self.uses: dict[str, Use] = {}  # by parameter name
+        self.times: dict[str, int] = {}  # how often each parameter was used
         self.described: set[str] = set()  # parameters whose use was recorded in the present call
         self.other_uses: dict[str, str] = {}  # parameters used in ways without a rule, and where
         self.recurrent: set[str] = set()  # recurrent modules whose neurons have axes
@@ -174,10 +181,12 @@ class Trace(TorchFunctionMode):
         untracked = frozenset[Axis]().union(*(self.untracked_of(t) for t in given))
         self.touched |= {self.names[id(t)] for t in given if id(t) in self.names}
         constants = {id(t): self.unlabelled.constant_dims(t) for t in given}
+        sizes = list(sizes_in((args, kwargs)))
         out = func(*args, **kwargs)
         call = Call(_name(func), args, kwargs, given, labels, out, constants)
         if not labels or call.name.startswith("new_"):
             self.unlabelled.follow(call.name, given, out, constants, self.held | self.names)
+            self.unlabelled.note_sizes(given, out, sizes)
         if call.name in self.rules.queries or call.name.startswith("is_"):
             return out
         if call.name in self.rules.activations:
@@ -186,8 +195,9 @@ class Trace(TorchFunctionMode):
         if call.name in self.rules.layers:
             untracked = self.rules.layers[call.name](self, call, untracked)
         else:
-            if labels:
+            if labels or (call.name in self.rules.products and self._reads(given)):
                 untracked |= self._propagate(call)
+                self._bind_sizes(call, sizes)
             for tensor in given:
                 name = self.names.get(id(tensor))
                 if name is not None and name not in self.described:
@@ -200,6 +210,43 @@ class Trace(TorchFunctionMode):
                 self.untracked[id(tensor)] = (tensor, untracked | self.untracked_of(tensor))
         return out
 
+    def _reads(self, given: list[Tensor]) -> bool:
+        """Whether the last factor of a product is a parameter."""
+        return len(given) > 1 and id(given[-1]) in self.names and given[-1].dim() == 2
+
+    def _bind_sizes(self, call: Call, sizes: list[Size]) -> None:
+        """Note which attributes of the model hold sizes of the axes that a call works on."""
+        sizes = sizes + [
+            size
+            for i, tensor in enumerate(call.given)
+            if i not in call.labels
+            for size in self.unlabelled.sizes_of(tensor)
+        ]
+        if not sizes:
+            return
+        for tensor in [*tensors(call.out), *call.given]:
+            label = self.label_of(tensor)
+            for axis in [] if label is None else axes_of(label):
+                axis.sizes |= {size.name for size in sizes if size.base == axis.size}
+
+    def read_unlabelled(self, x: Tensor, dim: int) -> Parts:
+        """What the features of a tensor without a label run over, for a parameter that reads them.
+
+        A constant, such as the zeros of a first state, may stand for any neurons of that number. It
+        gets an axis of its own, which may be united with others later, as does what the model holds.
+        """
+        size = x.shape[dim]
+        constant = dim in self.unlabelled.constant_dims(x) and size > 1
+        known = {id(t) for t in self.unlabelled.sources_of(x)} & {*self.held, *self.names}
+        if not constant and not (known and dim == -1):
+            return unpruned(size)
+        axis = Axis(size)
+        axis.sizes |= {s.name for s in self.unlabelled.sizes_of(x) if s.base == size}
+        parts: Parts = ((axis, size),)
+        if known:
+            self.record_unlabelled(x, dim, parts)
+        return parts
+
     def _propagate(self, call: Call) -> frozenset[Axis]:
         """Apply the rule of a call that is not a layer; returns the axes that this freezes."""
         rule = self.rules.calls.get(call.name)
@@ -209,7 +256,10 @@ class Trace(TorchFunctionMode):
     # What rules use ---------------------------------------------------------------------------
 
     def label_of(self, tensor: Any) -> Label | None:
-        return self.labels[id(tensor)][1] if id(tensor) in self.labels else None
+        if id(tensor) not in self.labels:
+            return None
+        label = self.labels[id(tensor)][1]
+        return Features(label.dim, resolve(label.parts)) if isinstance(label, Features) else label
 
     def untracked_of(self, tensor: Tensor) -> frozenset[Axis]:
         return self.untracked[id(tensor)][1] if id(tensor) in self.untracked else frozenset()
@@ -241,7 +291,11 @@ class Trace(TorchFunctionMode):
         frozen, for `reason`. If the blocks differ in size, all axes are frozen and the result is
         None.
         """
-        if [size for _, size in a] != [size for _, size in b]:
+        bounds = {*bounds_of(a), *bounds_of(b)}
+        first, second = cut(a, bounds), cut(b, bounds)
+        # Cutting one may have cut the other, if both hold the same axis.
+        a, b = (resolve(part) for part in (first or a, second or b))
+        if width(a) != width(b) or bounds_of(a) != bounds_of(b):
             self.freeze([Features(-1, a), Features(-1, b)], reason)
             return None
         united: list[tuple[Axis | None, int]] = []
@@ -284,6 +338,7 @@ class Trace(TorchFunctionMode):
         If it was used before, such as a tied weight, the axes of both uses are united.
         """
         self.described.add(name)
+        self.times[name] = self.times.get(name, 0) + 1
         known = self.uses.setdefault(name, use)
         if known is use:
             return

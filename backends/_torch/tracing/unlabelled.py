@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from l0gate.backends._torch.pytree import tensors
+from l0gate.backends._torch.tracing.sizes import Size
 
 #: Functions that make a tensor of one value, or give this value to one.
 _MADE = {"zeros", "ones", "full", "zeros_like", "ones_like", "full_like", "new_zeros", "new_ones"}
@@ -36,6 +37,7 @@ class Unlabelled:
         self.elementwise = elementwise
         # By id: the tensor, its version, and the dimensions (negative) along which it is constant.
         self.constants: dict[int, tuple[Tensor, int, frozenset[int]]] = {}
+        self.sizes: dict[int, tuple[Tensor, tuple[Size, ...]]] = {}
         self.sources: dict[int, tuple[Tensor, tuple[Tensor, ...]]] = {}
 
     def constant_dims(self, tensor: Tensor) -> frozenset[int]:
@@ -87,6 +89,16 @@ class Unlabelled:
         if name in _MOVED or name in self.elementwise:
             for made in outs:
                 self._trace_back(given[:1] if name in _MOVED else given, made, known)
+
+    def sizes_of(self, tensor: Tensor) -> tuple[Size, ...]:
+        """The attributes of the model that sizes of the tensor were made of."""
+        return self.sizes[id(tensor)][1] if id(tensor) in self.sizes else ()
+
+    def note_sizes(self, given: Sequence[Tensor], out: Any, sizes: Sequence[Size]) -> None:
+        found = (*sizes, *(size for t in given for size in self.sizes_of(t)))
+        if found:
+            for made in tensors(out):
+                self.sizes[id(made)] = (made, found)
 
     def _note(self, tensor: Tensor, dims: frozenset[int]) -> None:
         if dims:

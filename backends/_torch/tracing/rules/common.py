@@ -7,11 +7,12 @@ completes the sentence "module 'm' uses its neurons in ...".
 from __future__ import annotations
 
 from functools import wraps
+from itertools import pairwise
 from typing import Any
 
 from torch import Tensor
 
-from l0gate.backends._torch.tracing.labels import Features, Parts
+from l0gate.backends._torch.tracing.labels import Features, Parts, bounds_of, cut, resolve, width
 from l0gate.backends._torch.tracing.tracer import Call, Rule, Trace
 
 #: Part of a reason: the neurons of two tensors would have to be pruned together, and cannot be.
@@ -82,10 +83,14 @@ def pieces(trace: Trace, label: Features, count: int) -> list[Parts] | None:
     Returns the parts of each piece, or None if the pieces would differ in size. United pieces keep
     the same neurons, so code that cuts the dimension into equal pieces works in the small model.
     """
-    each, over = divmod(len(label.parts), count)
-    groups = [label.parts[i : i + each] for i in range(0, len(label.parts), each or 1)]
-    if over or not each or len({tuple(size for _, size in group) for group in groups}) > 1:
+    size, over = divmod(width(label.parts), count)
+    parts = None if over else cut(label.parts, range(0, size * count, size))
+    if parts is None:
         return None
+    parts = resolve(parts)
+    bounds = bounds_of(parts)
+    ends = [bounds.index(k * size) for k in range(count + 1)]
+    groups = [parts[i:j] for i, j in pairwise(ends)]
     reason = f"{trace.where()} uses its neurons in pieces, {CANNOT_UNITE}"
     united: Parts | None = groups[0]
     for group in groups[1:]:

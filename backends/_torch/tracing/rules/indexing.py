@@ -6,13 +6,21 @@ dimension, a part is followed only if it consists of whole axes, such as one dir
 
 from __future__ import annotations
 
-from itertools import accumulate
+from math import gcd
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from l0gate.backends._torch.tracing.labels import Features, Parts, StackedStates
+from l0gate.backends._torch.tracing.labels import (
+    Features,
+    Parts,
+    StackedStates,
+    bounds_of,
+    cut,
+    resolve,
+    width,
+)
 from l0gate.backends._torch.tracing.rules.common import (
     CANNOT_UNITE,
     along_other_dimension,
@@ -21,6 +29,8 @@ from l0gate.backends._torch.tracing.rules.common import (
     tensors_of,
 )
 from l0gate.backends._torch.tracing.tracer import Call, Trace
+
+_MOST_PIECES = 8  # a slice that leaves more pieces than gates of a cell is not one of them
 
 
 def index(trace: Trace, call: Call) -> str | None:
@@ -104,7 +114,7 @@ def _taken_by(item: Any) -> int:
     return 0 if item is None else item.dim() if is_mask else 1
 
 
-def _slice(trace: Trace, label: Features, cut: slice) -> Parts | None:
+def _slice(trace: Trace, label: Features, cut_at: slice) -> Parts | None:
     """The parts that a slice along the neurons' dimension takes, or None if it is not followed.
 
     The bounds must lie between parts. A slice is followed if its bounds do not move when neurons
@@ -112,20 +122,25 @@ def _slice(trace: Trace, label: Features, cut: slice) -> Parts | None:
     axis. It is also followed if it is one of several equal pieces. These are united: code that
     slices by their size then finds the boundary in the small model too.
     """
-    parts = label.parts
-    bounds = list(accumulate((size for _, size in parts), initial=0))
-    start, stop, step = cut.indices(bounds[-1])
-    if step != 1 or start not in bounds or stop not in bounds:
+    total = width(label.parts)
+    start, stop, step = cut_at.indices(total)
+    if step != 1 or not start < stop:
         return None
-    first, last = bounds.index(start), bounds.index(stop)
-    fixed = [axis is None for axis, _ in parts]
-    if all(fixed[:first]) and (last == len(parts) or all(fixed[:last])):
-        return parts[first:last]
-    each = last - first
-    if each < 1 or first % each or len(parts) % each:
+    found = cut(label.parts, (start, stop))
+    if found is not None:
+        parts = resolve(found)
+        bounds = bounds_of(parts)
+        first, last = bounds.index(start), bounds.index(stop)
+        fixed = [axis is None for axis, _ in parts]
+        if all(fixed[:first]) and (last == len(parts) or all(fixed[:last])):
+            return parts[first:last]
+    each = gcd(start, stop, total)
+    if total // each > _MOST_PIECES:
         return None
-    found = pieces(trace, label, len(parts) // each)
-    return None if found is None else found[first // each]
+    same = pieces(trace, label, total // each)
+    if same is None:
+        return None
+    return tuple(part for piece in same[start // each : stop // each] for part in piece)
 
 
 @on_features
@@ -152,11 +167,31 @@ def chunk(trace: Trace, call: Call) -> str | None:
     dim, count = call.argument(2, "dim", 0), call.given[0].dim()
     if label is None or dim % count - count != label.dim or not isinstance(call.out, tuple):
         return along_other_dimension(2, default=0)(trace, call)
-    found = pieces(trace, label, len(call.out))
+    widths = [out.shape[label.dim] for out in call.out]
+    each = gcd(*widths)
+    found = (
+        None if sum(widths) // each > _MOST_PIECES else pieces(trace, label, sum(widths) // each)
+    )
     if found is None:
         return f"{call.name} along their own dimension"
-    for out, piece in zip(call.out, found, strict=True):
-        trace.label(out, Features(label.dim, piece))
+    start = 0
+    for out, size in zip(call.out, widths, strict=True):
+        own = found[start : start + size // each]
+        start += size // each
+        trace.label(out, Features(label.dim, tuple(part for piece in own for part in piece)))
+    return None
+
+
+@on_features
+def glu(trace: Trace, call: Call) -> str | None:
+    """`glu`: one half of the neurons is multiplied by the sigmoid of the other half."""
+    label, dim = call.features, call.argument(1, "dim", -1)
+    if label is None or dim % call.given[0].dim() - call.given[0].dim() != label.dim:
+        return along_other_dimension(1, default=-1)(trace, call)
+    found = pieces(trace, label, 2)
+    if found is None:
+        return "glu along their own dimension"
+    trace.label(call.out, Features(label.dim, found[0]))
     return None
 
 

@@ -60,7 +60,7 @@ def _dense(trace: Trace, call: Call, dim: int, form: str, kind: str) -> frozense
     """
     x, weight, bias = (call.argument(i, n) for i, n in enumerate(("input", "weight", "bias")))
     name, bias_name = trace.names.get(id(weight)), trace.names.get(id(bias))
-    size, inputs = weight.shape[:2]
+    size = len(weight)
     label = trace.label_of(x)
     if name is None or (bias is not None and bias_name is None):
         labels = [] if label is None else [label]
@@ -69,7 +69,7 @@ def _dense(trace: Trace, call: Call, dim: int, form: str, kind: str) -> frozense
     if label is not None and (features is None or features.dim != dim):
         which = "the last" if dim == -1 else "the last but one"
         return trace.freeze_in([label], f"{kind}, but not in {which} dimension, which it reads")
-    read: Parts = unpruned(inputs) if features is None else features.parts
+    read: Parts = trace.read_unlabelled(x, dim) if features is None else features.parts
     # A single neuron gets no axis: every axis keeps at least one, so it could not be pruned.
     axis = trace.axes.setdefault((name, 0), Axis(size)) if size > 1 else None
     written: Parts = ((axis, size),)

@@ -19,11 +19,12 @@ def matmul(trace: Trace, call: Call) -> str | None:
     has the neurons of the labelled factor. If a has neurons in its last dimension and b is a
     parameter of shape (in, out), b reads them and writes neurons of its own.
     """
-    a, b = call.given[:2]
+    a, b = call.given[-2:]
     if call.name == "rmatmul":
         a, b = b, a
     labels = (trace.label_of(t) for t in (a, b))
     left, right = (label if label is None else trace.features_from(label) for label in labels)
+    written: Parts
     dot_product = f"{call.name}, a dot product over neurons"
     if left is not None and right is not None:
         if left.dim != -2 or right.dim != -1:
@@ -38,11 +39,20 @@ def matmul(trace: Trace, call: Call) -> str | None:
             right = None
         else:
             return how
+    if left is None and right is None:
+        name = trace.names.get(id(b))
+        if name is None or b.dim() != 2 or id(a) in trace.names:
+            return None
+        columns = b.shape[1]
+        written = ((trace.axes.setdefault((name, 1), Axis(columns)), columns),)
+        trace.record_use(name, Use("{0} -> {1}", (trace.read_unlabelled(a, -1), written)))
+        trace.label(call.out, Features(-1, written))
+        return None
     if left is not None:
         name = trace.names.get(id(b))
         if left.dim == -1 and name is not None and b.dim() == 2:
             columns = b.shape[1]
-            written: Parts = ((trace.axes.setdefault((name, 1), Axis(columns)), columns),)
+            written = ((trace.axes.setdefault((name, 1), Axis(columns)), columns),)
             trace.record_use(name, Use("{0} -> {1}", (left.parts, written)))
             trace.label(call.out, Features(-1, written))
             return None
@@ -57,6 +67,18 @@ def matmul(trace: Trace, call: Call) -> str | None:
         return dot_product
     trace.label(call.out, right)
     return None
+
+
+def addmm(trace: Trace, call: Call) -> str | None:
+    """`addmm(bias, x, weight)`: followed like a product and a sum if the bias is a parameter."""
+    bias, labels = call.given[0], dict(call.labels)
+    if 0 in labels or call.kwargs:
+        return "addmm of neurons that are added, or with factors"
+    how = matmul(trace, call)
+    label = trace.label_of(call.out)
+    if isinstance(label, Features) and not trace.record_unlabelled(bias, -1, label.parts):
+        return "addmm, with a bias that is no parameter"
+    return how
 
 
 def _feed_forward(label: Features) -> bool:

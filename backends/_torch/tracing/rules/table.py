@@ -46,7 +46,9 @@ _CALLS: dict[str, Rule] = {
     "stack": joining.stack,
     "pad_sequence": joining.pad_sequence,
     **_all("matmul mm bmm rmatmul", products.matmul),
+    "addmm": products.addmm,
     "einsum": products.einsum,
+    "glu": indexing.glu,
     "scaled_dot_product_attention": products.attention,
     **_all("contiguous data.get detach", reshaping.identity),
     **_all("to type type_as", reshaping.cast),
@@ -95,6 +97,7 @@ _ACTIVATIONS = (  # of a chain, see `l0gate._vocabulary`
 RULES = Rules(
     layers=_LAYERS,
     calls=_CALLS,
+    products=frozenset({"matmul", "mm", "addmm"}),
     elementwise=ELEMENTWISE,
     queries=frozenset(_QUERIES.split()),
     activations=frozenset(_ACTIVATIONS.split()),
