@@ -187,7 +187,7 @@ def _update_sizes(module: nn.Module) -> None:
         module.num_embeddings, module.embedding_dim = module.weight.shape
     elif isinstance(module, nn.Linear):
         module.out_features, module.in_features = module.weight.shape
-    elif isinstance(module, nn.Conv1d):
+    elif isinstance(module, (nn.Conv1d, nn.Conv2d)):
         module.out_channels, module.in_channels = module.weight.shape[:2]
     elif isinstance(module, nn.modules.batchnorm._BatchNorm):
         module.num_features = len(next(t for _, t in named_tensors(module).items() if t.dim()))
@@ -261,7 +261,9 @@ def _reduce_input(path: str, module: nn.Module, origin: Origin) -> None:
 
     A hook selects the features that are still read.
     """
-    key, dim = "weight", -2 if isinstance(module, nn.Conv1d) else -1
+    key, dim = "weight", -1
+    if isinstance(module, (nn.Conv1d, nn.Conv2d)):
+        dim = -2 if isinstance(module, nn.Conv1d) else -3
     if isinstance(module, (nn.RNNBase, RaggedRNN)):
         key = "weight_ih_l0"
     elif isinstance(module, nn.RNNCellBase):

@@ -249,10 +249,12 @@ def _pattern(use: Use, axes: Sequence[Axis]) -> str:
             gated = axis is not None and root(axis) in axes
             name = root(axis).name if axis is not None and gated else None
             times = (use.blocks if i == 0 else 1) if gated else size
-            if blocks and name and blocks[-1].axis == name:  # side by side: (2 h)
-                blocks[-1] = Block(name, outer=blocks[-1].outer + times)
+            inner = size // root(axis).size if axis is not None and gated else 1
+            last = blocks[-1] if blocks else None
+            if last and name and (last.axis, last.inner) == (name, inner):  # side by side: (2 h)
+                blocks[-1] = Block(name, outer=last.outer + times, inner=inner)
             else:
-                blocks.append(Block(name, outer=times))
+                blocks.append(Block(name, outer=times, inner=inner))
         fixed = all(block.axis is None for block in blocks)
         dimensions.append(str(Dimension(() if fixed else tuple(blocks))))
     return use.form.format(*dimensions)

@@ -54,7 +54,8 @@ def unite(a: Axis, b: Axis) -> Axis:
 
 
 #: What one dimension runs over, as consecutive blocks (axis, number of positions). The axis is None
-#: for positions that are never pruned.
+#: for positions that are never pruned. With more positions than the axis has neurons, every neuron
+#: stands several times in a row, as in a flattened (channels, frequencies).
 Parts = tuple[tuple[Axis | None, int], ...]
 
 
@@ -86,7 +87,8 @@ def resolve(parts: Parts) -> Parts:
         if own is None:
             found.append((axis, size))
         else:
-            found += resolve(tuple((piece, piece.size) for piece in own))
+            inner = size // sum(piece.size for piece in own)
+            found += resolve(tuple((piece, piece.size * inner) for piece in own))
     return tuple(found)
 
 

@@ -31,6 +31,7 @@ from l0gate.backends._torch.tracing.labels import (
     bounds_of,
     cut,
     resolve,
+    root,
     unite,
     unpruned,
     width,
@@ -233,7 +234,8 @@ class Trace(TorchFunctionMode):
         """What the features of a tensor without a label run over, for a parameter that reads them.
 
         A constant, such as the zeros of a first state, may stand for any neurons of that number. It
-        gets an axis of its own, which may be united with others later, as does what the model holds.
+        gets an axis of its own, which may be united with others later. So does what the model
+        holds.
         """
         size = x.shape[dim]
         constant = dim in self.unlabelled.constant_dims(x) and size > 1
@@ -291,19 +293,20 @@ class Trace(TorchFunctionMode):
         frozen, for `reason`. If the blocks differ in size, all axes are frozen and the result is
         None.
         """
-        bounds = {*bounds_of(a), *bounds_of(b)}
-        first, second = cut(a, bounds), cut(b, bounds)
-        # Cutting one may have cut the other, if both hold the same axis.
-        a, b = (resolve(part) for part in (first or a, second or b))
+        if width(a) == width(b):
+            bounds = {*bounds_of(a), *bounds_of(b)}
+            first, second = cut(a, bounds), cut(b, bounds)
+            # Cutting one may have cut the other, if both hold the same axis.
+            a, b = (resolve(part) for part in (first or a, second or b))
         if width(a) != width(b) or bounds_of(a) != bounds_of(b):
             self.freeze([Features(-1, a), Features(-1, b)], reason)
             return None
         united: list[tuple[Axis | None, int]] = []
         for (one, size), (other, _) in zip(a, b, strict=True):
-            if one is not None and other is not None:
+            if one is not None and other is not None and root(one).size == root(other).size:
                 united.append((unite(one, other), size))
             else:
-                self.freeze([Features(-1, ((one or other, size),))], reason)
+                self.freeze([Features(-1, ((axis, size),)) for axis in (one, other)], reason)
                 united.append((None, size))
         return tuple(united)
 

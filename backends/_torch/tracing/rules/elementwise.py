@@ -17,7 +17,7 @@ from l0gate.backends._torch.tracing.tracer import Call, Trace
 
 _NAMES = (
     "abs add addcdiv addcmul alpha_dropout bfloat16 celu clamp clamp_max clamp_min clip clone"
-    " copy cos cpu cuda div double dropout dropout1d elu empty_like eq"
+    " copy cos cpu cuda div double dropout dropout1d dropout2d feature_dropout elu empty_like eq"
     " erf exp expand expand_as expm1 feature_alpha_dropout fill float floor floor_divide fmod"
     " full_like ge gelu gt half hardshrink hardsigmoid hardswish hardtanh le leaky_relu lerp log"
     " log1p logical_and logical_not logical_or logsigmoid lt masked_fill maximum minimum mish mul"

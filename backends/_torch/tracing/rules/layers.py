@@ -1,4 +1,4 @@
-"""Layers with parameters that are not recurrent: `embedding`, `linear`, `conv1d`, `batch_norm`.
+"""Layers with parameters that are not recurrent: `embedding`, `linear`, convolutions, `batch_norm`.
 
 A layer reads neurons, writes them, or both.
 """
@@ -52,6 +52,15 @@ def conv1d(trace: Trace, call: Call, untracked: frozenset[Axis]) -> frozenset[Ax
     return trace.freeze_in(call.labels.values(), how)
 
 
+def conv2d(trace: Trace, call: Call, untracked: frozenset[Axis]) -> frozenset[Axis]:
+    """Reads and writes channels, in dimension -3. Calls with groups are not followed."""
+    groups = call.argument(6, "groups", 1)
+    if groups == 1:
+        return _dense(trace, call, -3, "{0} <- {1} {2} {3}", "conv2d")
+    how = f"conv2d with groups={groups}, which assigns channels to groups by their position"
+    return trace.freeze_in(call.labels.values(), how)
+
+
 def _dense(trace: Trace, call: Call, dim: int, form: str, kind: str) -> frozenset[Axis]:
     """A layer with a weight (out, in, ...) and perhaps a bias (out,).
 
@@ -67,7 +76,7 @@ def _dense(trace: Trace, call: Call, dim: int, form: str, kind: str) -> frozense
         return trace.freeze_in(labels, f"{kind}, with a weight that {COMPUTED}{trace.way_round()}")
     features = None if label is None else trace.features_from(label)
     if label is not None and (features is None or features.dim != dim):
-        which = "the last" if dim == -1 else "the last but one"
+        which = {-1: "the last", -2: "the last but one", -3: "the third last"}[dim]
         return trace.freeze_in([label], f"{kind}, but not in {which} dimension, which it reads")
     read: Parts = trace.read_unlabelled(x, dim) if features is None else features.parts
     # A single neuron gets no axis: every axis keeps at least one, so it could not be pruned.

@@ -26,9 +26,9 @@ def reduction(trace: Trace, call: Call) -> str | None:
 
 @on_features
 def pooling(trace: Trace, call: Call) -> str | None:
-    """Pooling over the last dimension of (B, C, T)."""
+    """Pooling over the last dimension of (B, C, T), or the last two of (B, C, H, W)."""
     label = call.features
-    if label is None or label.dim == -1:
+    if label is None or label.dim >= (-2 if "2d" in call.name else -1):
         return f"{call.name} along their own dimension"
     for out in tensors_of(call.out):
         trace.label(out, label)

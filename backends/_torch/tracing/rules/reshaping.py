@@ -80,6 +80,13 @@ def reshape(trace: Trace, call: Call) -> str | None:
         if tail in before and tail * size == out[dim] * behind:
             trace.label(call.out, Features(dim, features.parts * (tail // behind)))
             return None
+    # Merged with dimensions behind it: (..., h, n) to (..., h n).
+    for dim in range(-1, -len(out) - 1, -1):
+        if out[dim] > size and out[dim] % size == 0 and out[dim:].numel() == behind:
+            times = out[dim] // size
+            parts = tuple((axis, count * times) for axis, count in features.parts)
+            trace.label(call.out, Features(dim, parts))
+            return None
     return f"{call.name}, which merges or splits their dimension"
 
 

@@ -28,6 +28,7 @@ _LAYERS: dict[str, LayerRule] = {
     "embedding": layers.embedding,
     "linear": layers.linear,
     "conv1d": layers.conv1d,
+    "conv2d": layers.conv2d,
     "batch_norm": layers.batch_norm,
     **dict.fromkeys(BLOCKS, recurrent.recurrent),
     **dict.fromkeys((f"{kind}_cell" for kind in BLOCKS), recurrent.recurrent_cell),
@@ -77,7 +78,8 @@ _CALLS: dict[str, Rule] = {
         reductions.reduction,
     ),
     **_all(
-        "adaptive_avg_pool1d adaptive_max_pool1d avg_pool1d lp_pool1d max_pool1d"
+        "adaptive_avg_pool2d adaptive_max_pool2d avg_pool2d max_pool2d max_pool2d_with_indices"
+        " adaptive_avg_pool1d adaptive_max_pool1d avg_pool1d lp_pool1d max_pool1d"
         " max_pool1d_with_indices",
         reductions.pooling,
     ),
