@@ -26,7 +26,7 @@ def way_round(path: str, module: nn.Module) -> str:
             for name in module.parametrizations
         ]
     for hook in module._forward_pre_hooks.values():
-        if type(hook) in _REMOVE:
+        if isinstance(hook, (WeightNorm, SpectralNorm)):
             calls.append(f"torch.nn.utils.{_REMOVE[type(hook)]}({own}, {hook.name!r})")
     for name, _ in module.named_parameters():
         if name.endswith(_RAW) and hasattr(module, name.removesuffix(_RAW)):
