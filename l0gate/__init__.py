@@ -49,7 +49,7 @@ from l0gate.layout.layout import Layout
 if TYPE_CHECKING:
     from l0gate._hooks import hookimpl
     from l0gate._quantize import quantize
-    from l0gate._saved_model import load, save
+    from l0gate._saved_model import SavedModel, load, save
     from l0gate.formats.export import export, import_
     from l0gate.reports.report import report
 
@@ -60,6 +60,7 @@ __all__ = [
     "L0GateError",
     "Layout",
     "Pruner",
+    "SavedModel",
     "calibrate",
     "export",
     "gate",
@@ -83,6 +84,7 @@ __getattr__, __dir__ = import_later(
         "load": "_saved_model",
         "quantize": "_quantize",
         "report": "reports.report",
+        "SavedModel": "_saved_model",
         "save": "_saved_model",
     },
     submodules=("backends", "files", "formats", "methods", "npz", "reference", "testing"),

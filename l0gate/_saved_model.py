@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -194,9 +195,29 @@ def read(path: str | os.PathLike[str]) -> SavedModel:
         raise L0GateError(f"`path` {os.fspath(path)!r} cannot be read: {error.strerror}") from None
     try:
         with file:
+            _refuse_torch(file)
             return _decode(file)
     except L0GateError as error:
         raise L0GateError(f"`path` {os.fspath(path)!r} {error}") from None
+
+
+def _refuse_torch(file: BinaryIO) -> None:
+    """Refuse a file that `torch.save` wrote: a zip file with a pickle, or, long ago, a pickle."""
+    import zipfile
+
+    if not file.seekable():  # a pipe
+        return
+    start = file.read(2)
+    pickled = len(start) == 2 and start[0] == 0x80 and start[1] <= 5
+    if start == b"PK" and zipfile.is_zipfile(file):
+        with contextlib.suppress(zipfile.BadZipFile), zipfile.ZipFile(file) as archive:
+            pickled = any(name.endswith("/data.pkl") for name in archive.namelist())
+    file.seek(0)
+    check(
+        not pickled,
+        "is a file of torch.save, not of l0gate.save: give it to torch.load, or save the small"
+        " model with l0gate.save",
+    )
 
 
 def _encode(saved: SavedModel) -> bytes:

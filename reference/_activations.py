@@ -21,7 +21,7 @@ def _elu(x: Array, slope: float) -> Array:
 
 def _gelu(x: Array) -> Array:
     """x times the normal distribution function (Hendrycks and Gimpel, arXiv 1606.08415)."""
-    y: Array = x * (0.5 * (1 + _erf(x / math.sqrt(2)).astype(x.dtype)))
+    y: Array = x * (0.5 * (1 + np.asarray(_erf(x / math.sqrt(2)), x.dtype)))
     return y
 
 

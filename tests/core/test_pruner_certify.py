@@ -228,3 +228,21 @@ def test_what_apply_may_return(result: Any) -> None:
     pruner, _, parameters, state, small, kept, x = linear(lambda given, y: y)
     with pytest.raises(L0GateError, match=r"`apply` returned .*; it must return an array, or an"):
         pruner.certify(lambda given, x: result, parameters, state, small, kept, x)
+
+
+def test_states_alone_are_compared() -> None:
+    layout = Layout({"k": "_ -> h", "r": "h -> h", "o": "h -> _"})
+    rng = np.random.default_rng(0)
+    arrays = {"k": rng.random((3, 4)), "r": rng.random((4, 4)), "o": rng.random((4, 2))}
+    pruner = Pruner(layout, Budget(parameters=0.9))
+    state = pruner.init(arrays, 0)
+    small, kept = pruner.shrink(arrays, state)
+    inputs = [np.ones((2, 3))]
+
+    def apply(parameters: Any, x: Any) -> Any:
+        return [], {"h": x @ parameters["k"]}
+
+    assert pruner.certify(apply, arrays, state, small, kept, inputs).sequences == 1
+    wrong = {**small, "k": small["k"] + 1}
+    with pytest.raises(L0GateError, match="does not equal"):
+        pruner.certify(apply, arrays, state, wrong, kept, inputs)

@@ -413,3 +413,12 @@ def test_a_model_of_the_users_own_is_rebuilt(
         rebuilt = l0gate.load(path, into=into)
         assert rebuilt.metadata == saved.metadata
         assert rebuilt.dense_sizes == saved.dense_sizes
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_a_torch_file_is_called_one(tmp_path: Path, zipped: bool) -> None:
+    torch = pytest.importorskip("torch")
+    path = tmp_path / "model.pt"
+    torch.save({"w": torch.ones(2)}, path, _use_new_zipfile_serialization=zipped)
+    with pytest.raises(L0GateError, match=r"is a file of torch.save, not of l0gate.save"):
+        l0gate.load(path)

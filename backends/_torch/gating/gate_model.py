@@ -20,7 +20,7 @@ from l0gate.backends._torch.gating.distill import Teacher
 from l0gate.backends._torch.gating.module import GatedModule
 from l0gate.backends._torch.gating.study import study
 from l0gate.backends._torch.gating.trial import find_unshrinkable, try_random_gates
-from l0gate.backends._torch.pytree import named_tensors
+from l0gate.backends._torch.pytree import named_tensors, returned_tensors
 from l0gate.backends._torch.recurrent_axes import equal_groups
 from l0gate.backends._torch.tracing.frozen import describe_frozen, warn_about_frozen
 from l0gate.layout.layout import Layout
@@ -71,32 +71,41 @@ def gate_model(
         distill in (False, True, "kl"),
         f"`distill` is {distill!r}; it must be True, False or 'kl' (for logits)",
     )
+    check(
+        isinstance(seed, int) and not isinstance(seed, bool),
+        f"`seed` is {seed!r}; it must be an int",
+    )
+    rate = isinstance(gate_learning_rate, (int, float)) and gate_learning_rate > 0
+    check(rate, f"`gate_learning_rate` is {gate_learning_rate!r}; it must be a number above 0")
+    _check_inputs(example_inputs)
     teacher = Teacher(model, logits=distill == "kl") if distill else None
     found = study(model, example_inputs, layout, freeze, strict)
     groups = equal_groups(model, found.state_axes, every=equal)
     tensors = named_tensors(model)
 
-    def pruner_of(frozen: Mapping[str, str]) -> Pruner:
-        pruner = Pruner(
-            found.layout,
-            budget,
-            strength,
-            gates,
-            "torch",
-            method=method,
-            equal=groups,
-            freeze=[axis for axis in found.layout.axes if axis in frozen],
-        )
-        pruner.bind(tensors)
+    def pruner_of(frozen: Mapping[str, str], reasons: Mapping[str, str]) -> Pruner:
+        """The pruner; an error, such as a budget below the floor, says why axes are frozen."""
+        try:
+            pruner = Pruner(
+                found.layout,
+                budget,
+                strength,
+                gates,
+                "torch",
+                method=method,
+                equal=groups,
+                freeze=[axis for axis in found.layout.axes if axis in frozen],
+            )
+            pruner.bind(tensors)
+        except L0GateError as error:
+            lines = [describe_frozen(reasons)] if reasons else []
+            told = "".join(f"\n{line}" for line in [*lines, *found.derived.ungated])
+            raise L0GateError(f"{error}{told}") from None
         return pruner
 
     reasons = found.derived.reasons
     frozen = _with_groups(reasons, groups)
-    try:
-        pruner = pruner_of(frozen)
-    except L0GateError as error:
-        told = f"\n{describe_frozen(reasons)}" if reasons else ""
-        raise L0GateError(f"{error}{told}") from None
+    pruner = pruner_of(frozen, reasons)
     if found.examples is not None:
         inputs = list(found.examples.draw(2, found.examples.device))
         options: dict[str, Any] = {"equal": equal, "stateful": found.stateful, "held": found.held}
@@ -104,7 +113,7 @@ def gate_model(
         if failure is not None and layout is None and not strict:
             reasons = {**reasons, **find_unshrinkable(model, pruner, inputs, **options)}
             frozen = _with_groups({**frozen, **reasons}, groups)  # warns of new groups only
-            pruner = pruner_of(frozen)
+            pruner = pruner_of(frozen, reasons)
             failure = try_random_gates(model, pruner, inputs, **options)
         if failure is not None:
             alone = find_unshrinkable(model, pruner, inputs, **options)
@@ -155,6 +164,17 @@ def _check_model(model: nn.Module) -> None:
     )
     lazy = [n for n, p in model.named_parameters() if nn.parameter.is_lazy(p)]
     check(not lazy, f"`model` has parameters without a size yet ({', '.join(lazy)}); run it once")
+
+
+def _check_inputs(given: Any) -> None:
+    """Refuse example inputs without a tensor, such as NumPy arrays and data loaders."""
+    kind = type(given).__name__
+    check(
+        given is None or any(True for _ in returned_tensors(given)),
+        f"`example_inputs` is a {kind} without a tensor; give the arguments of one call of the"
+        " model: a tuple, a dict or a tensor, such as `next(iter(loader))[0]`; of a NumPy array,"
+        " torch.from_numpy(array)",
+    )
 
 
 def _with_groups(frozen: Mapping[str, str], groups: Sequence[Sequence[str]]) -> dict[str, str]:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from l0gate._chain import Chain
-from l0gate._errors import L0GateError, warn
+from l0gate._errors import L0GateError, check, warn
 from l0gate._pruner import Pruner
 from l0gate.backends._torch.examples import Examples, observe
 from l0gate.backends._torch.gating.calibration import calibrate_module
@@ -159,6 +159,11 @@ class GatedModule(nn.Module):
         `Budget.settle`, it selects the neurons to keep, and gates are fixed from then on. The
         penalty is computed in float32 (in float64 for a float64 model), under autocast too.
         """
+        number = isinstance(progress, (int, float, Tensor)) or hasattr(progress, "__float__")
+        check(
+            number and not isinstance(progress, bool),
+            f"`progress` is {progress!r}; it must be a number from 0 to 1",
+        )
         gates = self.gates
         with torch.autocast(gates.progress.device.type, enabled=False):
             now = torch.as_tensor(progress).to(gates.progress)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch_models import Language, tokens
 
+import l0gate
 from l0gate import Layout
 from l0gate.backends._torch.chain import layers_of
 from l0gate.backends._torch.gating.study import study
@@ -87,3 +88,47 @@ def test_modules_as_layers() -> None:
         {"type": "activation", "function": "relu"},
         {"type": "gru", "name": "2", "num_layers": 1, "bidirectional": True, "bias": True},
     ]
+
+
+class Amplifier(nn.Module):
+    def __init__(self, inputs: int = 1) -> None:
+        super().__init__()
+        self.rec, self.lin = nn.LSTM(inputs, 8), nn.Linear(8, inputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.lin(self.rec(x)[0]) + x
+
+
+class Elman(nn.Module):
+    def __init__(self, function: nn.Module, **options: Any) -> None:
+        super().__init__()
+        self.rec, self.function = nn.RNN(3, 8, **options), function
+        self.lin = nn.Linear(8 * (1 + self.rec.bidirectional), 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.lin(self.function(self.rec(x)[0]))
+
+
+@pytest.mark.parametrize(
+    ("model", "features"),
+    [
+        (Amplifier(), 1),
+        (Elman(nn.SiLU(), nonlinearity="relu"), 3),
+        (Elman(nn.Identity(), num_layers=2, bidirectional=True), 3),
+        (Elman(nn.Hardsigmoid(), batch_first=True), 3),
+        (Elman(nn.LeakyReLU()), 3),
+        (Elman(nn.GELU()), 3),
+    ],
+)
+def test_more_chains_run_without_torch(model: nn.Module, features: int, tmp_path: Any) -> None:
+    x = torch.randn(5, 2, features)
+    gated = l0gate.gate(model, example_inputs=(x,), budget=l0gate.Budget(parameters=0.6))
+    small = gated.shrink()
+    l0gate.save(tmp_path / "net.npz", small)
+    y, _ = l0gate.load(tmp_path / "net.npz")(x.numpy())
+    torch.testing.assert_close(torch.tensor(y), small(x), rtol=1e-4, atol=1e-5)
+
+
+def test_what_is_added_must_not_be_pruned() -> None:
+    assert chain_of(Amplifier(), torch.randn(5, 2, 1)) is not None
+    assert chain_of(Elman(nn.LeakyReLU(0.3)), torch.randn(5, 2, 3)) is None  # another slope

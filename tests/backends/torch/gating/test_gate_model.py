@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -108,3 +109,52 @@ def test_a_budget_out_of_reach_names_what_is_frozen() -> None:
         "these parts of the model are frozen, not pruned:\n  axis 'h0': module 'norm' (LayerNorm)"
     )
     assert said in str(error.value)
+
+
+@pytest.mark.parametrize("given", [np.ones((2, 5, 3)), "x", (), (np.ones(3),), {"x": 3}])
+def test_example_inputs_hold_a_tensor(given: object) -> None:
+    model = nn.GRU(3, 4)
+    with pytest.raises(L0GateError, match=r"`example_inputs` is a \w+ without a tensor"):
+        l0gate.gate(model, example_inputs=given, budget=l0gate.Budget(parameters=0.5))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [({"seed": "1"}, "`seed` is '1'"), ({"gate_learning_rate": -1}, "`gate_learning_rate` is -1")],
+)
+def test_numbers_are_checked(options: dict[str, object], message: str) -> None:
+    inputs = (torch.randn(2, 5, 3),)
+    with pytest.raises(L0GateError, match=message):
+        l0gate.gate(  # type: ignore[arg-type]
+            nn.GRU(3, 4), example_inputs=inputs, budget=l0gate.Budget(parameters=0.5), **options
+        )
+
+
+def test_a_budget_below_the_floor_says_why_an_axis_is_whole() -> None:
+    class Fixed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.rnn = nn.Conv1d(8, 64, 1), nn.GRU(64, 8, batch_first=True)
+            self.last = nn.Linear(8, 2)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            B, T, _ = x.shape
+            y = self.first(x.reshape(B * T, 8, 1)).reshape(B, T, 64)
+            return self.last(self.rnn(y)[0])
+
+    with pytest.raises(L0GateError, match=r"(?s)the least is .*axis 'x': .*\[3, 5, 64\]"):
+        l0gate.gate(
+            Fixed(),
+            example_inputs=(torch.randn(3, 5, 8),),
+            budget=l0gate.Budget(parameters=0.3),
+        )
+
+
+@pytest.mark.parametrize("progress", ["1", None, True, [0.5]])
+def test_progress_is_a_number(progress: object) -> None:
+    inputs = (torch.randn(2, 5, 3),)
+    model = nn.GRU(3, 4, num_layers=2)
+    budget = l0gate.Budget(parameters=0.8)
+    gated = l0gate.gate(model, example_inputs=inputs, budget=budget)
+    with pytest.raises(L0GateError, match=r"`progress` is .*; it must be a number from 0 to 1"):
+        gated.penalty(progress)
