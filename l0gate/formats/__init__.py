@@ -12,6 +12,7 @@ The modules, in reading order:
 - `json_text`: reading JSON without trust, and writing it with few digits
 - `_rtneural`, `_guitarml`, `_nam`: the formats of audio plugins
 - `_onnx`: ONNX, for whole sequences and streams
+- `_c`: a C99 header
 - `_keras`: `.keras` and legacy `.h5`
 - `_state_dict`: safetensors and torch's state dicts
 - `_builtin`: registers these formats, as any plugin does

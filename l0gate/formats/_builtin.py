@@ -14,6 +14,7 @@ def l0gate_formats() -> list[dict[str, Any]]:
         {"name": "rtneural", "factory": "l0gate.formats._rtneural:RTNeural"},
         {"name": "guitarml", "factory": "l0gate.formats._guitarml:GuitarML"},
         {"name": "onnx", "factory": "l0gate.formats._onnx.onnx_format:Onnx"},
+        {"name": "c", "factory": "l0gate.formats._c.c_format:C"},
         {"name": "safetensors", "factory": "l0gate.formats._state_dict:Safetensors"},
         {"name": "state_dict", "factory": "l0gate.formats._state_dict:StateDict"},
         {"name": "keras", "factory": "l0gate.formats._keras.keras_format:Keras"},

@@ -66,10 +66,14 @@ def export(
     content = Content(layers, saved.metadata, chain is not None and chain.batch_first)
     written = chosen.write(content, **options)
     runner = chosen.runner(written, **options)
-    try:
-        proof = prove(saved, layers, runner, chosen.name, len(written))
-    finally:
-        runner.close()
+    if runner is None:
+        proof = Proof(chosen.name, "nothing", 0.0, 0.0, 0, False, len(written))
+    else:
+        try:
+            net = chosen.reference(saved, **options)
+            proof = prove(net, layers, runner, chosen.name, len(written))
+        finally:
+            runner.close()
     if chosen.keeps_proof:
         written = chosen.write(replace(content, proof=str(proof)), **options)
     write_atomically(target, written)

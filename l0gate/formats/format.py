@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from l0gate._errors import L0GateError
+from l0gate._saved_model import SavedModel
 from l0gate.formats.assembly import assembled
 from l0gate.formats.layers import Embedding, Layer, Other, Recurrent, Selection, Skip
 from l0gate.formats.runner import ReadBack, Runner
@@ -59,8 +60,15 @@ class Format:
         """What a file holds. Messages about damage begin with a verb: "is truncated"."""
         raise L0GateError(f"`format` is {self.name!r}, which l0gate writes and does not read")
 
-    def runner(self, content: bytes, **options: Any) -> Runner:
-        """What runs the bytes that `write` returned, to prove them. The default reads them back."""
+    def reference(self, saved: SavedModel, **options: Any) -> SavedModel:
+        """The net that the file is to equal: the given one, unless an option says otherwise."""
+        return saved
+
+    def runner(self, content: bytes, **options: Any) -> Runner | None:
+        """What runs the bytes that `write` returned, to prove them. The default reads them back.
+
+        None if nothing here can run them; the proof then says so.
+        """
         found = self.read(content)
         return ReadBack(assembled(found.layers, batch_first=found.batch_first), self.name)
 

@@ -38,6 +38,8 @@ class Proof:
         return _TOLERANCE * max(1.0, self.max_abs_output)
 
     def __str__(self) -> str:
+        if self.sequences == 0:
+            return "the file was not run, since nothing here can run it"
         how = "whole and step by step" if self.stepwise else "as whole sequences"
         return (
             f"largest difference {self.max_abs_difference:.2g} from the net (outputs up to"

@@ -17,6 +17,7 @@ TESTS = {  # folder of a package: the folder of its tests
     "l0gate": "core",
     "l0gate/cli": "cli",
     "l0gate/formats": "formats",
+    "l0gate/formats/_c": "formats/c",
     "l0gate/formats/_keras": "formats/keras",
     "l0gate/formats/_onnx": "formats/onnx",
     "l0gate/layout": "layout",
