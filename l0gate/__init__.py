@@ -13,6 +13,7 @@ The modules, in reading order:
 - `_moments`: second moments of neurons, as their readers see them
 - `_calibration`: the best cut without any training, by errors measured on calibration data
 - `_certificate`: the small and the gated model, compared
+- `_arguments`: which argument was wrong, when a method of a pruner has failed
 - `_pruner_model`, `_pruner_training`, `_pruner`: `Pruner` in three parts: what it knows of the
   model, what a training step calls, and selection, shrinking and the certificate
 - `_gate`: `gate`, from a model of any framework to its gated model

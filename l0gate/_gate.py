@@ -9,6 +9,7 @@ from typing import Any
 from l0gate._budget import Budget
 from l0gate._errors import check
 from l0gate._hard_concrete import HardConcrete
+from l0gate._method import Method
 from l0gate._registry import get_backend
 from l0gate.layout.layout import Layout
 
@@ -28,7 +29,7 @@ def gate(
     seed: int = 0,
     warm_start: bool = False,
     distill: bool | str = False,
-    method: Any = None,
+    method: str | Method | None = None,
 ) -> Any:
     """Add gates to a model of a framework whose backend offers "models", such as PyTorch.
 
@@ -58,6 +59,18 @@ def gate(
     check(
         valid and all(isinstance(axis, str) for axis in freeze),
         f"`freeze` is {freeze!r}; it must be a list of axes",
+    )
+    number = isinstance(gate_learning_rate, (int, float)) or gate_learning_rate is None
+    check(number, f"`gate_learning_rate` is {gate_learning_rate!r}; it must be a number above 0")
+    whole = isinstance(seed, int) and not isinstance(seed, bool)
+    check(whole, f"`seed` is {seed!r}; it must be an int")
+    check(
+        isinstance(distill, (bool, str)),
+        f"`distill` is {distill!r}; it must be True, False or 'kl' (for logits)",
+    )
+    check(
+        method is None or isinstance(method, (str, Method)),
+        f"`method` is {method!r}; it must be a name or a l0gate.methods.Method",
     )
     options = {
         "equal": equal,

@@ -145,7 +145,7 @@ def get_method(which: object, gates: HardConcrete | None = None) -> Method:
 
     None and "l0" give hard-concrete gates, with the distribution `gates`.
     """
-    if which is None or which == L0:
+    if which is None or (isinstance(which, str) and which == L0):
         return L0Gates(HardConcrete() if gates is None else gates)
     if isinstance(which, str):
         entry = registry.method(which)

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from l0gate._arguments import names_wrong_arguments
 from l0gate._backend import Array, Parameters
 from l0gate._certificate import Certificate, compare_models
 from l0gate._checks import check_groups, check_kept, check_log_alpha
@@ -61,6 +62,7 @@ class Pruner(Reconstruction):
         if self.method is None:  # they hold None for hard-concrete gates
             self.method = get_method(None, self.hard_concrete)
 
+    @names_wrong_arguments
     def select(
         self,
         state: State,
@@ -85,6 +87,7 @@ class Pruner(Reconstruction):
         elif not self.trains_gates:
             kept = self._cut(state, self._given(parameters), self._limit, moments)
         else:
+            check(isinstance(reopen, bool), f"`reopen` is {reopen!r}; it must be True or False")
             kept = self._cut_by_gates(state, log_alpha, gates, parameters, reopen)
         forced = np.zeros(2)
         decided = {}
@@ -126,6 +129,7 @@ class Pruner(Reconstruction):
             *(self.equal, self.freeze, self._allowed),
         )
 
+    @names_wrong_arguments
     def kept(self, state: State, equal: Sequence[Sequence[str]] = ()) -> dict[str, np.ndarray]:
         """Sorted indices per axis of the neurons whose test-time gate is above 0.
 
@@ -145,6 +149,7 @@ class Pruner(Reconstruction):
         groups = check_groups("equal", equal, self.layout.axes, self.sizes)
         return pad(kept, [*self.equal, *groups], log_alpha, allowed=self._allowed)
 
+    @names_wrong_arguments
     def size(self, state: State) -> Any:
         """The exact cost of keeping the neurons whose gates are open, in the budget's measure."""
         return self._cost_of(self.kept(state))
@@ -152,6 +157,7 @@ class Pruner(Reconstruction):
     def _cost_of(self, kept: Mapping[str, np.ndarray]) -> Any:
         return self.cost.at({axis: len(index) for axis, index in kept.items()})
 
+    @names_wrong_arguments
     def shrink(
         self, parameters: Parameters, state: State, *, equal: Sequence[Sequence[str]] = ()
     ) -> tuple[dict[str, Array], dict[str, np.ndarray]]:
@@ -175,6 +181,7 @@ class Pruner(Reconstruction):
             )
         return keep(self.layout, self.gate(parameters, state), kept, self.backend), kept
 
+    @names_wrong_arguments
     def settle(self, state: State, parameters: Parameters | None = None) -> State:
         """Choose the neurons to keep, if that is still to be done, without reopening closed gates.
 
@@ -192,6 +199,7 @@ class Pruner(Reconstruction):
             )
         return settled
 
+    @names_wrong_arguments
     def certify(
         self,
         apply: Callable[..., Any],

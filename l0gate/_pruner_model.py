@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from l0gate._arguments import names_wrong_arguments
 from l0gate._backend import Backend, Parameters
 from l0gate._budget import Budget
 from l0gate._checks import check_dtypes, check_groups, check_method_options, check_options
@@ -50,6 +51,7 @@ class PrunerModel:
         self._limit: int | None = None
         self._allowed: dict[str, tuple[int, ...]] | None = None
 
+    @names_wrong_arguments
     def bind(self, parameters: Parameters) -> None:
         """Check that the layout fits the parameters, and compute the cost of the model.
 

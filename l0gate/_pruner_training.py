@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from l0gate._arguments import names_wrong_arguments
 from l0gate._backend import Array, Parameters, zeros
 from l0gate._checks import check_progress, check_scores, given_log_alpha
 from l0gate._controller import Controller, FixedStrength, Lagrangian, target
@@ -26,6 +27,7 @@ class PrunerTraining(PrunerModel):
 
     # State ------------------------------------------------------------------------------------
 
+    @names_wrong_arguments
     def init(
         self,
         parameters: Parameters,
@@ -47,6 +49,7 @@ class PrunerTraining(PrunerModel):
             state = with_log_alpha(state, given, self.backend)
         return state
 
+    @names_wrong_arguments
     def noise(self, state: State, rng: Any) -> tuple[dict[str, Array], Any]:
         """Uniform noise (n,) per axis for one training step, and the generator for the next one.
 
@@ -62,6 +65,7 @@ class PrunerTraining(PrunerModel):
 
     # Gates ------------------------------------------------------------------------------------
 
+    @names_wrong_arguments
     def gates(self, state: State, noise: Mapping[str, Array] | None = None) -> dict[str, Array]:
         """The gates (n,) of every axis: sampled if `noise` is given, else the test-time gates.
 
@@ -75,12 +79,14 @@ class PrunerTraining(PrunerModel):
             values[axis] = self.backend.xp.where(mask < 0.0, undecided, mask)
         return values
 
+    @names_wrong_arguments
     def gate(
         self, parameters: Parameters, state: State, noise: Mapping[str, Array] | None = None
     ) -> dict[str, Array]:
         """The parameters with the gates multiplied in. Run the original model with them."""
         return fold(self.layout, parameters, self.gates(state, noise), self.backend)
 
+    @names_wrong_arguments
     def pullback(
         self,
         parameters: Parameters,
@@ -111,6 +117,7 @@ class PrunerTraining(PrunerModel):
 
     # Cost -------------------------------------------------------------------------------------
 
+    @names_wrong_arguments
     def open_probabilities(self, state: State) -> dict[str, Array]:
         """The probability (n,) per axis that a sampled gate is not 0; once decided, 0 or 1."""
         xp, found = self.backend.xp, {}
@@ -121,10 +128,12 @@ class PrunerTraining(PrunerModel):
             found[axis] = xp.where(mask < 0.0, undecided, decided)
         return found
 
+    @names_wrong_arguments
     def expected_size(self, state: State) -> Array:
         """The expected cost, in the budget's measure (parameters without a budget): a scalar."""
         return self.cost.expected(self.open_probabilities(state), self.backend)
 
+    @names_wrong_arguments
     def target(self, progress: Any) -> Any:
         """The expected size that the penalty aims at, as a fraction of the dense model's size."""
         check_progress(progress)
@@ -143,6 +152,7 @@ class PrunerTraining(PrunerModel):
             )
         return Lagrangian(self.budget, self._limit, self.cost.total, self.backend)
 
+    @names_wrong_arguments
     def penalty(self, state: State, progress: Any, parameters: Parameters | None = None) -> Array:
         """The scalar to add to the task loss, which should be of order 1, such as a mean.
 
@@ -158,6 +168,7 @@ class PrunerTraining(PrunerModel):
         of_weights = self.method.penalty(self.layout, given, self.backend, self._prunable)
         return nothing if of_weights is None else of_weights
 
+    @names_wrong_arguments
     def penalty_gradient(self, state: State, progress: Any) -> dict[str, Array]:
         """d penalty / d log_alpha, in closed form."""
         if not self.trains_gates:
@@ -170,6 +181,7 @@ class PrunerTraining(PrunerModel):
             found[axis] = scale * of_p[axis] * self._if_undecided(state, axis, gradient)
         return found
 
+    @names_wrong_arguments
     def parameter_gradient(self, state: State, parameters: Parameters) -> dict[str, Array]:
         """d penalty / d parameters, in closed form, by name; empty for hard-concrete gates."""
         if self.trains_gates or self.selected(state):
@@ -181,6 +193,7 @@ class PrunerTraining(PrunerModel):
             raise L0GateError(f"`parameters` is None; the method {self.method!r} needs them")
         return parameters
 
+    @names_wrong_arguments
     def update(self, state: State, progress: Any, parameters: Parameters | None = None) -> State:
         """Clamp log_alpha and update the multipliers; call it after every optimizer step.
 

@@ -24,6 +24,8 @@ def check_parameters(
 
     Returns their common dtype and the size of every axis by name, such as {"x": 3, "h0": 8}.
     """
+    if not isinstance(parameters, Mapping):
+        raise L0GateError(f"`parameters` is {_kind(parameters)}; it must map names to arrays")
     names = [name for layer in chain for name in layer.names]
     for name in names:
         if name not in parameters:
@@ -242,6 +244,7 @@ def check_sizes(
     Returns for each layer name a list with one size per layer and direction. A single number is
     repeated for all of them.
     """
+    check(isinstance(sizes, Mapping), f"`sizes` is {sizes!r}; it must map layers to sizes")
     expected: dict[str, list[int]] = {}
     for layer in layers:
         if "name" not in layer:

@@ -42,11 +42,15 @@ class Engine:
 NUMPY = Engine(lstm_scan, lstm_scan_backward, gru_scan, gru_scan_backward, takes_gate=True)
 
 
-@cache
 def find_engine(name: str) -> Engine:
     """The engine of that name; "auto" is numba where it is installed, else NumPy."""
-    if name not in ENGINES:
+    if not isinstance(name, str) or name not in ENGINES:
         raise L0GateError(f"`engine` is {name!r}; allowed: {', '.join(ENGINES)}")
+    return _found(name)
+
+
+@cache
+def _found(name: str) -> Engine:
     if name == "numpy":
         return NUMPY
     if name == "auto":

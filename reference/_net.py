@@ -122,14 +122,25 @@ class Net:
         >>> parameters["rnn.weight_ih_l1"].shape
         (15, 8)
         """
-        dtype = np.dtype(dtype)
+        try:
+            dtype = np.dtype(dtype)
+        except TypeError:
+            raise L0GateError(f"`dtype` is {dtype!r}; expected float32 or float64") from None
         check_dtype("`dtype`", dtype)
+        check(
+            isinstance(rng, np.random.Generator),
+            f"`rng` is {rng!r}; it must be a NumPy generator, numpy.random.default_rng(0)",
+        )
         for layer in self.chain:
             check(
                 not layer.joins and type(layer).init is not Layer.init,
                 f"{layer.where} gets no random parameters; `init` is for nets that train in NumPy",
             )
-        check(input_size >= 1, f"`input_size` is {input_size}; it must be a positive integer")
+        whole = isinstance(input_size, (int, np.integer)) and not isinstance(input_size, bool)
+        check(
+            whole and 1 <= input_size < 2**31,
+            f"`input_size` is {input_size}; it must be a positive integer",
+        )
         remaining = {name: iter(given) for name, given in check_sizes(self.layers, sizes).items()}
         parameters: dict[str, Array] = {}
         width = input_size

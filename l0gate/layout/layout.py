@@ -71,6 +71,11 @@ class Layout:
         self.axes: tuple[str, ...] = tuple(
             dict.fromkeys(axis for _, p in self._each() for axis in p.axes)
         )
+        for option, given in (("sizes", sizes), ("uses", uses)):
+            check(
+                given is None or isinstance(given, Mapping),
+                f"`{option}` is {given!r}; it must map names to numbers",
+            )
         self.given_sizes = dict(sizes or {})
         self.given_uses = dict(uses or {})
         for axis, size in self.given_sizes.items():

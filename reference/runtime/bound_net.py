@@ -71,7 +71,9 @@ class StreamingNet:
         engine: str = "auto",
         exact: bool = False,
     ) -> None:
-        if engine != "auto":  # for "auto", numba is imported on first use
+        if (
+            not isinstance(engine, str) or engine != "auto"
+        ):  # for "auto", numba is imported on first use
             find_engine(engine)
         self._chain = net.chain
         self._dtype, self._axis_sizes = check_parameters(self._chain, parameters)
@@ -273,7 +275,9 @@ class StreamingNet:
         if kept is None:
             return None
         sizes = [self._axis_sizes[end.axes[0]] for layer in self._chain for end in layer.directions]
-        if not (isinstance(kept, (list, tuple)) and len(kept) == len(sizes)):
+        if not isinstance(kept, (list, tuple)):
+            raise L0GateError(f"`kept` is a {type(kept).__name__}; it must be a list of pairs")
+        if len(kept) != len(sizes):
             raise L0GateError(
                 f"`kept` has {len(kept)} entries; expected {len(sizes)}, "
                 "one per layer and direction"
