@@ -7,6 +7,7 @@ In reading order. `l0gate.gate` runs `tracing` and `gating`; `GatedModule.shrink
 - `isolation`: runs a model without side effects on it, on random generators or on the process
 - `kept_state`: state that a model keeps from call to call, in buffers or plain attributes
 - `computed_weights`: weights that are computed in every call, and how to make them parameters
+- `prunable_norm`: `PrunableLayerNorm`, a LayerNorm whose neurons can be removed
 - `examples`: example inputs, random inputs like them, and what a run of the model on them shows
 - `tracing`: derives a layout from one run of the model
 - `recurrent_axes`: the axes of the states of each recurrent module, and which must keep equal

@@ -33,7 +33,7 @@ def test_the_classes_are_those_of_the_objects() -> None:
 
 
 def test_names_are_listed() -> None:
-    assert l0gate.backends.__all__ == ["GatedModule", "RaggedRNN"]
+    assert l0gate.backends.__all__ == ["GatedModule", "PrunableLayerNorm", "RaggedRNN"]
     assert set(l0gate.backends.__all__) <= set(dir(l0gate.backends))
     with pytest.raises(AttributeError, match=r"module 'l0gate\.backends' has no attribute 'Net'"):
         l0gate.backends.Net  # noqa: B018

@@ -7,6 +7,7 @@ once with random gates as a trial, and makes the gated module.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -106,10 +107,16 @@ def gate_model(
     reasons = found.derived.reasons
     frozen = _with_groups(reasons, groups)
     pruner = pruner_of(frozen, reasons)
+    held = found.held
     if found.examples is not None:
         inputs = list(found.examples.draw(2, found.examples.device))
-        options: dict[str, Any] = {"equal": equal, "stateful": found.stateful, "held": found.held}
+        options: dict[str, Any] = {"equal": equal, "stateful": found.stateful, "held": held}
         failure = try_random_gates(model, pruner, inputs, **options)
+        if failure is not None and held.sizes:  # a number may be more than a size of an axis
+            options["held"] = replace(held, sizes={})
+            if try_random_gates(model, pruner, inputs, **options) is None:
+                failure, held = None, options["held"]
+            options["held"] = held
         if failure is not None and layout is None and not strict:
             reasons = {**reasons, **find_unshrinkable(model, pruner, inputs, **options)}
             frozen = _with_groups({**frozen, **reasons}, groups)  # warns of new groups only
@@ -131,7 +138,7 @@ def gate_model(
         examples=found.examples,
         chain=found.chain,
         stateful=found.stateful,
-        held=found.held,
+        held=held,
         equal=equal,
         frozen=frozen,
         warm_start=warm_start,

@@ -13,6 +13,7 @@ from l0gate._certificate import Certificate
 from l0gate._chain import Chain
 from l0gate._errors import check
 from l0gate.backends._torch.kept_state import Held, change_held
+from l0gate.backends._torch.prunable_norm import PrunableLayerNorm
 from l0gate.backends._torch.pytree import named_tensors
 from l0gate.backends._torch.recurrent_axes import StateAxes, cell_blocks
 from l0gate.backends._torch.shrinking.dense_adapters import (
@@ -189,6 +190,8 @@ def _update_sizes(module: nn.Module) -> None:
         module.out_features, module.in_features = module.weight.shape
     elif isinstance(module, (nn.Conv1d, nn.Conv2d)):
         module.out_channels, module.in_channels = module.weight.shape[:2]
+    elif isinstance(module, PrunableLayerNorm):
+        module.normalized_shape = (module.scale.shape[-1],)
     elif isinstance(module, nn.modules.batchnorm._BatchNorm):
         module.num_features = len(next(t for _, t in named_tensors(module).items() if t.dim()))
     elif isinstance(module, (nn.RNNBase, nn.RNNCellBase)):

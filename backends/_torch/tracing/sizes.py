@@ -46,10 +46,10 @@ class Size(int):
 def mark_sizes(model: nn.Module) -> None:
     """Replace whole numbers in attributes of `model`, a copy, that may be sizes of axes.
 
-    Torch's own modules are left out: their sizes are set from their parameters.
+    Torch's modules and ours are left out: their sizes are set from their parameters.
     """
     for path, module in model.named_modules():
-        if not type(module).__module__.startswith("torch."):
+        if not type(module).__module__.startswith(("torch.", "l0gate.")):
             for key, value in vars(module).items():
                 if type(value) is int and value > 1:
                     name = f"{path}.{key}".lstrip(".")

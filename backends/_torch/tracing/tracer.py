@@ -217,6 +217,9 @@ class Trace(TorchFunctionMode):
 
     def _bind_sizes(self, call: Call, sizes: list[Size]) -> None:
         """Note which attributes of the model hold sizes of the axes that a call works on."""
+        # A number that scales neurons, as in `y / self.hidden`, is no size of a dimension.
+        scales = call.name in self.rules.elementwise and call.name != "expand"
+        sizes = [] if scales else sizes
         sizes = sizes + [
             size
             for i, tensor in enumerate(call.given)

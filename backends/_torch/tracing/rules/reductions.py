@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from l0gate.backends._torch.tracing.labels import Features
+from l0gate.backends._torch.tracing.labels import Features, Use, unpruned
 from l0gate.backends._torch.tracing.rules.common import on_features, tensors_of
 from l0gate.backends._torch.tracing.tracer import Call, Trace
 
@@ -40,4 +40,25 @@ def norm_over_neurons(trace: Trace, call: Call) -> str | None:
 
     Removing a neuron would change both.
     """
+    if call.name == "layer_norm":
+        return (
+            "layer_norm, a norm over all neurons; put `l0gate.backends.PrunableLayerNorm` in its"
+            " place to prune them"
+        )
     return f"{call.name}, a norm over all neurons"
+
+
+@on_features
+def prunable_norm(trace: Trace, call: Call) -> str | None:
+    """`PrunableLayerNorm` reads the neurons through its scale, and passes them on."""
+    label, (scale, weight, bias) = call.features, call.args[1:4]
+    if label is None or label.dim != -1:
+        return "a norm over another dimension"
+    if trace.names.get(id(scale)) is None:
+        return "a norm whose scale is no buffer of the model"
+    trace.record_use(trace.names[id(scale)], Use("{0} <- {1}", (unpruned(1), label.parts)))
+    for tensor in (weight, bias):
+        if tensor is not None and not trace.record_unlabelled(tensor, -1, label.parts):
+            return "a norm with computed weights"
+    trace.label(call.out, label)
+    return None

@@ -83,6 +83,7 @@ _CALLS: dict[str, Rule] = {
         " max_pool1d_with_indices",
         reductions.pooling,
     ),
+    "prunable_layer_norm": reductions.prunable_norm,
     **_all("group_norm layer_norm rms_norm normalize norm", reductions.norm_over_neurons),
 }
 _QUERIES = (

@@ -79,6 +79,22 @@ def test_halves(tmp_path: Path) -> None:
     check(halves, tmp_path, bidirectional=True)
 
 
+def scaled(m: Any, x: Tensor) -> Tensor:
+    """The number is the size of the axis, and is a number in the formula too."""
+    y = m.rnn(x)[0]
+    return y / m.hidden + y.sum(0, keepdim=True) / torch.full((1,), m.hidden)
+
+
+def test_a_number_that_is_no_size_stays() -> None:
+    x = torch.randn(4, 2, X)
+    gated = l0gate.gate(Sized(scaled), example_inputs=x, strength=1e-3)
+    assert not gated.frozen
+    set_gates(gated)
+    small: Any = gated.eval().shrink()
+    assert small.hidden == H > small.rnn.hidden_size
+    assert_close(small(x), gated(x))
+
+
 def test_a_number_remembers_its_attribute() -> None:
     size = Size(4, "hidden", 4)
     for made in (2 * size, size + 1, size * 2, size // 2):
