@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from l0gate._backend import Array, Backend, Parameters
+from l0gate._checks import check_scores
 from l0gate._errors import L0GateError
 from l0gate._hard_concrete import HardConcrete
 from l0gate._registry import L0, registry
@@ -138,6 +139,32 @@ class L0Gates(Method):
 
     def clamp(self, log_alpha: Array, backend: Backend) -> Array:
         return self.gates.clamp(log_alpha, backend)
+
+
+def scores_of(
+    method: Method,
+    layout: Layout,
+    parameters: Parameters,
+    backend: Backend,
+    sizes: Mapping[str, int],
+    moments: Mapping[Any, Any] | None = None,
+) -> dict[str, np.ndarray]:
+    """The scores (n,) per axis that a method gives; an error names the method."""
+    given = layout, parameters, backend
+    try:
+        if moments is None:
+            scores = method.scores(*given)
+        else:
+            scores = method.scores_from_moments(*given, moments)
+    except L0GateError:
+        raise
+    except Exception as error:  # code of a plugin may fail in any way
+        raise L0GateError(
+            f"`method` {method.name!r} ({type(method).__module__}.{type(method).__qualname__})"
+            f" cannot score the neurons: {type(error).__name__}: {error};"
+            " `l0gate.methods.neuron_norms` finds the weights of every neuron in any layout"
+        ) from error
+    return check_scores(repr(method), scores, sizes)
 
 
 def get_method(which: object, gates: HardConcrete | None = None) -> Method:

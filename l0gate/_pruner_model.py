@@ -10,7 +10,7 @@ from l0gate._budget import Budget
 from l0gate._checks import check_dtypes, check_groups, check_method_options, check_options
 from l0gate._errors import L0GateError, check
 from l0gate._hard_concrete import HardConcrete
-from l0gate._method import Method, get_method
+from l0gate._method import Method, get_method, scores_of
 from l0gate._registry import get_backend
 from l0gate.layout.cost import Cost
 from l0gate.layout.layout import Layout
@@ -80,6 +80,9 @@ class PrunerModel:
         self._limit = None if budget is None else budget.limit(cost, self.freeze)
         self._allowed = None if budget is None else budget.allowed(cost.sizes)
         self._cost = cost
+        if not self.trains_gates and not self.method.needs_moments:
+            # A method that cannot score this model is to fail now, not at the cut.
+            scores_of(self.method, self.layout, parameters, self._backend, cost.sizes)
 
     @property
     def backend(self) -> Backend:

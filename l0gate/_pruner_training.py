@@ -10,9 +10,10 @@ import numpy as np
 
 from l0gate._arguments import names_wrong_arguments
 from l0gate._backend import Array, Parameters, zeros
-from l0gate._checks import check_progress, check_scores, given_log_alpha
+from l0gate._checks import check_progress, given_log_alpha
 from l0gate._controller import Controller, FixedStrength, Lagrangian, target
 from l0gate._errors import L0GateError
+from l0gate._method import scores_of
 from l0gate._pruner_model import PrunerModel
 from l0gate._selection import choose
 from l0gate._state import State, fresh_state, to_device, to_host, with_log_alpha
@@ -248,12 +249,8 @@ class PrunerTraining(PrunerModel):
 
         Returns their sorted indices for every axis.
         """
-        given = (self.layout, parameters, self.backend)
-        if moments is None:
-            scores = self.method.scores(*given)
-        else:
-            scores = self.method.scores_from_moments(*given, moments)
-        numbers = check_scores(repr(self.method), scores, self.sizes)
+        given = self.layout, parameters, self.backend, self.sizes
+        numbers = scores_of(self.method, *given, moments)
         mask = to_host(self.backend, state["mask"])
         open_now = {axis: values != 0 for axis, values in mask.items()}
         return choose(

@@ -151,8 +151,14 @@ def positions(
     return np.concatenate(parts)
 
 
-def group_norms(layout: Layout, parameters: Parameters, backend: Backend) -> dict[str, np.ndarray]:
-    """Per axis, the Euclidean norm (n,) of all weights of each neuron, as NumPy float64."""
+def group_norms(
+    layout: Layout, parameters: Parameters, backend: Backend, *, reads: bool | None = None
+) -> dict[str, np.ndarray]:
+    """Per axis, the Euclidean norm (n,) of the weights of each neuron, as NumPy float64.
+
+    `reads=True` takes only the weights that read the neuron's output, `reads=False` only those that
+    write it; None takes all.
+    """
     sizes = layout.solve(parameters)
     squares = {axis: np.zeros(size) for axis, size in sizes.items()}
     for _, pattern, _, value in layout.slices(parameters):
@@ -161,7 +167,7 @@ def group_norms(layout: Layout, parameters: Parameters, backend: Backend) -> dic
             owners = {
                 i: _owners(dimension, axis, sizes)
                 for i, dimension in enumerate(pattern.dimensions)
-                if axis in dimension.axes
+                if axis in dimension.axes and reads in (None, dimension.reads)
             }
             # An axis may be in several dimensions, as in `h <- h`. A neuron's weights are then the
             # union of its slices, summed by inclusion and exclusion.

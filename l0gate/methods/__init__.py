@@ -10,6 +10,9 @@ with gates. Give one, or its name, to `Pruner(method=...)`, `l0gate.gate(method=
 - `spectral`: `Spectral`, what the readers of a neuron would lose, on calibration data
 - `random_choice`: `Random`, the baseline
 
+`neuron_norms(layout, parameters, backend, reads=None)` gives the norms of the weights of every
+neuron, whatever the layout: all, only those that read it (`reads=True`) or that write it (False).
+
 The base class and the hard-concrete gates themselves are in `l0gate._method`. A distribution adds
 methods through an entry point in the group `l0gate` whose module implements
 
@@ -24,13 +27,22 @@ from typing import Any
 
 from l0gate._hooks import hookimpl
 from l0gate._method import Method
+from l0gate.layout.fold import group_norms as neuron_norms
 from l0gate.methods.geometric_median import GeometricMedian
 from l0gate.methods.group_lasso import GroupLasso
 from l0gate.methods.magnitude import Magnitude
 from l0gate.methods.random_choice import Random
 from l0gate.methods.spectral import Spectral
 
-__all__ = ["GeometricMedian", "GroupLasso", "Magnitude", "Method", "Random", "Spectral"]
+__all__ = [
+    "GeometricMedian",
+    "GroupLasso",
+    "Magnitude",
+    "Method",
+    "Random",
+    "Spectral",
+    "neuron_norms",
+]
 
 
 @hookimpl

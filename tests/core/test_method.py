@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from method_cases import LAYOUT, NET, arrays, trained
 
 import l0gate
-from l0gate import Budget, L0GateError, Layout, Pruner
+from l0gate import Budget, L0GateError, Layout, Pruner, get_backend
 from l0gate._method import get_method
 from l0gate._registry import registry
-from l0gate.methods import GroupLasso, Magnitude, Method, Random
+from l0gate.methods import GroupLasso, Magnitude, Method, Random, neuron_norms
 
 NAMES = ["magnitude", "gradual_magnitude", "iss", "geometric_median", "random"]
 
@@ -151,7 +151,8 @@ def test_scores_that_do_not_fit_are_refused(found: Any) -> None:
     parameters = {"w": np.ones((4, 3)), "v": np.ones((2, 4))}
     pruner = Pruner(layout, Budget(parameters=0.5), method=Wrong(found))
     with pytest.raises(L0GateError, match=r"scored axis 'h'.* must give 4 finite numbers"):
-        pruner.select(pruner.init(parameters), parameters)
+        pruner.init(parameters)
+    pruner = Pruner(layout, Budget(parameters=0.5), method=Magnitude())
     with pytest.raises(L0GateError, match="`parameters` is None"):
         pruner.select(pruner.init(parameters))
 
@@ -212,3 +213,33 @@ def test_a_method_that_cannot_be_made(plugin: Any, factory: Any, message: str) -
     assert plugin([{"name": "mine", "factory": factory}]) == []
     with pytest.raises(L0GateError, match=message):
         Pruner(LAYOUT, Budget(parameters=0.5), method="mine")
+
+
+class Outgoing(Method):
+    """Norms over the first two dimensions: wrong where two directions are concatenated."""
+
+    name = "outgoing"
+
+    def scores(self, layout: Any, parameters: Any, backend: Any) -> Any:
+        return {a: sum(parameters[n].sum(axis=0) for n in layout.readers(a)) for a in layout.axes}
+
+
+def test_a_method_that_cannot_score_fails_at_once_and_is_named() -> None:
+    layout = Layout({"f": "f <- f", "b": "b <- b", "out": "_ <- (f + b)"})
+    parameters = {"f": np.ones((3, 3)), "b": np.ones((4, 4)), "out": np.ones((2, 7))}
+    pruner = Pruner(layout, Budget(parameters=0.6), method=Outgoing())
+    with pytest.raises(L0GateError, match=r"'outgoing' \(.*Outgoing\) cannot score .*: Value"):
+        pruner.init(parameters)
+
+
+def test_norms_of_the_weights_of_a_neuron() -> None:
+    layout = Layout({"w": "h <- _", "u": "h <- h", "v": "_ <- h"})
+    u = np.array([[1.0, 2.0], [3.0, 4.0]])
+    parameters = {"w": np.array([[2.0], [0.0]]), "u": u, "v": np.array([[5.0, 0.0]])}
+    numpy = get_backend("numpy")
+    reading = neuron_norms(layout, parameters, numpy, reads=True)["h"] ** 2
+    np.testing.assert_allclose(reading, [1 + 9 + 25, 4 + 16])
+    writing = neuron_norms(layout, parameters, numpy, reads=False)["h"] ** 2
+    np.testing.assert_allclose(writing, [4 + 1 + 4, 9 + 16])
+    every = neuron_norms(layout, parameters, numpy)["h"] ** 2
+    np.testing.assert_allclose(every, [4 + 1 + 4 + 9 + 25, 4 + 9 + 16])
