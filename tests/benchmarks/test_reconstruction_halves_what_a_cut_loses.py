@@ -8,6 +8,17 @@ from typing import Any
 NAME = "reconstruction_halves_what_a_cut_loses"
 
 
+def test_the_page_shows_the_results_and_they_hold(load: Any) -> None:
+    script, scripts = load(NAME), load("_scripts")
+    report = scripts.read(scripts.RESULTS / f"{NAME}.json")
+    page = script.PAGE.read_text(encoding="utf-8")
+    assert script.filled(page, report) == page
+    assert f"{report['rows'][0]['chosen']:.3f}" in page
+    assert all(limit.met for limit in script.limits(report))
+    wanted = {(net, share) for net in script.NETS for share in script.SHARES}
+    assert {(row["net"], row["share"]) for row in report["rows"]} == wanted
+
+
 def test_the_limit_is_the_worst_part_of_the_loss_that_remains(load: Any) -> None:
     script = load(NAME)
     rows = [
