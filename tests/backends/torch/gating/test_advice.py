@@ -119,9 +119,9 @@ def test_the_advice_works(name: str) -> None:
 
 def test_what_is_set_is_not_advised() -> None:
     for equal in (False, True):
+        model = Net(fixed)
+        model.rnn = nn.GRU(X, H, 4)
         with pytest.raises(L0GateError) as error:
-            model = Net(fixed)
-            model.rnn = nn.GRU(X, H, 4)
             gate(model, strict=True, equal=equal)
         assert ("`equal=True` helps" in str(error.value)) == (not equal)
 
