@@ -146,11 +146,12 @@ def _checked(what: str, given: Any, n: int) -> np.ndarray:
         bool(np.allclose(array, array.T, rtol=1e-5, atol=1e-6 * scale)),
         f"{what} must be symmetric, as the mean of h h^T over positions is",
     )
-    array = (array + array.T) / 2
-    if len(array) == n:
-        return array
-    check(array[n, n] > 0, f"{what} counts {array[n, n]} positions in its last corner")
-    return array / array[n, n]
+    even: np.ndarray = (array + array.T) / 2
+    if len(even) == n:
+        return even
+    check(even[n, n] > 0, f"{what} counts {even[n, n]} positions in its last corner")
+    mean: np.ndarray = even / even[n, n]
+    return mean
 
 
 def centred(moments: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:

@@ -182,7 +182,7 @@ class Join(Layer):
                 " its features is not known"
             )
         if self.kind in ("concat", "outputs"):
-            return sum(width)
+            return int(sum(width))
         if set(width) - {1, max(width)}:
             raise L0GateError(f"{self.where} reads outputs of {width} features; they must agree")
         return int(max(width))

@@ -19,7 +19,8 @@ import numpy as np
 from l0gate._errors import L0GateError
 from l0gate.reference._checks import check_axes, check_parameters
 from l0gate.reference._layers import Embedding, Parameters, RecurrentState
-from l0gate.reference._net import LOSSES, Net
+from l0gate.reference._losses import LOSSES
+from l0gate.reference._net import Net
 from l0gate.reference._recurrent import Recurrent
 from l0gate.reference._scan import Array, sigmoid
 

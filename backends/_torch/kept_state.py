@@ -37,7 +37,7 @@ class CopyTensors(TorchFunctionMode):
         if id(tensor) not in memo:
             changed = self.change(tensor)
             if changed is None:
-                return func(*args, **(kwargs or {}))
+                return func(*args, **(kwargs or {}))  # type: ignore[no-untyped-call]
             memo[id(tensor)] = changed
         return memo[id(tensor)]
 

@@ -34,7 +34,9 @@ _HOLDS: Mapping[str, Any] = {
     "embedding": True,
 }
 _CELL_OF = {4: "lstm", 3: "gru", 1: "rnn"}
-_DTYPES = {"F32": np.dtype("<f4"), "F64": np.dtype("<f8"), "F16": np.dtype("<f2")}
+_DTYPES: dict[str, np.dtype[Any]] = {
+    name: np.dtype(kind) for name, kind in (("F32", "<f4"), ("F64", "<f8"), ("F16", "<f2"))
+}
 _LAYERS = "l0gate_layers"  # the key of the description in the metadata of a file
 
 
@@ -135,12 +137,13 @@ def _tensor(name: str, entry: Any, data: bytes) -> np.ndarray:
         isinstance(dtype, str) and dtype in _DTYPES,
         f"has {name[:60]!r} of type {str(dtype)[:20]!r}; l0gate reads {', '.join(_DTYPES)}",
     )
-    kind = _DTYPES[dtype]
+    kind: np.dtype[Any] = _DTYPES[str(dtype)]
     check(
         end <= len(data) and end - start == math.prod(shape) * kind.itemsize,
         f"has an entry {name[:60]!r} of shape {str(shape)[:60]} outside the file, or is truncated",
     )
-    return np.frombuffer(data[start:end], kind).reshape(shape).astype(np.float32)
+    found: np.ndarray = np.frombuffer(data[start:end], kind).reshape(shape)
+    return found.astype(np.float32)
 
 
 def _json_array(name: str, values: Any) -> np.ndarray:

@@ -53,7 +53,7 @@ def example_sequences(layers: Sequence[Layer], seed: int = 0) -> list[np.ndarray
     rng = np.random.default_rng(seed)
     if isinstance(layers[0], Embedding):
         return [rng.integers(0, len(layers[0].weight), length) for length in (1, 7, 60)]
-    features = input_size(layers)
+    features = input_size(layers) or 0
     scaled = ((1, 1.0), (7, 1.0), (60, 0.3), (20, 5.0))
     return [
         (scale * rng.standard_normal((length, features))).astype(np.float32)

@@ -70,7 +70,7 @@ class Keras(Format):
             layers = layers_of_model(parse(files["config.json"]), arrays, version)
         return Content(layers, batch_first=True)
 
-    def runner(self, content: bytes, **options: Any) -> Runner:
+    def runner(self, content: bytes, **options: Any) -> Runner | None:
         backend = keras_backend()
         return super().runner(content) if backend is None else KerasRunner(content, backend)
 

@@ -71,25 +71,15 @@ class Constants:
         return name in self.arrays and not np.any(self.arrays[name])
 
 
-_KEEP_ZERO = ("Slice", "Identity", "Cast", "Expand", "Reshape", "Squeeze", "Unsqueeze", "Transpose")
-_KEEP_ZERO += ("Gather", "Concat", "Split", "Tile")
-_OF_SHAPES = (
-    "Gather",
-    "Concat",
-    "Slice",
-    "Unsqueeze",
-    "Squeeze",
-    "Cast",
-    "Identity",
-    "Mul",
-    "Reshape",
-)
-_OF_SHAPES += ("Equal", "Where", "ConstantOfShape", "Div", "Add")
+_KEEP_ZERO = {"Slice", "Identity", "Cast", "Expand", "Reshape", "Squeeze", "Unsqueeze"}
+_KEEP_ZERO |= {"Transpose", "Gather", "Concat", "Split", "Tile"}
+_OF_SHAPES = _KEEP_ZERO | {"Mul", "Div", "Add", "Equal", "Where", "ConstantOfShape"}
 
 
 def _transposed(values: list[np.ndarray], options: Mapping[str, Any]) -> np.ndarray | None:
     order = options.get("perm")
-    return values[0].transpose(None if order is None else list(order))
+    found: np.ndarray = np.transpose(values[0], None if order is None else list(order))
+    return found
 
 
 def _expanded(values: list[np.ndarray], options: Mapping[str, Any]) -> np.ndarray | None:
@@ -120,7 +110,8 @@ def _sliced(values: list[np.ndarray], options: Mapping[str, Any]) -> np.ndarray 
     index: list[Any] = [slice(None)] * array.ndim
     for axis, start, end, step in zip(axes, starts.tolist(), ends.tolist(), steps, strict=True):
         index[axis] = slice(start, end, step)
-    return array[tuple(index)]
+    part: np.ndarray = array[tuple(index)]
+    return part
 
 
 _FOLDED: dict[str, Any] = {

@@ -53,7 +53,7 @@ class Onnx(Format):
         properties = {prop.key: prop.value for prop in model.metadata_props}
         return Content(layers, _metadata(properties), batch_first)
 
-    def runner(self, content: bytes, *, static: bool = False, **options: Any) -> Runner:
+    def runner(self, content: bytes, *, static: bool = False, **options: Any) -> Runner | None:
         if not has_runtime():
             return super().runner(content)
         found = self.read(content)

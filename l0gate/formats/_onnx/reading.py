@@ -58,7 +58,7 @@ class _Line:
         self.here = {self.start}  # names of the value that the next layer reads
         self.ends: set[str] = set()  # final states
         self.layers: list[Layer] = []
-        self.flips = 0  # transposes of time and batch so far
+        self.inputs = {self.start}  # names of the input, transposed or not
         self.batch_first = False
         self.directions = 0  # of the last recurrent layer, until its outputs are merged
 
@@ -90,7 +90,7 @@ class _Line:
     def _node(self, node: Any) -> None:
         kind, options = node.op_type, attributes(node)
         reads = [name for name in node.input if name]
-        if not any(name in self.here or name == self.start for name in reads):
+        if not any(name in self.here | self.inputs for name in reads):
             if all(name in self.ends or name in self.constants.shapes for name in reads):
                 self.ends |= set(node.output)  # what a model does with its final states
                 return
@@ -171,8 +171,9 @@ class _Line:
             f"has {self._where(node)} with perm {order}; expected time and batch exchanged",
         )
         if order[0] == 1:
-            self.flips += 1
             self.batch_first = True
+            if not self.layers:
+                self.inputs.add(node.output[0])
 
     def _gather(self, node: Any, options: Mapping[str, Any]) -> None:
         axis = options.get("axis", 0)
@@ -236,7 +237,7 @@ class _Line:
             self.layers[-1] = Linear(last.name, last.weight, whole)
             return
         check(
-            len(other) == 1 and other[0] == self.start,
+            len(other) == 1 and other[0] in self.inputs,
             f"has {self._where(node)}, which adds another value than a bias or the input",
         )
         self.layers.append(Skip())

@@ -21,7 +21,8 @@ KINDS: dict[str, Any] = {
     "embedding": True,
     "reset_before": True,
     "linear_bias": False,
-    "functions": ("tanh", "relu", "sigmoid", "softmax"),
+    "functions": ("tanh", "relu", "sigmoid"),
+    "skip": True,
 }
 
 

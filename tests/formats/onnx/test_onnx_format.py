@@ -27,6 +27,7 @@ ALL: dict[str, Any] = {
     "embedding": True,
     "reset_before": True,
     "cells": ("lstm", "gru"),
+    "skip": True,
     "linear_bias": False,
 }
 
