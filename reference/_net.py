@@ -89,6 +89,12 @@ class Net:
         self.batch_first = batch_first
         self.chain = build(self.layers)  # one object per layer of a recurrent stack
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        # Layers in pickles of 0.1.0 do not know which outputs they read.
+        self.layers = complete(self.layers)
+        self.chain = build(self.layers)
+
     def __repr__(self) -> str:
         return f"Net({self.layers}, batch_first={self.batch_first})"
 
