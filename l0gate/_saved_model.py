@@ -215,8 +215,8 @@ def _refuse_torch(file: BinaryIO) -> None:
     file.seek(0)
     check(
         not pickled,
-        "is a file of torch.save, not of l0gate.save: give it to torch.load, or save the small"
-        " model with l0gate.save",
+        "is no l0gate file but one of torch.save, or another pickle: give it to torch.load, or save"
+        " the small model with l0gate.save",
     )
 
 

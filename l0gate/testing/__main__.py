@@ -11,13 +11,18 @@ from l0gate._registry import get_backend
 from l0gate.testing import run_checks
 from l0gate.testing._outcome import table
 
+_DESCRIPTION = (
+    "Run the conformance kit on a backend, and print a table of the outcomes. Exit code: 0 if no"
+    " check failed, 1 if one did, 2 if there is no such backend."
+)
+
 
 def main(arguments: Sequence[str]) -> int:
     """Run the checks on the backend that `arguments` name, and print a table of the outcomes.
 
     Returns the exit code: 0 if no check failed, 1 if one did, 2 if there is no such backend.
     """
-    parser = argparse.ArgumentParser("python -m l0gate.testing", description=main.__doc__)
+    parser = argparse.ArgumentParser("python -m l0gate.testing", description=_DESCRIPTION)
     parser.add_argument("name", metavar="NAME", help="as in `l0gate backends list`")
     parser.add_argument(
         "--only", metavar="CHECK", action="append", default=[], help="run this check (repeatable)"

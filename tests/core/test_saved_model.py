@@ -420,5 +420,5 @@ def test_a_torch_file_is_called_one(tmp_path: Path, zipped: bool) -> None:
     torch = pytest.importorskip("torch")
     path = tmp_path / "model.pt"
     torch.save({"w": torch.ones(2)}, path, _use_new_zipfile_serialization=zipped)
-    with pytest.raises(L0GateError, match=r"is a file of torch.save, not of l0gate.save"):
+    with pytest.raises(L0GateError, match=r"is no l0gate file but one of torch.save"):
         l0gate.load(path)

@@ -47,7 +47,7 @@ def test_help_of_the_module(capsys: pytest.CaptureFixture[str]) -> None:
     printed = capsys.readouterr().out
     assert printed.startswith("usage: python -m l0gate.testing [-h] [--only CHECK] [--traceback]")
     for said in (
-        "Print the table; 0 if nothing failed",
+        "print a table of the outcomes. Exit code: 0 if no check failed",
         "as in `l0gate backends list`",
         "run this check (repeatable)",
         "show where a check failed",

@@ -27,10 +27,10 @@ def test_every_function_that_a_backend_must_have_is_tried() -> None:
     recorder = Recorder()
     for operation in OPERATIONS.values():
         operation.compute(recorder, X, Y)
-    listed = re.search(r"`xp`:\s(.*?), with Python floats", l0gate.Backend.__doc__ or "", re.DOTALL)
+    listed = re.search(r"From `xp` it uses (.*?)\. The", l0gate.Backend.__doc__ or "", re.DOTALL)
     assert listed is not None
     promised = set(re.findall(r"[a-z_][a-z_0-9]+", re.sub(r"\(.*?\)", "", listed[1])))
-    assert recorder.asked == promised
+    assert recorder.asked == promised - {"and"}
 
 
 @pytest.mark.parametrize("text", OPERATIONS)
