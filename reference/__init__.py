@@ -11,7 +11,7 @@ tested against them:
 - `_layers`: the interface of layers; embedding, linear and activation layers
 - `_recurrent`: recurrent layers, which run the scans
 - `_activations`: the activation functions
-- `_cells`: the cells of recurrent layers with any activation functions, forward only
+- `_general_cells`: the cells of recurrent layers with any activation functions, forward only
 - `_forward_only`: convolution, batch normalisation, joins of earlier outputs
 - `_build`: builds the layers of a net from its description
 - `_checks`: checks of the arguments of a net

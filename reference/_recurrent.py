@@ -1,7 +1,7 @@
 """Recurrent layers: LSTM and GRU, which use the scans of `_lstm.py` and `_gru.py`, and simple RNN.
 
 With other activation functions than the usual ones, and in a simple RNN, they use the cells of
-`_cells.py`, which only run forward.
+`_general_cells.py`, which only run forward.
 
 A layer computes the input pre-activations of the whole sequence as one matrix product, runs a scan
 for each of its directions, and concatenates their outputs. Its backward pass computes the gradients
@@ -16,7 +16,7 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 
 from l0gate.reference._activations import activation
-from l0gate.reference._cells import Cell, cell_scan, gru_cell, lstm_cell, rnn_cell
+from l0gate.reference._general_cells import Cell, cell_scan, gru_cell, lstm_cell, rnn_cell
 from l0gate.reference._layers import (
     Direction,
     Layer,
@@ -66,7 +66,7 @@ class Recurrent(Layer):
         return int(matrix(parameters, self.names[0]).shape[1])
 
     def cell(self, parameters: Parameters, end: Direction) -> Cell:
-        """One time step of a direction, with any activation functions; see `_cells.py`."""
+        """One time step of a direction, with any activation functions; see `_general_cells.py`."""
         raise NotImplementedError
 
     def check(self, parameters: Parameters, width: int | None) -> int:

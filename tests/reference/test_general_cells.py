@@ -7,7 +7,7 @@ import pytest
 
 from l0gate.reference import gru_scan, lstm_scan
 from l0gate.reference._activations import activation
-from l0gate.reference._cells import cell_scan, gru_cell, lstm_cell, rnn_cell
+from l0gate.reference._general_cells import cell_scan, gru_cell, lstm_cell, rnn_cell
 
 USUAL = activation("tanh"), activation("sigmoid")
 
