@@ -63,7 +63,12 @@ def export(
     chain = saved.chain
     layers = layers_of(saved)
     layers = _padded(layers, chosen, pad_to, options)
-    content = Content(layers, saved.metadata, chain is not None and chain.batch_first)
+    content = Content(
+        layers,
+        saved.metadata,
+        chain is not None and chain.batch_first,
+        certificate=saved.certificate,
+    )
     written = chosen.write(content, **options)
     runner = chosen.runner(written, **options)
     if runner is None:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
+from l0gate._certificate import Certificate
 from l0gate._errors import L0GateError
 from l0gate._saved_model import SavedModel
 from l0gate.formats.assembly import assembled
@@ -19,13 +20,15 @@ __all__ = ["Content", "Format", "refuse"]
 class Content:
     """What a file holds: the layers, whether batches come before time, and any JSON of the user.
 
-    `proof` is the figure of `l0gate.export`, as text, once it is known.
+    `certificate` is that of the net, if shrinking made it. `proof` is the figure of
+    `l0gate.export`, as text, once it is known.
     """
 
     layers: Sequence[Layer]
     metadata: Mapping[str, Any] = field(default_factory=dict)
     batch_first: bool = False
     proof: str = ""
+    certificate: Certificate | None = None
 
 
 class Format:

@@ -15,6 +15,7 @@ import numpy as np
 
 from l0gate._errors import L0GateError
 from l0gate._saved_model import SavedModel
+from l0gate._vocabulary import SLOPES
 from l0gate.layout.stacked import join
 
 __all__ = [
@@ -193,7 +194,9 @@ def layers_of(saved: SavedModel) -> list[Layer]:
             weight = parameters[join(layer["name"], "weight")]
             found.append(Linear(layer["name"], weight, bias))
         elif kind == "activation":
-            found.append(Activation(layer["function"]))
+            function = layer["function"]
+            usual = layer.get("slope") == SLOPES.get(function)
+            found.append(Activation(function) if usual else Other(layer))
         elif kind in BLOCKS:
             found += [_recurrent(parameters, layer, depth) for depth in range(layer["num_layers"])]
         else:

@@ -1,178 +1,138 @@
-"""The values in an ONNX graph that do not depend on its inputs: weights, indices, zeros."""
+"""Operators on constants, and on sizes that the graph computes from the shapes of its values."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from l0gate._errors import L0GateError, check
-from l0gate.formats._onnx.package import needs_onnx
+from l0gate._errors import L0GateError
+from l0gate.formats._onnx.order import Size
+from l0gate.formats._onnx.values import Dims, Node, Unknown, Value
 
-__all__ = ["Constants", "attributes"]
+__all__ = ["computed_dims", "folded"]
 
-_WHOLE = 1 << 28  # elements of one array
-
-
-class Constants:
-    """Arrays by name: initializers, constant nodes, and simple operators on these.
-
-    `zero` has the names of values that are zero whatever their shape, such as an initial state
-    that is made from the batch of the input.
-    """
-
-    def __init__(self, graph: Any, given: Mapping[str, np.ndarray]) -> None:
-        self.arrays: dict[str, np.ndarray] = dict(given)
-        self.zero: set[str] = set()
-        self.shapes: set[str] = set()  # values computed from shapes of the input
-        for tensor in graph.initializer:
-            self.arrays[tensor.name] = tensor_array(tensor)
-
-    def take(self, node: Any) -> bool:
-        """Whether the node's outputs follow from constants; if so, they are noted."""
-        kind = node.op_type
-        if kind == "Constant":
-            self.arrays[node.output[0]] = _constant(node)
-            return True
-        inputs = [name for name in node.input if name]
-        if kind == "Shape":
-            self.shapes.add(node.output[0])
-            return True
-        if kind == "ConstantOfShape":
-            value = attributes(node).get("value")
-            if value is None or not np.any(tensor_array(value)):
-                self.zero.add(node.output[0])
-            return node.output[0] in self.zero
-        if inputs and inputs[0] in self.zero and kind in _KEEP_ZERO:
-            self.zero |= set(node.output)
-            return True
-        known = all(name in self.arrays or name in self.shapes for name in inputs)
-        if known and any(name in self.shapes for name in inputs):
-            if kind == "Expand" and not np.any(self.arrays.get(inputs[0], np.ones(1))):
-                self.zero.add(node.output[0])
-                return True
-            if kind in _OF_SHAPES:
-                self.shapes |= set(node.output)
-                return True
-            return False
-        if inputs and known and kind in _FOLDED:
-            found = _FOLDED[kind]([self.arrays[name] for name in inputs], attributes(node))
-            if found is not None:
-                self.arrays[node.output[0]] = found
-                return True
-        return False
-
-    def is_zero(self, name: str) -> bool:
-        """Whether a value is zero everywhere; a missing input ("") is."""
-        if name in ("", *self.zero):
-            return True
-        return name in self.arrays and not np.any(self.arrays[name])
+_TYPES = {1: np.float32, 6: np.int32, 7: np.int64, 9: np.bool_, 10: np.float16, 11: np.float64}
+_MOST_SIZES = 64
 
 
-_KEEP_ZERO = {"Slice", "Identity", "Cast", "Expand", "Reshape", "Squeeze", "Unsqueeze"}
-_KEEP_ZERO |= {"Transpose", "Gather", "Concat", "Split", "Tile"}
-_OF_SHAPES = _KEEP_ZERO | {"Mul", "Div", "Add", "Equal", "Where", "ConstantOfShape"}
+def folded(node: Node, arrays: Sequence[np.ndarray], largest: int) -> list[Value]:
+    """What an operator gives for constants. A result of more than `largest` bytes is refused."""
+    operator = node.operator
+    if operator in ("Identity", "Dropout"):
+        return [arrays[0]]
+    if operator not in (*_FOLDED, "Split"):
+        return [Unknown(f"computes {node.described} from constants, which l0gate does not follow")]
+    try:
+        if operator == "Split":
+            return _split(node, arrays)
+        if operator == "Concat" and sum(array.nbytes for array in arrays) > largest:
+            raise L0GateError(f"makes larger arrays than it holds, in {node.described}")
+        with np.errstate(all="ignore"):
+            found = np.asarray(_FOLDED[operator](node, arrays))
+    except L0GateError:
+        raise
+    except Exception:  # shapes and numbers that do not fit, in many ways
+        return [Unknown(f"has {node.described}, whose constants do not fit together")]
+    if found.nbytes > largest:
+        raise L0GateError(f"makes larger arrays than it holds, in {node.described}")
+    return [found]
 
 
-def _transposed(values: list[np.ndarray], options: Mapping[str, Any]) -> np.ndarray | None:
-    order = options.get("perm")
-    found: np.ndarray = np.transpose(values[0], None if order is None else list(order))
-    return found
+def _axes(node: Node, place: int) -> tuple[int, ...] | None:
+    found = node.numbers(place, "axes")
+    return None if found is None else tuple(found)
 
 
-def _expanded(values: list[np.ndarray], options: Mapping[str, Any]) -> np.ndarray | None:
-    shape = np.broadcast_shapes(values[0].shape, tuple(int(n) for n in values[1]))
-    return np.broadcast_to(values[0], shape) if math.prod(shape) <= _WHOLE else None
+def _slice(node: Node, arrays: Sequence[np.ndarray]) -> np.ndarray:
+    starts, ends = node.numbers(1, "starts"), node.numbers(2, "ends")
+    assert starts is not None
+    assert ends is not None
+    axes = node.numbers(3, "axes") or range(len(starts))
+    steps = node.numbers(4, "steps") or [1] * len(starts)
+    index = [slice(None)] * arrays[0].ndim
+    for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
+        index[axis] = slice(start, None if step < 0 and end < -(2**31) else end, step)
+    return arrays[0][tuple(index)]
 
 
-def _unsqueezed(values: list[np.ndarray], options: Mapping[str, Any]) -> np.ndarray | None:
-    axes = options.get("axes") if len(values) < 2 else values[1].tolist()
-    return None if axes is None else np.expand_dims(values[0], tuple(axes))
+def _split(node: Node, arrays: Sequence[np.ndarray]) -> list[Value]:
+    axis = node.attributes.get("axis", 0)
+    sizes = node.numbers(1, "split")
+    if sizes is None:
+        return list(np.split(arrays[0], node.outputs, axis))
+    return list(np.split(arrays[0], np.cumsum(sizes)[:-1], axis))
 
 
-def _squeezed(values: list[np.ndarray], options: Mapping[str, Any]) -> np.ndarray | None:
-    axes = options.get("axes") if len(values) < 2 else values[1].tolist()
-    return np.squeeze(values[0], None if axes is None else tuple(axes))
+def _reshape(node: Node, arrays: Sequence[np.ndarray]) -> np.ndarray:
+    wanted = [int(n) for n in arrays[1].ravel()]
+    return arrays[0].reshape([arrays[0].shape[k] if n == 0 else n for k, n in enumerate(wanted)])
 
 
-def _concatenated(values: list[np.ndarray], options: Mapping[str, Any]) -> np.ndarray | None:
-    return np.concatenate(values, axis=options.get("axis", 0))
+def _cast(node: Node, arrays: Sequence[np.ndarray]) -> np.ndarray:
+    return arrays[0].astype(_TYPES[node.attributes["to"]])
 
 
-def _sliced(values: list[np.ndarray], options: Mapping[str, Any]) -> np.ndarray | None:
-    if len(values) < 3:
-        return None
-    array, starts, ends, *rest = values
-    axes = rest[0].tolist() if rest else range(len(starts))
-    steps = rest[1].tolist() if len(rest) > 1 else [1] * len(starts)
-    index: list[Any] = [slice(None)] * array.ndim
-    for axis, start, end, step in zip(axes, starts.tolist(), ends.tolist(), steps, strict=True):
-        index[axis] = slice(start, end, step)
-    part: np.ndarray = array[tuple(index)]
-    return part
-
-
-_FOLDED: dict[str, Any] = {
-    "Transpose": _transposed,
-    "Expand": _expanded,
-    "Unsqueeze": _unsqueezed,
-    "Squeeze": _squeezed,
-    "Concat": _concatenated,
-    "Slice": _sliced,
-    "Identity": lambda values, options: values[0],
-    "Cast": lambda values, options: values[0],
+_FOLDED: dict[str, Callable[[Node, Sequence[np.ndarray]], np.ndarray]] = {
+    "Transpose": lambda node, a: np.transpose(a[0], node.attributes.get("perm")),
+    "Squeeze": lambda node, a: np.squeeze(a[0], _axes(node, 1)),
+    "Unsqueeze": lambda node, a: np.expand_dims(a[0], _axes(node, 1) or ()),
+    "Concat": lambda node, a: np.concatenate(a, node.attributes["axis"]),
+    "Gather": lambda node, a: np.take(a[0], a[1], node.attributes.get("axis", 0)),
+    "Shape": lambda node, a: np.array(a[0].shape, np.int64),
+    "Add": lambda node, a: _small(a, np.add),
+    "Sub": lambda node, a: _small(a, np.subtract),
+    "Mul": lambda node, a: _small(a, np.multiply),
+    "Slice": _slice,
+    "Reshape": _reshape,
+    "Cast": _cast,
 }
 
 
-def tensor_array(tensor: Any) -> np.ndarray:
-    """A tensor of the file as an array. What lies outside the file, or is missing, is refused."""
-    onnx = needs_onnx()
-    name = tensor.name[:60]
-    check(
-        tensor.data_location != onnx.TensorProto.EXTERNAL and not tensor.external_data,
-        f"keeps the array {name!r} in another file, which is not read",
-    )
-    size = math.prod(tensor.dims)
-    check(
-        0 <= size <= _WHOLE and all(n >= 0 for n in tensor.dims),
-        f"has the array {name!r} of shape {str(list(tensor.dims))[:60]}, which is too large",
-    )
-    stored = len(tensor.raw_data) or 8 * max(
-        len(tensor.float_data),
-        len(tensor.int64_data),
-        len(tensor.int32_data),
-        len(tensor.double_data),
-        len(tensor.uint64_data),
-    )
-    check(size <= stored, f"has the array {name!r} of shape {list(tensor.dims)}, but not its data")
-    try:
-        array: np.ndarray = onnx.numpy_helper.to_array(tensor)
-    except Exception as error:
-        raise L0GateError(f"has an array {name!r} that cannot be read: {error}") from None
-    return array
+def _small(arrays: Sequence[np.ndarray], function: Callable[..., np.ndarray]) -> np.ndarray:
+    """A function of arrays of which one has the shape of the result, so that nothing grows."""
+    first, second = arrays
+    shape = np.broadcast_shapes(first.shape, second.shape)
+    if shape not in (first.shape, second.shape):
+        raise ValueError("grows")
+    return function(first, second)
 
 
-def attributes(node: Any) -> dict[str, Any]:
-    """The attributes of a node by name; text as str."""
-    onnx = needs_onnx()
-    found = {}
-    for attribute in node.attribute:
-        value = onnx.helper.get_attribute_value(attribute)
-        if isinstance(value, bytes):
-            value = value.decode("utf-8", "replace")
-        elif isinstance(value, list) and value and isinstance(value[0], bytes):
-            value = [part.decode("utf-8", "replace") for part in value]
-        found[attribute.name] = value
-    return found
+def computed_dims(node: Node) -> list[Value]:
+    """What an operator gives for sizes of values, or sizes and whole numbers."""
+    unknown: list[Value] = [
+        Unknown(f"computes a shape by {node.described}, which l0gate does not follow")
+    ]
+    operands = [_entries(value) for value in node.inputs if value is not None]
+    if not operands or operands[0] is None:
+        return unknown
+    entries, first = operands[0], node.input(0)
+    scalar = isinstance(first, Dims) and first.scalar
+    if node.operator in ("Identity", "Cast"):
+        return [Dims(entries, scalar)]
+    if node.operator in ("Squeeze", "Unsqueeze", "Reshape"):
+        return [Dims(entries, node.operator == "Squeeze")] if len(entries) == 1 else unknown
+    if node.operator == "Gather" and isinstance(index := node.input(1), np.ndarray):
+        places = [int(k) for k in index.ravel()[:_MOST_SIZES]]
+        if all(-len(entries) <= k < len(entries) for k in places):
+            return [Dims(tuple(entries[k] for k in places), index.ndim == 0)]
+    if node.operator == "Slice":
+        starts, ends = node.numbers(1, "starts"), node.numbers(2, "ends")
+        if starts and ends and (node.numbers(4, "steps") or [1]) == [1]:
+            return [Dims(entries[starts[0] : ends[0]])]
+    if node.operator == "Concat" and all(part is not None for part in operands):
+        joined = tuple(size for part in operands for size in part or ())
+        return [Dims(joined)] if len(joined) <= _MOST_SIZES else unknown
+    other = operands[1] if node.operator == "Mul" and len(operands) == 2 else None
+    if other is not None and len(entries) == len(other):
+        pairs = zip(entries, other, strict=True)
+        return [Dims(tuple((a[0] * b[0], (*a[1], *b[1])) for a, b in pairs), scalar)]
+    return unknown
 
 
-def _constant(node: Any) -> np.ndarray:
-    options = attributes(node)
-    if "value" in options:
-        return tensor_array(options["value"])
-    for key in ("value_float", "value_int", "value_floats", "value_ints"):
-        if key in options:
-            return np.array(options[key])
-    raise L0GateError(f"has a constant {node.output[0][:60]!r} of a kind that l0gate does not read")
+def _entries(value: Value) -> tuple[Size, ...] | None:
+    if isinstance(value, Dims):
+        return value.entries
+    if isinstance(value, np.ndarray) and value.dtype.kind in "iu" and value.size <= _MOST_SIZES:
+        return tuple((int(n), ()) for n in value.ravel())
+    return None

@@ -1,10 +1,9 @@
-"""An ONNX graph for whole sequences and for streaming.
+"""The graph of a net: any length, any batch, and the states in and out.
 
-Inputs are x and, for every recurrent layer, its initial state `h0_in` (and `c0_in`); outputs are y
-and the final states `h0_out`. Time and batch may have any size, so that one file serves a whole
-sequence and a stream of single steps; a caller that begins a sequence gives zeros.
-
-ONNX's own option for batches before time (layout=1) is never used: ONNX Runtime refuses it.
+Inputs are `x`, then `h0_in`, `c0_in`, `h1_in`, ... for every recurrent layer and direction, in the
+order of l0gate's states, each (1, B, H); outputs are `y`, then `h0_out`, ... So one file runs whole
+sequences, from states of zeros, and streams, with its last states. Each direction of a layer is a
+node of its own, since sizes may differ.
 """
 
 from __future__ import annotations
@@ -15,232 +14,245 @@ from typing import Any
 
 import numpy as np
 
-from l0gate.formats._onnx.order import FUNCTIONS, OPERATORS, to_onnx
+from l0gate._errors import L0GateError
+from l0gate.formats._onnx.functions import cell_functions, node_of
+from l0gate.formats._onnx.order import to_onnx
 from l0gate.formats._onnx.package import needs_onnx
 from l0gate.formats.format import Content, refuse
 from l0gate.formats.layers import (
     Activation,
+    Direction,
     Embedding,
     Layer,
     Linear,
+    Other,
     Recurrent,
     Selection,
     Skip,
     input_size,
     output_size,
+    recurrent_layers,
 )
 
-__all__ = ["onnx_model", "state_names"]
+__all__ = ["PREFIX", "PRODUCER", "model_bytes"]
 
-_OPSET, _IR = 17, 8  # old enough for the run times in use, new enough for every operator here
-_NAME = "an ONNX file of l0gate"
-_INSTEAD = "make it a torch module (`net.to_torch()`) and use torch.onnx.export"
-
-
-def state_names(layers: Sequence[Layer]) -> list[tuple[str, Recurrent]]:
-    """The names of the states, "h0", "c0", "h1", with the layer that each belongs to.
-
-    A layer of two directions has one state of both.
-    """
-    recurrent = [layer for layer in layers if isinstance(layer, Recurrent)]
-    return [
-        (f"{letter}{number}", layer)
-        for number, layer in enumerate(recurrent)
-        for letter in ("h", "c")[: 2 if layer.cell == "lstm" else 1]
-    ]
+PRODUCER, PREFIX = "l0gate", "l0gate."
+_NAME = "ONNX"
+_INSTEAD = "use l0gate.save, whose files hold every net of l0gate"
+_OPERATORS = {"lstm": "LSTM", "gru": "GRU", "rnn": "RNN"}
+_LARGEST = 2**31 - 2**20  # bytes of a protobuf message, with some left for the graph
 
 
-def onnx_model(content: Content, static: bool = False) -> bytes:
-    """The bytes of the file. `static` fixes time and batch at 1, for compilers such as onnx2c."""
-    onnx = needs_onnx()
-    graph = _Graph(onnx, static, content.batch_first)
-    for layer in content.layers:
-        graph.add(layer)
-    model = onnx.helper.make_model(
-        graph.finished(content.layers),
-        opset_imports=[onnx.helper.make_opsetid("", _OPSET)],
-        ir_version=_IR,
-        producer_name="l0gate",
-    )
-    onnx.helper.set_model_props(
-        model,
-        {
-            "l0gate.states": json.dumps([name for name, _ in state_names(content.layers)]),
-            "l0gate.batch_first": json.dumps(content.batch_first),
-            "l0gate.metadata": json.dumps(dict(content.metadata)),
-            "l0gate.proof": content.proof,
-        },
-    )
-    onnx.checker.check_model(model)
-    written: bytes = model.SerializeToString(deterministic=True)
-    return written
+def model_bytes(content: Content, *, static: bool) -> bytes:
+    """The bytes of the file. With `static`, length and batch are 1, for compilers."""
+    graph = _Graph(content.layers, content.batch_first, static)
+    return graph.finished(content)
 
 
 class _Graph:
-    """The nodes so far; `here` is the name of the value that the next layer reads."""
-
-    def __init__(self, onnx: Any, static: bool, batch_first: bool) -> None:
-        self.onnx, self.static, self.batch_first = onnx, static, batch_first
+    def __init__(self, layers: Sequence[Layer], batch_first: bool, static: bool) -> None:
+        self.onnx = needs_onnx()
+        self.layers, self.batch_first = layers, batch_first
+        self.time: int | str = 1 if static else "T"
+        self.batch: int | str = 1 if static else "B"
+        if static:
+            for stack in recurrent_layers(layers):
+                if len(stack.directions) == 2:
+                    raise refuse(
+                        stack, "ONNX with static=True", "runs forward only", "leave it out"
+                    )
         self.nodes: list[Any] = []
-        self.arrays: list[Any] = []
-        self.states: list[tuple[str, int, int]] = []  # name, directions, neurons
-        self.here = "x"
-        self.tokens = False
-        self.count = 0
-        if batch_first:
-            self.pending_transpose = True
+        self.names: set[str] = set()
+        self.weights: dict[str, np.ndarray] = {}
+        self.inputs: list[Any] = []
+        self.outputs: list[Any] = []
+        self.states: list[dict[str, Any]] = []
+        self.opset = 17
+        width = input_size(layers)
+        types = self.onnx.TensorProto
+        lead = [self.batch, self.time] if batch_first else [self.time, self.batch]
+        if width is None:
+            self.inputs.append(self._info("x", lead, types.INT64))
         else:
-            self.pending_transpose = False
+            self.inputs.append(self._info("x", [*lead, width]))
+        self.width = 0 if width is None else width
+        value = "x"
+        if batch_first:
+            value = self.add("Transpose", [value], perm=[1, 0, 2] if width else [1, 0])
+        first = value
+        for place, layer in enumerate(layers):
+            value = self._layer(place, layer, value, first)
+        if batch_first:
+            value = self.add("Transpose", [value], perm=[1, 0, 2])
+        self.nodes.append(self.onnx.helper.make_node("Identity", [value], ["y"]))
+        self.outputs.insert(0, self._info("y", [*lead, output_size(layers)]))
 
-    def node(
-        self, operator: str, inputs: Sequence[str], outputs: int = 1, **options: Any
-    ) -> list[str]:
-        self.count += 1
-        names = [f"{operator.lower()}_{self.count}"] + [
-            f"{operator.lower()}_{self.count}_{i}" for i in range(1, outputs)
-        ]
-        self.nodes.append(self.onnx.helper.make_node(operator, list(inputs), names, **options))
-        return names
+    def _info(self, name: str, shape: Sequence[Any], type_: int = 1) -> Any:
+        return self.onnx.helper.make_tensor_value_info(name, type_, list(shape))
 
-    def array(self, name: str, values: np.ndarray) -> str:
-        self.arrays.append(self.onnx.numpy_helper.from_array(np.ascontiguousarray(values), name))
+    def add(
+        self,
+        operator: str,
+        inputs: Sequence[str],
+        name: str = "",
+        outputs: Sequence[str] | None = None,
+        **attributes: Any,
+    ) -> str:
+        """Add a node; returns the name of its first output."""
+        own = [f"v{len(self.nodes)}"] if outputs is None else list(outputs)
+        while name and name in self.names:
+            name += "_"  # ONNX Runtime takes every name once
+        self.names.add(name)
+        self.nodes.append(
+            self.onnx.helper.make_node(operator, list(inputs), own, name, **attributes)
+        )
+        return own[0]
+
+    def constant(self, name: str, array: np.ndarray) -> str:
+        """Add an initializer; returns its name, which no other has."""
+        while name in self.weights:
+            name += "_"
+        self.weights[name] = array
         return name
 
-    def add(self, layer: Layer) -> None:
-        if self.pending_transpose:
-            self.pending_transpose = False
-            order = [1, 0] if isinstance(layer, Embedding) else [1, 0, 2]
-            (self.here,) = self.node("Transpose", [self.here], perm=order)
-            self.first = self.here
+    def _layer(self, place: int, layer: Layer, value: str, first: str) -> str:
         if isinstance(layer, Selection):
-            index = self.array("kept_inputs", layer.index.astype(np.int64))
-            (self.here,) = self.node("Gather", [self.here, index], axis=2)
-        elif isinstance(layer, Embedding):
-            self.tokens = True
-            weight = self.array(f"{layer.name}.weight", layer.weight)
-            (self.here,) = self.node("Gather", [weight, self.here], axis=0)
-        elif isinstance(layer, Linear):
-            (self.here,) = self.node(
-                "MatMul", [self.here, self.array(f"{layer.name}.weight", layer.weight.T)]
-            )
-            if layer.bias is not None:
-                bias = self.array(f"{layer.name}.bias", layer.bias)
-                (self.here,) = self.node("Add", [self.here, bias])
-        elif isinstance(layer, Activation):
-            self._activation(layer)
-        elif isinstance(layer, Skip):
-            (self.here,) = self.node("Add", [self.here, getattr(self, "first", "x")])
-        elif isinstance(layer, Recurrent):
-            self._recurrent(layer)
-        else:
-            raise refuse(layer, _NAME, "has no such layer", _INSTEAD)
+            index = self.constant("kept_inputs", np.asarray(layer.index, np.int64))
+            return self.add("Gather", [value, index], axis=2)
+        if isinstance(layer, Embedding):
+            table = self.constant(f"{layer.name}.weight", layer.weight)
+            return self.add("Gather", [table, value], layer.name, axis=0)
+        if isinstance(layer, Linear):
+            return self._linear(layer, value)
+        if isinstance(layer, Activation):
+            return self._function(layer, layer.function, None, value)
+        if isinstance(layer, Other) and layer.entry["type"] == "activation":
+            return self._function(layer, layer.entry["function"], layer.entry.get("slope"), value)
+        if isinstance(layer, Skip):
+            return self.add("Add", [value, first])
+        if isinstance(layer, Recurrent):
+            return self._recurrent(layer, value)
+        raise refuse(layer, _NAME, "as l0gate writes it has no such layer", _INSTEAD)
 
-    def _activation(self, layer: Activation) -> None:
-        name = layer.function
-        if name in FUNCTIONS:
-            (self.here,) = self.node(FUNCTIONS[name], [self.here])
-        elif name == "softmax":
-            (self.here,) = self.node("Softmax", [self.here], axis=-1)
-        elif name in ("hard_sigmoid", "hard_sigmoid_keras2"):
-            alpha = 1 / 6 if name == "hard_sigmoid" else 0.2
-            (self.here,) = self.node("HardSigmoid", [self.here], alpha=alpha, beta=0.5)
-        elif name == "swish":
-            (gate,) = self.node("Sigmoid", [self.here])
-            (self.here,) = self.node("Mul", [self.here, gate])
-        elif name == "elu":
-            (self.here,) = self.node("Elu", [self.here], alpha=1.0)
-        elif name != "linear":
-            raise refuse(layer, _NAME, "has no such function", _INSTEAD)
+    def _linear(self, layer: Linear, value: str) -> str:
+        weight = self.constant(f"{layer.name}.weight", np.ascontiguousarray(layer.weight.T))
+        value = self.add("MatMul", [value, weight], layer.name)
+        if layer.bias is None:
+            return value
+        return self.add("Add", [value, self.constant(f"{layer.name}.bias", layer.bias)])
 
-    def _recurrent(self, layer: Recurrent) -> None:
-        number = len({name[1:] for name, _, _ in self.states})
-        hidden = {end.hidden for end in layer.directions}
-        if len(hidden) > 1:
-            raise refuse(layer, _NAME, "has directions of one size", "use `pad_to` or `equal=True`")
-        (size,) = hidden
-        ends = len(layer.directions)
-        letters = ("h", "c")[: 2 if layer.cell == "lstm" else 1]
-        self.states += [(f"{letter}{number}", ends, size) for letter in letters]
-        stacked = [
-            np.stack([to_onnx(layer.cell, getattr(end, stem)) for end in layer.directions])
-            for stem in ("weight_ih", "weight_hh")
-        ]
-        inputs = [
-            self.here,
-            self.array(f"{layer.name}.W", stacked[0]),
-            self.array(f"{layer.name}.R", stacked[1]),
-            "",
-        ]
-        if layer.directions[0].bias_ih is not None:
-            bias = [
-                np.concatenate([to_onnx(layer.cell, b) for b in end.biases()])
-                for end in layer.directions
-            ]
-            inputs[3] = self.array(f"{layer.name}.B", np.stack(bias))
-        inputs += ["", *(f"{letter}{number}_in" for letter in letters)]
-        options: dict[str, Any] = {
-            "hidden_size": size,
-            "direction": "forward" if ends == 1 else "bidirectional",
+    def _function(self, layer: Layer, name: str, slope: float | None, value: str) -> str:
+        if name in ("gelu", "gelu_tanh"):
+            self.opset = 20  # the first with Gelu
+            return self.add("Gelu", [value], approximate="tanh" if name == "gelu_tanh" else "none")
+        if name == "softmax":
+            return self.add("Softmax", [value], axis=-1)
+        if name == "swish":
+            return self.add("Mul", [value, self.add("Sigmoid", [value])])
+        if name in ("hard_tanh", "relu6"):
+            low, high = (-1, 1) if name == "hard_tanh" else (0, 6)
+            ends = [self.constant(f"bound{e}", np.array(e, np.float32)) for e in (low, high)]
+            return self.add("Clip", [value, *ends])
+        if name == "linear":
+            return value
+        found = node_of(name, slope)
+        if found is None:
+            raise refuse(layer, _NAME, f"has no function {name!r}", _INSTEAD)
+        numbers = {"alpha": found.alpha, "beta": found.beta}
+        given: dict[str, Any] = {
+            key: number for key, number in numbers.items() if number is not None
         }
-        if layer.cell == "gru":
-            options["linear_before_reset"] = int(layer.reset_after)
-        options |= self._functions(layer)
-        outputs = self.node(OPERATORS[layer.cell], inputs, 1 + len(letters), **options)
-        self.nodes[-1].output[1:] = [f"{letter}{number}_out" for letter in letters]
-        if ends == 1:
-            axis = self.array(f"{layer.name}.one", np.array([1], np.int64))
-            (self.here,) = self.node("Squeeze", [outputs[0], axis])
-        else:  # (T, 2, B, H) to (T, B, 2 H)
-            (swapped,) = self.node("Transpose", [outputs[0]], perm=[0, 2, 1, 3])
-            shape = self.array(f"{layer.name}.shape", np.array([0, 0, 2 * size], np.int64))
-            (self.here,) = self.node("Reshape", [swapped, shape])
+        return self.add(found.operator, [value], **given)
 
-    def _functions(self, layer: Recurrent) -> dict[str, Any]:
-        """The functions of the cell, where they are not ONNX's defaults."""
-        if layer.cell == "rnn":
-            names = [layer.activation]
-        elif layer.standard:
-            return {}
-        else:
-            both = [layer.recurrent_activation, layer.activation]
-            names = both if layer.cell == "gru" else [*both, layer.activation]
-        found, alphas, betas = [], [], []
-        for name in names:
-            if name in ("hard_sigmoid", "hard_sigmoid_keras2"):
-                found.append("HardSigmoid")
-                alphas.append(1 / 6 if name == "hard_sigmoid" else 0.2)
-                betas.append(0.5)
-            elif name in FUNCTIONS:
-                found.append(FUNCTIONS[name])
-            else:
-                raise refuse(layer, _NAME, f"has no cell with {name!r}", _INSTEAD)
-        options: dict[str, Any] = {"activations": found * len(layer.directions)}
-        if alphas:
-            options |= {
-                "activation_alpha": alphas * len(layer.directions),
-                "activation_beta": betas * len(layer.directions),
-            }
-        return options
-
-    def finished(self, layers: Sequence[Layer]) -> Any:
-        helper, kinds = self.onnx.helper, self.onnx.TensorProto
-        if self.batch_first:
-            (self.here,) = self.node("Transpose", [self.here], perm=[1, 0, 2])
-        self.nodes.append(helper.make_node("Identity", [self.here], ["y"]))
-        time, batch = (1, 1) if self.static else ("time", "batch")
-        first, second = (batch, time) if self.batch_first else (time, batch)
-        width = input_size(layers)
-        shape = [first, second] if width is None else [first, second, width]
-        kind = kinds.INT64 if self.tokens else kinds.FLOAT
-        inputs = [helper.make_tensor_value_info("x", kind, shape)]
-        outputs = [
-            helper.make_tensor_value_info("y", kinds.FLOAT, [first, second, output_size(layers)])
+    def _recurrent(self, layer: Recurrent, value: str) -> str:
+        both = [
+            self._direction(layer, end, value, "_reverse" if place else "")
+            for place, end in enumerate(layer.directions)
         ]
-        for name, ends, size in self.states:
-            for holder, suffix in ((inputs, "in"), (outputs, "out")):
-                holder.append(
-                    helper.make_tensor_value_info(
-                        f"{name}_{suffix}", kinds.FLOAT, [ends, batch, size]
-                    )
-                )
-        return helper.make_graph(self.nodes, "l0gate", inputs, outputs, self.arrays)
+        return both[0] if len(both) == 1 else self.add("Concat", both, axis=2)
+
+    def _direction(self, layer: Recurrent, end: Direction, value: str, suffix: str) -> str:
+        name, operator = f"{layer.name}{suffix}", _OPERATORS[layer.cell]
+        inputs = [value, *self._weights(layer.cell, end, name), ""]
+        parts = "hc" if layer.cell == "lstm" else "h"
+        number = len(self.states)
+        states = {part: f"{part}{number}" for part in parts}
+        shape = [1, self.batch, end.hidden]
+        for state in states.values():
+            self.inputs.append(self._info(f"{state}_in", shape))
+            self.outputs.append(self._info(f"{state}_out", shape))
+            inputs.append(f"{state}_in")
+        self.states.append(
+            {
+                "layer": layer.name,
+                "reverse": bool(suffix),
+                "inputs": [f"{state}_in" for state in states.values()],
+                "outputs": [f"{state}_out" for state in states.values()],
+                "size": end.hidden,
+            }
+        )
+        outputs = [f"v{len(self.nodes)}", *(f"{state}_out" for state in states.values())]
+        attributes = self._attributes(layer)
+        if suffix:
+            attributes["direction"] = "reverse"
+        y = self.add(operator, inputs, name, outputs, hidden_size=end.hidden, **attributes)
+        self.weights.setdefault("directions_axis", np.array([1], np.int64))
+        return self.add("Squeeze", [y, "directions_axis"])  # (T, 1, B, H) -> (T, B, H)
+
+    def _weights(self, cell: str, end: Direction, name: str) -> list[str]:
+        arrays = {
+            "W": to_onnx(cell, end.weight_ih)[None],
+            "R": to_onnx(cell, end.weight_hh)[None],
+        }
+        if end.bias_ih is not None and end.bias_hh is not None:
+            both = [to_onnx(cell, end.bias_ih), to_onnx(cell, end.bias_hh)]
+            arrays["B"] = np.concatenate(both)[None]
+        found = [self.constant(f"{name}.{key}", array) for key, array in arrays.items()]
+        return found if len(found) == 3 else [*found, ""]
+
+    def _attributes(self, layer: Recurrent) -> dict[str, Any]:
+        gates, own = layer.recurrent_activation, layer.activation
+        names = {"lstm": [gates, own, own], "gru": [gates, own], "rnn": [own]}[layer.cell]
+        found: dict[str, Any] = {}
+        if layer.cell == "gru":
+            found["linear_before_reset"] = int(layer.reset_after)
+        if not layer.standard:
+            functions = cell_functions(names)
+            if functions is None:
+                why = f"has no cell with the functions {' and '.join(dict.fromkeys(names))}"
+                raise refuse(layer, _NAME, why, _INSTEAD)
+            found |= {key: value for key, value in functions.items() if value}
+        return found
+
+    def finished(self, content: Content) -> bytes:
+        size = sum(array.nbytes for array in self.weights.values())
+        if size > _LARGEST:
+            raise L0GateError(
+                f"`net` has {size:,} bytes of weights; one ONNX file holds {_LARGEST:,}"
+            )
+        onnx = self.onnx
+        tensors = [
+            onnx.numpy_helper.from_array(np.ascontiguousarray(array), name)
+            for name, array in self.weights.items()
+        ]
+        graph = onnx.helper.make_graph(self.nodes, "l0gate", self.inputs, self.outputs, tensors)
+        model = onnx.helper.make_model(
+            graph,
+            opset_imports=[onnx.helper.make_opsetid("", self.opset)],
+            ir_version=8 if self.opset == 17 else 9,
+            producer_name=PRODUCER,
+        )
+        own = dict(content.metadata)
+        foreign = own.pop("onnx", {})
+        texts = {str(key): str(value) for key, value in foreign.items()}
+        texts[f"{PREFIX}states"] = json.dumps(self.states)
+        texts[f"{PREFIX}batch_first"] = json.dumps(self.batch_first)
+        if own:
+            texts[f"{PREFIX}metadata"] = json.dumps(own)
+        if content.certificate is not None:
+            texts[f"{PREFIX}certificate"] = str(content.certificate)
+        if content.proof:
+            texts[f"{PREFIX}proof"] = content.proof
+        onnx.helper.set_model_props(model, texts)
+        data: bytes = model.SerializeToString(deterministic=True)
+        return data

@@ -1,4 +1,4 @@
-"""Values in a graph that do not depend on its input."""
+"""Operators on constants and on shapes."""
 
 from __future__ import annotations
 
@@ -6,104 +6,81 @@ from typing import Any
 
 import numpy as np
 import pytest
-from onnx import TensorProto, helper, numpy_helper
 
 import l0gate
-from l0gate.formats._onnx.constants import Constants, attributes, tensor_array
+from l0gate.formats._onnx.constants import computed_dims, folded
+from l0gate.formats._onnx.values import Dims, Node, Unknown
 
-MATRIX = np.arange(6, dtype=np.float32).reshape(2, 3)
-
-
-def graph(*nodes: Any, **arrays: np.ndarray) -> Any:
-    tensors = [numpy_helper.from_array(array, name) for name, array in arrays.items()]
-    return helper.make_graph(list(nodes), "g", [], [], tensors)
+X = np.arange(12, dtype=np.float32).reshape(3, 4)
 
 
-def taken(*nodes: Any, **arrays: np.ndarray) -> Constants:
-    found = Constants(graph(*nodes, **arrays), {})
-    assert all(found.take(node) for node in nodes)
-    return found
+def fold(operator: str, *arrays: Any, outputs: int = 1, **attributes: Any) -> Any:
+    values = tuple(np.asarray(a) for a in arrays)
+    node = Node(operator, "n", attributes, values, outputs=outputs)
+    return folded(node, values, 1000)
 
 
 @pytest.mark.parametrize(
-    ("operator", "options", "more", "expected"),
+    ("operator", "rest", "attributes", "expected"),
     [
-        ("Transpose", {"perm": [1, 0]}, {}, MATRIX.T),
-        ("Unsqueeze", {}, {"axes": np.array([0])}, MATRIX[None]),
-        ("Identity", {}, {}, MATRIX),
-        ("Concat", {"axis": 0}, {"again": MATRIX}, np.concatenate([MATRIX, MATRIX])),
-        ("Slice", {}, {"s": np.array([1]), "e": np.array([9]), "a": np.array([1])}, MATRIX[:, 1:]),
-        ("Expand", {}, {"shape": np.array([2, 2, 3])}, np.stack([MATRIX, MATRIX])),
+        ("Identity", (), {}, X),
+        ("Transpose", (), {}, X.T),
+        ("Transpose", (), {"perm": [1, 0]}, X.T),
+        ("Unsqueeze", ([0],), {}, X[None]),
+        ("Unsqueeze", (), {"axes": [0]}, X[None]),
+        ("Concat", (X,), {"axis": 1}, np.hstack([X, X])),
+        ("Gather", ([2, 0],), {}, X[[2, 0]]),
+        ("Shape", (), {}, [3, 4]),
+        ("Slice", ([1], [3], [1], [1]), {}, X[:, 1:3]),
+        ("Slice", ([-1], [-(2**40)], [0], [-1]), {}, X[::-1]),
+        ("Slice", (), {"starts": [1], "ends": [2**40]}, X[1:]),
+        ("Reshape", ([0, -1, 2],), {}, X.reshape(3, 2, 2)),
+        ("Cast", (), {"to": 7}, X.astype(np.int64)),
+        ("Add", (X[:1],), {}, X + X[:1]),
     ],
 )
-def test_weights_are_computed(
-    operator: str, options: Any, more: dict[str, np.ndarray], expected: np.ndarray
-) -> None:
-    node = helper.make_node(operator, ["w", *more], ["out"], **options)
-    np.testing.assert_array_equal(taken(node, w=MATRIX, **more).arrays["out"], expected)
+def test_folding(operator: str, rest: Any, attributes: Any, expected: Any) -> None:
+    (found,) = fold(operator, X, *rest, **attributes)
+    np.testing.assert_array_equal(found, expected)
+    assert found.dtype == np.asarray(expected).dtype
 
 
-def test_a_state_of_zeros_for_any_batch() -> None:
-    found = taken(
-        helper.make_node("Shape", ["x"], ["shape"]),
-        helper.make_node("Gather", ["shape", "one"], ["batch"]),
-        helper.make_node("Unsqueeze", ["batch", "zero"], ["batch1"]),
-        helper.make_node("Concat", ["one1", "batch1", "size"], ["whole"], axis=0),
-        helper.make_node("ConstantOfShape", ["whole"], ["state"]),
-        helper.make_node("Slice", ["state", "zero", "one1", "zero"], ["first"]),
-        one=np.array(1),
-        zero=np.array([0]),
-        one1=np.array([1]),
-        size=np.array([5]),
-    )
-    assert found.is_zero("state")
-    assert found.is_zero("first")
-    assert found.is_zero("")
-    assert not found.is_zero("one")
+def test_splits() -> None:
+    for parts in (fold("Split", X, outputs=2, axis=1), fold("Split", X, [1, 3], axis=1)):
+        np.testing.assert_array_equal(np.hstack(parts), X)
 
 
-def test_a_state_of_ones_is_not_zero() -> None:
-    value = numpy_helper.from_array(np.array([1.0], np.float32))
-    node = helper.make_node("ConstantOfShape", ["size"], ["state"], value=value)
-    found = Constants(graph(node, size=np.array([3])), {})
-    assert not found.take(node)
-    assert not found.is_zero("state")
+def test_what_does_not_fit_is_noted() -> None:
+    for operator, rest in (("Reshape", ([5, 5],)), ("Gather", ([9],)), ("Cast", ()), ("Erf", ())):
+        (found,) = fold(operator, X, *rest)
+        assert isinstance(found, Unknown)
 
 
-def test_a_node_that_reads_the_input_is_not_taken() -> None:
-    node = helper.make_node("Transpose", ["x"], ["y"], perm=[1, 0])
-    assert not Constants(graph(node), {}).take(node)
+def test_constants_do_not_grow() -> None:
+    with pytest.raises(l0gate.L0GateError, match="larger arrays than it holds"):
+        fold("Concat", *[X] * 30, axis=0)
+    with pytest.raises(l0gate.L0GateError, match="larger arrays than it holds"):
+        fold("Gather", X, [0] * 100)
+    (found,) = fold("Add", X[:, None], X[None])
+    assert isinstance(found, Unknown)
 
 
-def test_an_expansion_beyond_memory_is_not_made() -> None:
-    node = helper.make_node("Expand", ["w", "shape"], ["out"])
-    found = Constants(graph(node, w=np.ones(1, "f4"), shape=np.array([2**40])), {})
-    assert not found.take(node)
+def dims(operator: str, *values: Any, **attributes: Any) -> Any:
+    (found,) = computed_dims(Node(operator, "n", attributes, values))
+    return found
 
 
-def test_constants_of_each_kind() -> None:
-    for options, expected in (
-        ({"value": numpy_helper.from_array(MATRIX)}, MATRIX),
-        ({"value_float": 2.0}, 2.0),
-        ({"value_ints": [1, 2]}, [1, 2]),
-    ):
-        node = helper.make_node("Constant", [], ["out"], **options)
-        np.testing.assert_array_equal(taken(node).arrays["out"], expected)
-    with pytest.raises(l0gate.L0GateError, match="of a kind"):
-        Constants(graph(), {}).take(helper.make_node("Constant", [], ["out"], value_string="x"))
-
-
-def test_attributes_as_text() -> None:
-    node = helper.make_node(
-        "LSTM", [], [], direction="forward", activations=["Tanh"], hidden_size=3
-    )
-    assert attributes(node) == {"direction": "forward", "activations": ["Tanh"], "hidden_size": 3}
-
-
-def test_a_tensor_without_data_is_refused() -> None:
-    tensor = TensorProto(dims=[3], data_type=TensorProto.FLOAT, name="w")
-    with pytest.raises(l0gate.L0GateError, match="but not its data"):
-        tensor_array(tensor)
-    tensor.dims[0] = -3
-    with pytest.raises(l0gate.L0GateError, match="too large"):
-        tensor_array(tensor)
+def test_shapes() -> None:
+    T, B, H = (1, ("0",)), (1, ("1",)), (8, ())
+    shape = Dims((T, B, H))
+    one = dims("Gather", shape, np.array(1))
+    assert one == Dims((B,), True)
+    assert dims("Unsqueeze", one, np.array([0])) == Dims((B,))
+    assert dims("Slice", shape, np.array([0]), np.array([2])) == Dims((T, B))
+    assert dims("Concat", Dims((T,)), np.array([16])) == Dims((T, (16, ())))
+    assert dims("Mul", Dims((H,)), np.array([2])) == Dims(((16, ()),))
+    assert dims("Mul", Dims((T,)), Dims((B,))) == Dims(((1, ("0", "1")),))
+    assert dims("Cast", shape) == shape
+    assert isinstance(dims("Div", shape, shape), Unknown)
+    assert isinstance(dims("Gather", shape, np.array(7)), Unknown)
+    assert isinstance(dims("Concat", *[shape] * 30), Unknown)

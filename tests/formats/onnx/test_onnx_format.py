@@ -1,191 +1,146 @@
-"""ONNX files: run by ONNX Runtime, read back, damaged, hostile."""
+"""ONNX files as users write and read them: run by ONNX Runtime, read back, given options."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
 import pytest
-import torch
-from format_cases import SETTINGS, amplifier, nets, saved
+from format_cases import SETTINGS, amplifier, direction, linear, nets, saved
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from onnx import TensorProto, helper, numpy_helper
 
 import l0gate
+from l0gate._certificate import Certificate
 from l0gate.formats import Content
+from l0gate.formats._onnx import onnx_format
 from l0gate.formats._onnx.onnx_format import Onnx
 from l0gate.formats.assembly import assembled
-from l0gate.formats.export import read_file
-from l0gate.formats.layers import Layer, Recurrent
+from l0gate.formats.layers import Embedding, Layer, Other, Recurrent
 from l0gate.formats.proof import prove
+from l0gate.formats.runner import Runner
 
 ONNX = Onnx()
-ALL: dict[str, Any] = {
+
+
+def run_by(written: bytes, **options: Any) -> Runner:
+    runner = ONNX.runner(written, **options)
+    assert runner is not None
+    return runner
+
+
+def equal(first: Content, second: Content) -> None:
+    a, b = (saved(list(content.layers)) for content in (first, second))
+    assert list(a.parameters) == list(b.parameters)
+    for name, array in a.parameters.items():
+        np.testing.assert_array_equal(array, b.parameters[name])
+    assert a.chain == b.chain
+    assert {k: v.tolist() for k, v in a.kept.items()} == {k: v.tolist() for k, v in b.kept.items()}
+    assert first.batch_first == second.batch_first
+
+
+CELLS = ("lstm", "gru", "rnn")
+FUNCTIONS = ("tanh", "relu", "sigmoid", "softmax", "elu", "leaky_relu", "hard_sigmoid", "swish")
+FUNCTIONS += ("softplus", "softsign", "relu6", "hard_tanh", "gelu")
+NETS: dict[str, Any] = {
+    "cells": CELLS,
+    "functions": FUNCTIONS,
     "embedding": True,
     "reset_before": True,
-    "cells": ("lstm", "gru"),
-    "skip": True,
     "linear_bias": False,
 }
 
 
-def equal_directions(layers: list[Layer]) -> list[Layer]:
-    """ONNX has one size for both directions."""
-    return [
-        Recurrent(x.name, x.cell, (x.directions[0],) * len(x.directions), x.reset_after)
-        if isinstance(x, Recurrent)
-        else x
-        for x in layers
-    ]
-
-
-@given(nets(**ALL), st.booleans(), st.booleans())
+@given(nets(bidirectional=True, **NETS))
 @settings(**SETTINGS)
-def test_onnx_runtime_computes_the_same(
+def test_onnx_runtime_gives_the_same_outputs_whole_and_streamed(layers: list[Layer]) -> None:
+    """Stacks of unequal sizes, with or without biases, chosen inputs, tokens."""
+    written = ONNX.write(Content(layers))
+    onnx.checker.check_model(onnx.load_from_string(written), full_check=True)
+    proof = prove(saved(layers), layers, run_by(written), "onnx", 0)
+    both = any(isinstance(x, Recurrent) and len(x.directions) == 2 for x in layers)
+    assert proof.runner.startswith("ONNX Runtime")
+    assert proof.stepwise == (not both)
+    found = ONNX.read(written)
+    equal(Content(layers), found)
+    equal(found, ONNX.read(ONNX.write(found)))
+
+
+@given(nets(skip=True, **NETS), st.booleans(), st.booleans())
+@settings(**SETTINGS)
+def test_batches_before_time_and_files_for_one_step(
     layers: list[Layer], batch_first: bool, static: bool
 ) -> None:
+    content = Content(layers, {"a": 1}, batch_first)
+    written = ONNX.write(content, static=static)
+    model = onnx.load_from_string(written)
+    fixed = [
+        d.dim_value > 0
+        for value in (*model.graph.input, *model.graph.output)
+        for d in value.type.tensor_type.shape.dim
+    ]
+    assert all(fixed) == static
     net = assembled(layers, batch_first=batch_first)
-    written = ONNX.write(Content(layers, {"a": 1}, batch_first), static=static)
-    runner = ONNX.runner(written, static=static)
-    assert runner.name.startswith("ONNX Runtime")
-    assert prove(net, layers, runner, "onnx", 0).stepwise
+    assert prove(net, layers, run_by(written, static=static), "onnx", 0).stepwise
     found = ONNX.read(written)
-    assert (found.batch_first, found.metadata) == (batch_first, {"a": 1})
-    back = assembled(found.layers, batch_first=batch_first)
-    assert {n: a.tolist() for n, a in back.parameters.items()} == {
-        n: a.tolist() for n, a in net.parameters.items()
-    }
+    equal(content, found)
+    assert found.metadata == {"a": 1}
     assert ONNX.write(ONNX.read(ONNX.write(found))) == ONNX.write(found)
 
 
-@given(nets(bidirectional=True, embedding=True, functions=("tanh",)).map(equal_directions))
-@settings(**SETTINGS)
-def test_two_directions(layers: list[Layer]) -> None:
+def test_directions_of_unequal_sizes() -> None:
+    rng = np.random.default_rng(0)
+    ends = (direction(rng, "gru", 2, 5), direction(rng, "gru", 2, 3))
+    layers: list[Layer] = [Recurrent("rnn", "gru", ends), linear(rng, 8, 2)]
     written = ONNX.write(Content(layers))
-    prove(saved(layers), layers, ONNX.runner(written), "onnx", 0)
-    found = ONNX.read(written)
-    assert ONNX.write(found) == written
+    prove(saved(layers), layers, run_by(written), "onnx", 0)
+    equal(Content(layers), ONNX.read(written))
 
 
-class Speech(torch.nn.Module):
-    def __init__(self, batch_first: bool) -> None:
-        super().__init__()
-        self.encoder = torch.nn.Linear(6, 8)
-        self.gru = torch.nn.GRU(8, 10, num_layers=2, batch_first=batch_first)
-        self.lstm = torch.nn.LSTM(10, 7, batch_first=batch_first, bias=False)
-        self.out = torch.nn.Linear(7, 3)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        y: torch.Tensor = self.out(self.lstm(self.gru(torch.tanh(self.encoder(x)))[0])[0])
-        return torch.sigmoid(y)
-
-
-@pytest.mark.parametrize("batch_first", [False, True])
-@pytest.mark.parametrize("dynamo", [False, True])
-@pytest.mark.filterwarnings("ignore")
-def test_models_that_torch_exports(tmp_path: Path, batch_first: bool, dynamo: bool) -> None:
-    if dynamo:
-        pytest.importorskip("onnxscript")
-    model, path = Speech(batch_first).eval(), tmp_path / "speech.onnx"
-    x = torch.randn(4, 9, 6)
-    torch.onnx.export(model, (x,), str(path), dynamo=dynamo, external_data=False)
-    net = l0gate.import_(path)
-    assert net.net.batch_first == batch_first
-    np.testing.assert_allclose(net(x.numpy())[0], model(x).detach(), atol=1e-5)
-    l0gate.export(net, tmp_path / "again.onnx")
+def test_the_file_says_how_it_was_proved(tmp_path: Path) -> None:
+    path = tmp_path / "amp.onnx"
+    net = saved(amplifier(3, "gru"))
+    metadata = {"samples": 48000, "onnx": {"author": "me"}}
+    changed = type(net)(**{**vars(net), "metadata": metadata})
+    proof = l0gate.export(changed, path)
+    texts = {entry.key: entry.value for entry in onnx.load(str(path)).metadata_props}
+    assert texts["l0gate.proof"] == str(proof)
+    assert texts["author"] == "me"
+    (state,) = json.loads(texts["l0gate.states"])
+    assert (state["inputs"], state["outputs"], state["size"]) == (["h0_in"], ["h0_out"], 3)
+    assert l0gate.import_(path).saved.metadata == metadata
 
 
-def changed(change: Any) -> bytes:
-    model = onnx.ModelProto.FromString(ONNX.write(Content(amplifier(3))))
-    change(model)
-    content: bytes = model.SerializeToString()
-    return content
-
-
-def external(model: Any) -> None:
-    tensor = model.graph.initializer[0]
-    tensor.ClearField("raw_data")
-    tensor.data_location = TensorProto.EXTERNAL
-    tensor.external_data.add(key="location", value="/etc/passwd")
-
-
-def huge(model: Any) -> None:
-    tensor = model.graph.initializer[0]
-    del tensor.dims[:]
-    tensor.dims.extend([2**20, 2**20])
-
-
-def missing(model: Any) -> None:
-    tensor = model.graph.initializer[0]
-    tensor.dims[1] += 1
-
-
-def nan(model: Any) -> None:
-    tensor = model.graph.initializer[0]
-    values = np.full(tuple(tensor.dims), np.nan, np.float32)
-    tensor.CopyFrom(numpy_helper.from_array(values, tensor.name))
-
-
-def operator(model: Any) -> None:
-    model.graph.node[-1].op_type = "NonZero"
-
-
-def lengths(model: Any) -> None:
-    model.graph.node[0].input[4] = "lengths"
-    model.graph.input.append(helper.make_tensor_value_info("lengths", TensorProto.INT32, ["batch"]))
-
-
-def clip(model: Any) -> None:
-    model.graph.node[0].attribute.append(helper.make_attribute("clip", 3.0))
-
-
-def reverse(model: Any) -> None:
-    for attribute in model.graph.node[0].attribute:
-        if attribute.name == "direction":
-            attribute.s = b"reverse"
-
-
-def state(model: Any) -> None:
-    tensor = numpy_helper.from_array(np.ones((1, 1, 3), np.float32), "h0_in")
-    model.graph.initializer.append(tensor)
-    del model.graph.input[1]
-
-
-def nothing(model: Any) -> None:
-    del model.graph.node[:]
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        (changed(external), "in another file, which is not read"),
-        (changed(huge), "too large"),
-        (changed(missing), "cannot be read"),
-        (changed(nan), "not finite"),
-        (changed(operator), "the operator NonZero"),
-        (changed(lengths), "sequence_lens"),
-        (changed(clip), "with clip"),
-        (changed(reverse), "direction 'reverse'"),
-        (changed(state), "initial state 'h0_in' that is not zero"),
-        (changed(nothing), "holds no operators"),
-        (b"\xff" * 100, "is no ONNX file"),
-        (ONNX.write(Content(amplifier(3)))[:-90], "is no ONNX file|does not|no constant|ends in"),
-        (b"", "holds no operators"),
-    ],
-)
-def test_damaged_and_hostile_files(tmp_path: Path, content: bytes, message: str) -> None:
+def test_slopes_and_certificates_are_kept(tmp_path: Path) -> None:
+    layers: list[Layer] = [
+        *amplifier(3, "gru"),
+        Other({"type": "activation", "function": "leaky_relu", "slope": 0.25}),
+    ]
+    net = saved(layers)
+    certificate = Certificate(1e-7, 1e-6, 1.0, 3, net.kept, net.dense_sizes)
     path = tmp_path / "net.onnx"
-    path.write_bytes(content)
-    with pytest.raises(l0gate.L0GateError, match=message):
-        l0gate.import_(path)
+    l0gate.export(type(net)(**{**vars(net), "certificate": certificate}), path)
+    again = l0gate.import_(path)
+    assert again.layers[-1]["slope"] == 0.25
+    texts = {entry.key: entry.value for entry in onnx.load(str(path)).metadata_props}
+    assert texts["l0gate.certificate"] == str(certificate)
 
 
-def test_constants_are_checked(tmp_path: Path) -> None:
-    path = tmp_path / "net.onnx"
-    path.write_bytes(ONNX.write(Content(amplifier(3))))
-    for wrong in (3, [1], {"W": "x"}, {3: 1}):
-        with pytest.raises(l0gate.L0GateError, match="`constants"):
-            read_file(path, constants=wrong)
+def test_without_onnx_runtime_the_own_reader_proves(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(onnx_format, "runtime_is_here", lambda: False)
+    layers = amplifier(3)
+    runner = run_by(ONNX.write(Content(layers)))
+    assert runner.name == "l0gate's own reader of onnx"
+    assert prove(saved(layers), layers, runner, "onnx", 0).max_abs_difference < 1e-6
+
+
+def test_tokens_are_int64() -> None:
+    rng = np.random.default_rng(0)
+    table = rng.standard_normal((5, 3)).astype("f4")
+    cell = Recurrent("rnn", "lstm", (direction(rng, "lstm", 3, 4),))
+    model = onnx.load_from_string(ONNX.write(Content([Embedding("e", table), cell])))
+    assert model.graph.input[0].type.tensor_type.elem_type == onnx.TensorProto.INT64
+    assert (model.ir_version, model.opset_import[0].version) == (8, 17)

@@ -1,159 +1,250 @@
-"""Graphs that others made."""
+"""Whole files: what torch exports, several outputs, given constants, damage."""
 
 from __future__ import annotations
 
 import os
+import warnings
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
 import pytest
+import torch
+from format_cases import amplifier
 from onnx import TensorProto, helper, numpy_helper
+from onnx_cases import GRU, graph, node, random
 
 import l0gate
-from l0gate.formats._onnx.reading import read_graph
-from l0gate.formats.layers import Activation, Linear, Recurrent
+from l0gate.formats import Content
+from l0gate.formats._onnx.reading import content_of
+from l0gate.formats._onnx.writing import model_bytes
 
 DATA = Path(
     os.environ.get("L0GATE_DATA") or Path(__file__).resolve().parents[4] / "shared" / "data"
 )
 NODES = DATA / "models" / "onnx_node"
-EXACT = {
-    "test_gru_defaults",
-    "test_gru_with_initial_bias",
-    "test_gru_batchwise",
-    "test_lstm_defaults",
-    "test_lstm_with_initial_bias",
-    "test_lstm_batchwise",
-}
+EXACT = (
+    *("test_gru_batchwise", "test_gru_defaults", "test_gru_seq_length"),
+    *("test_gru_with_initial_bias", "test_lstm_batchwise", "test_lstm_defaults"),
+    *("test_lstm_with_initial_bias", "test_rnn_seq_length", "test_simple_rnn_batchwise"),
+    *("test_simple_rnn_defaults", "test_simple_rnn_with_initial_bias"),
+)
+ONE = {"one": np.array([1])}
+CELL = [node("GRU", "x W R B", "Y"), node("Squeeze", "Y one", "y")]
 
 
-def tensors(folder: Path, kind: str) -> list[np.ndarray]:
-    files = sorted((folder / "test_data_set_0").glob(f"{kind}_*.pb"))
-    return [numpy_helper.to_array(onnx.TensorProto.FromString(f.read_bytes())) for f in files]
+def tensors(name: str, kind: str, values: Any) -> dict[str, np.ndarray]:
+    folder = NODES / name / "test_data_set_0"
+    files = [folder / f"{kind}_{k}.pb" for k in range(len(values))]
+    arrays = [numpy_helper.to_array(TensorProto.FromString(f.read_bytes())) for f in files]
+    return dict(zip([value.name for value in values], arrays, strict=True))
 
 
 @pytest.mark.skipif(not NODES.is_dir(), reason=f"looked for the models of ONNX in {NODES}")
-@pytest.mark.parametrize("name", sorted(EXACT))
+@pytest.mark.parametrize("name", EXACT)
 def test_onnx_s_own_models_reproduce(name: str) -> None:
-    folder = NODES / name
-    model = onnx.load(folder / "model.onnx")
-    x, *weights = tensors(folder, "input")
-    names = [value.name for value in model.graph.input]
-    net = l0gate.import_(
-        folder / "model.onnx", constants=dict(zip(names[1:], weights, strict=True))
-    )
-    y, state = net(x)
-    expected = dict(
-        zip([v.name for v in model.graph.output], tensors(folder, "output"), strict=True)
-    )
+    """The tests of the operators: weights are inputs, outputs are Y and the last state."""
+    path = NODES / name / "model.onnx"
+    graph = onnx.load(path).graph
+    given = tensors(name, "input", graph.input)
+    x = given.pop("X")
+    y, state = l0gate.import_(path, constants=given)(x)
     last = np.asarray(state[0][0] if isinstance(state[0], tuple) else state[0])
-    found = {"Y": y, "Y_h": last}
-    for key, value in expected.items():
-        np.testing.assert_allclose(found[key].reshape(value.shape), value, atol=1e-6)
+    for key, value in tensors(name, "output", graph.output).items():
+        found = {"Y": y, "Y_h": last}[key]
+        np.testing.assert_allclose(found.reshape(value.shape), value, atol=1e-6)
 
 
 @pytest.mark.skipif(not NODES.is_dir(), reason=f"looked for the models of ONNX in {NODES}")
+def test_peepholes_are_refused() -> None:
+    path = NODES / "test_lstm_with_peepholes" / "model.onnx"
+    given = tensors("test_lstm_with_peepholes", "input", onnx.load(path).graph.input)
+    with pytest.raises(l0gate.L0GateError, match="peepholes"):
+        l0gate.import_(path, constants={k: v for k, v in given.items() if k != "X"})
+
+
+class Speech(torch.nn.Module):
+    """A stack of GRU layers and a linear layer, as speech models end."""
+
+    def __init__(self, batch_first: bool, both: bool, states: bool = False) -> None:
+        super().__init__()
+        self.rnn = torch.nn.GRU(5, 6, 2, batch_first=batch_first, bidirectional=both)
+        self.out = torch.nn.Linear(12 if both else 6, 3)
+        self.states = states
+
+    def forward(self, x: torch.Tensor, h: torch.Tensor | None = None) -> Any:
+        y, h = self.rnn(x, h)
+        return (self.out(y), h) if self.states else self.out(y)
+
+
+def exported(model: torch.nn.Module, path: Path, dynamo: bool, *args: torch.Tensor) -> str:
+    names = ["x", "h"][: len(args)]
+    target = str(path / "model.onnx")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        if dynamo:
+            torch.onnx.export(
+                model, args, target, dynamo=True, external_data=False, input_names=names
+            )
+        else:
+            torch.onnx.export(
+                model,
+                args,
+                target,
+                dynamo=False,
+                input_names=names,
+                dynamic_axes={"x": {0: "a", 1: "b"}},
+            )
+    return target
+
+
+@pytest.mark.parametrize("dynamo", [False, True])
+@pytest.mark.parametrize(("batch_first", "both"), [(False, False), (True, False), (True, True)])
+def test_torch_exports(tmp_path: Path, dynamo: bool, batch_first: bool, both: bool) -> None:
+    torch.manual_seed(0)
+    model = Speech(batch_first, both).eval()
+    x = torch.randn(4, 7, 5)
+    net = l0gate.import_(exported(model, tmp_path, dynamo, x))
+    assert net.net.batch_first == batch_first
+    y, _ = net(x.numpy())
+    np.testing.assert_allclose(y, model(x).detach().numpy(), atol=1e-6)
+    name = "gru" if dynamo else "rnn"  # the newer exporter keeps no names of modules
+    assert net.parameters[f"{name}.weight_hh_l1"].shape == (18, 6)
+    np.testing.assert_array_equal(net.parameters["out.bias"], model.out.bias.detach().numpy())
+
+
+@pytest.mark.parametrize("dynamo", [False, True])
+def test_torch_exports_with_states(tmp_path: Path, dynamo: bool) -> None:
+    torch.manual_seed(0)
+    model = Speech(False, False, states=True).eval()
+    x, h = torch.randn(7, 4, 5), torch.randn(2, 4, 6)
+    net = l0gate.import_(exported(model, tmp_path, dynamo, x, h))
+    y, state = net(x.numpy(), tuple(h.numpy()))
+    expected, last = model(x, h)
+    np.testing.assert_allclose(y, expected.detach().numpy(), atol=1e-6)
+    np.testing.assert_allclose(np.stack(state), last.detach().numpy(), atol=1e-6)
+
+
+def test_weights_as_inputs_are_given() -> None:
+    inputs = {"x": ["T", "B", 2], **{key: list(a.shape) for key, a in GRU.items()}}
+    content = graph(CELL, ONE, inputs)
+    with pytest.raises(l0gate.L0GateError, match=r"W \('W'\) is no constant.*`constants`"):
+        content_of(content)
+    (layer,) = content_of(content, GRU).layers
+    np.testing.assert_array_equal(layer.directions[0].weight_hh[:3], GRU["R"][0, 3:6])  # type: ignore[union-attr]
+    for wrong, message in (
+        ({"Q": GRU["W"]}, "no input.*'Q'"),
+        ({"W": np.array(["a"])}, r"`constants`\['W'\] has dtype"),
+        ({"W": GRU["W"].astype(int)}, "of type int64"),
+        ([1], "`constants` is list"),
+    ):
+        with pytest.raises(l0gate.L0GateError, match=message):
+            content_of(content, wrong)  # type: ignore[arg-type]
+
+
+def test_several_outputs_need_a_choice() -> None:
+    nodes = [*CELL, node("Tanh", "y", "a"), node("MatMul", "y V", "b")]
+    content = graph(nodes, {**GRU, **ONE, "V": random(3, 2)}, outputs=["a", "b"])
+    with pytest.raises(l0gate.L0GateError, match=r"several outputs: 'a', 'b'.*`output`"):
+        content_of(content)
+    assert len(content_of(content, output="b").layers) == 2
+    assert len(content_of(content, output="y").layers) == 1
+    with pytest.raises(l0gate.L0GateError, match="no value 'c'"):
+        content_of(content, output="c")
+
+
+def test_one_step_without_axes_for_time_and_batch() -> None:
+    """A file for one step: x (1, I), with axes that the graph adds."""
+    nodes = [
+        node("Unsqueeze", "x zero", "u"),
+        node("GRU", "u W R B", "Y"),
+        node("Squeeze", "Y one", "v"),
+        node("Squeeze", "v zero", "y"),
+    ]
+    found = content_of(graph(nodes, {**GRU, **ONE, "zero": np.array([0])}, {"x": [1, 2]}))
+    assert (len(found.layers), found.batch_first) == (1, False)
+
+
+def own() -> onnx.ModelProto:
+    return onnx.load_from_string(model_bytes(Content(amplifier(3)), static=False))
+
+
+def test_every_truncation_is_an_error() -> None:
+    content = own().SerializeToString()
+    for end in range(0, len(content) - 1, 7):
+        with pytest.raises(l0gate.L0GateError):
+            content_of(content[:end])
+
+
+def test_flipped_bytes_never_crash() -> None:
+    content = np.frombuffer(own().SerializeToString(), np.uint8)
+    rng = np.random.default_rng(0)
+    for _ in range(300):
+        changed = content.copy()
+        changed[rng.integers(len(content), size=3)] = rng.integers(256, size=3)
+        try:
+            content_of(changed.tobytes())
+        except l0gate.L0GateError:
+            continue
+
+
+def test_files_elsewhere_are_never_opened(tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    secret.write_bytes(bytes(1000))
+    model = own()
+    tensor = model.graph.initializer[0]
+    tensor.ClearField("raw_data")
+    tensor.data_location = TensorProto.EXTERNAL
+    tensor.external_data.add(key="location", value="secret")
+    path = tmp_path / "net.onnx"
+    path.write_bytes(model.SerializeToString())
+    with pytest.raises(l0gate.L0GateError, match=r"`path`.*in another file, which is never opened"):
+        l0gate.import_(path)
+
+
+def test_numbers_that_are_not_finite(tmp_path: Path) -> None:
+    path = tmp_path / "net.onnx"
+    wrong = {**GRU, "R": np.full_like(GRU["R"], np.nan)}
+    path.write_bytes(graph(CELL, {**wrong, **ONE}))
+    with pytest.raises(l0gate.L0GateError, match="numbers that are not finite"):
+        l0gate.import_(path)
+
+
+def test_sizes_without_data_take_no_memory() -> None:
+    """A shape of 2^80 numbers, a constant of 2^60, and one that doubles with every node."""
+    model = own()
+    model.graph.initializer[0].dims[:] = [2**40, 2**40]
+    with pytest.raises(l0gate.L0GateError, match="data for"):
+        content_of(model.SerializeToString())
+    nodes = [node("Expand", "one_f shape", "W"), *CELL]
+    arrays = {"R": GRU["R"], "B": GRU["B"], "shape": np.array([2**30, 2**30]), **ONE}
+    with pytest.raises(l0gate.L0GateError, match=r"W \('W'\) is no constant"):
+        content_of(graph(nodes, {**arrays, "one_f": np.ones(1, np.float32)}))
+    doubling = [node("Concat", f"W{k} W{k}", f"W{k + 1}", axis=0) for k in range(60)]
+    with pytest.raises(l0gate.L0GateError, match="larger arrays than it holds"):
+        content_of(graph([*doubling, *CELL], {**GRU, **ONE, "W0": GRU["W"]}))
+
+
 @pytest.mark.parametrize(
-    ("name", "message"),
+    ("change", "message"),
     [
-        ("test_lstm_with_peepholes", "sequence_lens|initial state|peepholes"),
-        ("test_gru_seq_length", "l0gate reads graphs of one input|initial|B"),
+        (lambda g: g.node.add(op_type="Tanh", input=["nothing"], output=["z"]), "reads .'nothing'"),
+        (lambda g: g.ClearField("output"), "no output but states"),
+        (lambda g: g.output.add(name="nothing"), "'nothing', which nothing writes"),
+        (lambda g: g.sparse_initializer.add(), "sparse arrays"),
+        (lambda g: setattr(g.node[-1], "domain", "com.example"), "com.example.Identity"),
     ],
 )
-def test_what_is_not_read_is_named(name: str, message: str) -> None:
-    folder = NODES / name
-    model = onnx.load(folder / "model.onnx")
-    weights = tensors(folder, "input")[1:]
-    names = [value.name for value in model.graph.input]
-    given = dict(zip(names[1:], weights, strict=True))
-    if name == "test_gru_seq_length":
-        given = {}
+def test_damaged_graphs(change: Any, message: str) -> None:
+    model = own()
+    change(model.graph)
     with pytest.raises(l0gate.L0GateError, match=message):
-        l0gate.import_(folder / "model.onnx", constants=given)
+        content_of(model.SerializeToString())
 
 
-def graph(*nodes: Any, outputs: tuple[str, ...] = ("y",), **arrays: np.ndarray) -> Any:
-    value = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["t", "b", 2])
-    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in outputs]
-    held = [numpy_helper.from_array(array, name) for name, array in arrays.items()]
-    return helper.make_graph(list(nodes), "g", [value], ends, held)
-
-
-def test_a_product_and_a_sum_are_a_linear_layer() -> None:
-    weight, bias = np.arange(6, dtype="f4").reshape(2, 3), np.ones(3, "f4")
-    layers, _ = read_graph(
-        graph(
-            helper.make_node("MatMul", ["x", "w"], ["a"]),
-            helper.make_node("Add", ["b", "a"], ["c"]),
-            helper.make_node("Sigmoid", ["c"], ["d"]),
-            helper.make_node("Mul", ["c", "d"], ["y"]),
-            w=weight,
-            b=bias,
-        ),
-        {},
-    )
-    layer, function = layers
-    assert isinstance(layer, Linear)
-    np.testing.assert_array_equal(layer.weight, weight.T)
-    np.testing.assert_array_equal(layer.bias, bias)
-    assert function == Activation("swish")
-
-
-def test_a_cell_with_other_functions() -> None:
-    node = helper.make_node(
-        "GRU",
-        ["x", "W", "R"],
-        ["s", ""],
-        hidden_size=1,
-        activations=["HardSigmoid", "Relu"],
-        activation_alpha=[0.2],
-    )
-    layers, _ = read_graph(
-        graph(
-            node,
-            helper.make_node("Squeeze", ["s", "one"], ["y"]),
-            W=np.ones((1, 3, 2), "f4"),
-            R=np.ones((1, 3, 1), "f4"),
-            one=np.array([1]),
-        ),
-        {},
-    )
-    (gru,) = layers
-    assert isinstance(gru, Recurrent)
-    assert (gru.activation, gru.recurrent_activation) == ("relu", "hard_sigmoid_keras2")
-    assert not gru.reset_after
-
-
-W = np.ones((2, 2), "f4")
-
-
-@pytest.mark.parametrize(
-    ("nodes", "message"),
-    [
-        ([helper.make_node("Exp", ["x"], ["y"])], "the operator Exp; l0gate reads LSTM"),
-        ([helper.make_node("MatMul", ["w", "x"], ["y"])], "with the weights first"),
-        ([helper.make_node("MatMul", ["x", "v"], ["y"])], "no constant; give it as"),
-        ([helper.make_node("Gemm", ["x", "w"], ["y"], alpha=2.0)], "alpha, beta or transA"),
-        ([helper.make_node("Softmax", ["x"], ["y"], axis=0)], "over the axis 0"),
-        ([helper.make_node("Transpose", ["x"], ["y"], perm=[2, 1, 0])], "time and batch exchanged"),
-        ([helper.make_node("Add", ["x", "w"], ["y"])], "no bias of a linear layer"),
-        ([helper.make_node("Tanh", ["x"], ["z"])], r"ends in \['y'\]"),
-        (
-            [helper.make_node("Tanh", ["x"], ["a"]), helper.make_node("Exp", ["q"], ["y"])],
-            "reads another value than the last",
-        ),
-        (
-            [
-                helper.make_node("MatMul", ["x", "w"], ["a"]),
-                helper.make_node("Add", ["a", "x"], ["b"]),
-                helper.make_node("Tanh", ["b"], ["y"]),
-            ],
-            "a layer that is not the last",
-        ),
-    ],
-)
-def test_what_is_no_line_of_known_operators_is_refused(nodes: list[Any], message: str) -> None:
-    with pytest.raises(l0gate.L0GateError, match=message):
-        read_graph(graph(*nodes, w=W), {})
+def test_metadata_that_is_no_json() -> None:
+    model = own()
+    helper.set_model_props(model, {"l0gate.metadata": "[" * 10**6})
+    with pytest.raises(l0gate.L0GateError, match="nested too deeply"):
+        content_of(model.SerializeToString())
