@@ -10,6 +10,7 @@ from itertools import product
 from typing import Any
 
 import numpy as np
+import torch
 from torch import nn
 
 from l0gate._chain import Chain
@@ -63,7 +64,9 @@ def find_chain(
     states = sum(2 if isinstance(module, nn.LSTM) else 1 for module in stateful)
     if returned is None or len(given) not in (1, 1 + states) or observed.calls - CHAIN_CALLS:
         return None
-    parameters = {name: p.detach().cpu().numpy() for name, p in model.named_parameters()}
+    parameters = {name: _host(p) for name, p in model.named_parameters()}
+    # A model in half precision rounds its outputs so much.
+    rtol, atol = (2e-2, 2e-2) if returned.dtype in _HALF else (1e-4, 1e-5)
     guesses = [[_in_words_of_chains(layer) for layer in layers]]
     if observed.calls & _SUMS and guesses[0] and not hasattr(model, "chain_layers"):
         *rest, last = guesses[0]  # as in many models of amplifiers
@@ -75,10 +78,10 @@ def find_chain(
     for guess, batch_first in product(guesses, (likely, not likely)):
         try:
             chain = Chain(guess, batch_first)
-            x = given[0].detach().cpu().numpy()
+            x = _host(given[0])
             y, _ = Net(chain.layers, batch_first).apply(parameters, x, engine="numpy")
-            expected = returned.detach().cpu().numpy()
-            same = y.shape == expected.shape and np.allclose(y, expected, rtol=1e-4, atol=1e-5)
+            expected = _host(returned)
+            same = y.shape == expected.shape and np.allclose(y, expected, rtol, atol)
         except Exception:  # a wrong guess may fail in any way
             return None
         if same and set(chain.layout.patterns) == set(model.state_dict()):
@@ -87,6 +90,14 @@ def find_chain(
                 return None
             return chain if _names_agree(chain, layout, state_axes) else None
     return None
+
+
+_HALF = (torch.float16, torch.bfloat16)
+
+
+def _host(tensor: torch.Tensor) -> np.ndarray:
+    """A tensor as an array; in float32 if it has half precision, which NumPy nets lack."""
+    return (tensor.float() if tensor.dtype in _HALF else tensor).detach().cpu().numpy()
 
 
 # torch's names of functions whose name in a chain differs.
