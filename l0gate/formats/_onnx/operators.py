@@ -114,7 +114,8 @@ def _stream(node: Node, place: int = 0) -> Stream | None:
 
 
 def _same(node: Node) -> Value:
-    return node.inputs[0]  # type: ignore[return-value]
+    value = node.input(0)
+    return Unknown(f"has {node.described} without an input") if value is None else value
 
 
 def _dropout(node: Node) -> Value:

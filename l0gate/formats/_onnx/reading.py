@@ -126,10 +126,14 @@ class _Walk:
         if proto.domain not in _DOMAINS:
             why = f"has the operator {proto.domain[:40]}.{proto.op_type[:40]}, which is no part of"
             return [Unknown(f"{why} ONNX")] * count
+        try:
+            attributes = attributes_of(proto)
+        except L0GateError as error:
+            return [Unknown(str(error))] * count
         node = Node(
             proto.op_type,
             proto.name,
-            attributes_of(proto),
+            attributes,
             tuple(self.values[name] for name in names),
             names,
             count,

@@ -110,8 +110,24 @@ def attributes_of(node: Any) -> dict[str, Any]:
             value = [text.decode(errors="replace") for text in attribute.strings]
         else:
             value = None  # graphs and types, of operators that l0gate does not read
+        expected = _KINDS.get(attribute.name)
+        check(
+            expected is None or kind == getattr(types, expected),
+            f"has {attribute.name!r} of the wrong type in {node.op_type[:40]} {node.name[:60]!r}",
+        )
         found[attribute.name] = value
     return found
+
+
+_KINDS = {
+    **dict.fromkeys(("axis", "hidden_size", "input_forget", "layout"), "INT"),
+    **dict.fromkeys(("linear_before_reset", "start", "end", "to", "transA", "transB"), "INT"),
+    **dict.fromkeys(("axes", "ends", "perm", "split", "starts"), "INTS"),
+    **dict.fromkeys(("alpha", "beta", "clip", "max", "min"), "FLOAT"),
+    **dict.fromkeys(("activation_alpha", "activation_beta"), "FLOATS"),
+    **dict.fromkeys(("approximate", "direction"), "STRING"),
+    "activations": "STRINGS",
+}
 
 
 def exact_float32(array: np.ndarray, what: str) -> np.ndarray:

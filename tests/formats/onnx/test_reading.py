@@ -19,6 +19,7 @@ import l0gate
 from l0gate.formats import Content
 from l0gate.formats._onnx.reading import content_of
 from l0gate.formats._onnx.writing import model_bytes
+from l0gate.formats.assembly import assembled
 
 DATA = Path(
     os.environ.get("L0GATE_DATA") or Path(__file__).resolve().parents[4] / "shared" / "data"
@@ -187,6 +188,63 @@ def test_flipped_bytes_never_crash() -> None:
             content_of(changed.tobytes())
         except l0gate.L0GateError:
             continue
+
+
+def _changed(model: onnx.ModelProto, rng: np.random.Generator) -> None:
+    """Give an attribute, an input or an operator another value."""
+    nodes = model.graph.node
+    node = nodes[rng.integers(len(nodes))]
+    way = rng.integers(4)
+    if way == 0 and node.attribute:
+        attribute = node.attribute[rng.integers(len(node.attribute))]
+        values: list[Any] = [7, -7, 2**62, 1.5, "x", b"\xff", [9, -9], [0.5], ["x"]]
+        value = values[rng.integers(len(values))]
+        attribute.CopyFrom(helper.make_attribute(attribute.name, value))
+    elif way == 1 and node.input:
+        names = [tensor.name for tensor in model.graph.initializer] + ["", "x"]
+        node.input[rng.integers(len(node.input))] = names[rng.integers(len(names))]
+    elif way == 2 and node.input:
+        node.input.pop()
+    else:
+        operators = [
+            "Split",
+            "Clip",
+            "Gather",
+            "Gemm",
+            "Mul",
+            "Add",
+            "Elu",
+            "Cast",
+            "Shape",
+            "Slice",
+            "Concat",
+            "Squeeze",
+            "LSTM",
+        ]
+        node.op_type = operators[rng.integers(len(operators))]
+
+
+def test_graphs_that_make_no_sense_never_crash(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    contents = [
+        own().SerializeToString(),
+        Path(exported(Speech(True, True), tmp_path, False, torch.randn(4, 7, 5))).read_bytes(),
+    ]
+    for trial in range(1000):
+        model = onnx.load_from_string(contents[trial % 2])
+        for _ in range(rng.integers(1, 4)):
+            _changed(model, rng)
+        try:
+            found = content_of(model.SerializeToString())
+            assembled(found.layers, batch_first=found.batch_first)
+        except l0gate.L0GateError:
+            continue
+
+
+def test_attributes_of_the_wrong_type() -> None:
+    nodes = [*CELL[:1], node("Transpose", "Y", "y", perm=3)]
+    with pytest.raises(l0gate.L0GateError, match="'perm' of the wrong type in Transpose"):
+        content_of(graph(nodes, {**GRU, **ONE}))
 
 
 def test_files_elsewhere_are_never_opened(tmp_path: Path) -> None:
