@@ -201,10 +201,15 @@ def _named(trace: Trace) -> list[Axis]:
 def _cells(trace: Trace, axes: Sequence[Axis]) -> list[Axis]:
     """The axes of hand-written cells: those that are read and written in turn, several times.
 
-    The axes that they read get the depth of their first recurrent layer.
+    The axes that they read get the depth of their first recurrent layer. Beside a recurrent layer
+    of torch's own, "several" means more than twice: a highway network that a model uses for two
+    inputs, such as a passage and a question, is no cell.
     """
+    least = 3 if trace.recurrent else 2
     unnamed = {str(id(axis)): axis for axis in axes if not axis.name}
-    again = [use for name, use in trace.uses.items() if trace.times[name] > 1 and not use.lookup]
+    again = [
+        use for name, use in trace.uses.items() if trace.times[name] >= least and not use.lookup
+    ]
 
     def uses_of(axis: str, read: bool) -> tuple[str, ...]:
         return tuple(
