@@ -57,3 +57,11 @@ def test_arrays_that_do_not_fit_are_refused() -> None:
         assembled([layer, linear(RNG, 7, 1)])
     with pytest.raises(l0gate.L0GateError, match="no layers"):
         assembled([])
+
+
+def test_selected_inputs_of_a_linear_layer_get_zero_weights() -> None:
+    out = linear(RNG, 2, 1)
+    net = assembled([Selection(np.array([0, 2]), 3), out]).net()
+    x = RNG.standard_normal((4, 1, 3)).astype(np.float32)
+    expected = x[..., [0, 2]] @ out.weight.T + out.bias
+    np.testing.assert_allclose(net(x)[0], expected, atol=1e-6)
