@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -92,3 +94,21 @@ def test_damaged_files(tmp_path: Any, content: bytes, message: str) -> None:
     path.write_bytes(content)
     with pytest.raises(l0gate.L0GateError, match=message):
         l0gate.import_(path, "rtneural")
+
+
+DATA = Path(
+    os.environ.get("L0GATE_DATA") or Path(__file__).resolve().parents[3] / "shared" / "data"
+)
+MODELS = DATA / "models" / "rtneural"
+
+
+@pytest.mark.skipif(not MODELS.is_dir(), reason=f"looked for RTNeural's models in {MODELS}")
+@pytest.mark.parametrize("name", ["gru", "lstm", "gru_1d", "lstm_1d", "gru_torch", "lstm_torch"])
+def test_rtneural_s_own_models_reproduce_their_vectors(name: str) -> None:
+    net = l0gate.import_(MODELS / "models" / f"{name}.json")
+    x, y = (
+        np.loadtxt(MODELS / "test_data" / f"{name}_{which}_python.csv", delimiter=",", ndmin=1)
+        for which in ("x", "y")
+    )
+    found, _ = net(x.astype(np.float32).reshape(len(x), 1, -1))
+    np.testing.assert_allclose(found.ravel(), y.ravel(), atol=2e-6)
