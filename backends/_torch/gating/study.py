@@ -92,8 +92,9 @@ def _layout_and_run(
 ) -> tuple[Derived, Inputs | None, Observed | None]:
     """The derived or given layout, the inputs, and what a run of the model on them showed.
 
-    Without `example_inputs`, a given layout goes with conventional inputs. If the model does not
-    accept these, inputs and run are None.
+    With a given layout and no `example_inputs`, inputs of the usual shapes are made up: tokens for
+    an embedding, else (time, batch, features). If the model does not accept these, the returned
+    inputs and run are None.
     """
     inputs = None if example_inputs is None else copied_inputs(example_inputs)
     if layout is not None:
@@ -118,7 +119,9 @@ def _layout_and_run(
 
 
 def _check_names(model: nn.Module, layout: Layout) -> None:
-    """Refuse a layout with a name that is no tensor of the model, or not its first name."""
+    """Refuse a layout with a name that is no tensor of the model.
+
+    A tensor that is shared under several names must be called by the first of them."""
     named = named_tensors(model)
     aliases = dict(model.named_parameters(remove_duplicate=False))
     for name in layout.patterns:

@@ -117,10 +117,12 @@ def _taken_by(item: Any) -> int:
 def _slice(trace: Trace, label: Features, cut_at: slice) -> Parts | None:
     """The parts that a slice along the neurons' dimension takes, or None if it is not followed.
 
-    The bounds must lie between parts. A slice is followed if its bounds do not move when neurons
-    are pruned: no axis lies before its start, and it ends with the dimension or before the first
-    axis. It is also followed if it is one of several equal pieces. These are united: code that
-    slices by their size then finds the boundary in the small model too.
+    A dimension is made of parts: groups of neurons that can be pruned, and fixed positions that
+    cannot. The bounds of the slice must lie between parts. It is followed in two cases. First, if
+    pruning cannot move its bounds: nothing before its start can be pruned, and it ends where the
+    dimension ends or before the first group. Second, if the slices of the model cut the dimension
+    into pieces of equal size: then all pieces are made to lose the same neurons, so that they stay
+    equal, and code that computes a bound from the size of a piece is right in the small model too.
     """
     total = width(label.parts)
     start, stop, step = cut_at.indices(total)
