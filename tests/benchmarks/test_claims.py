@@ -11,6 +11,7 @@ from scripts import ROOT
 CLAIMS = (
     "faster_than_onnxruntime_and_torch",
     "streaming_keeps_up_with_a_c_loop",
+    "c_header",
     "pruned_nets_are_faster_in_every_engine",
     "training_steps_keep_up_with_torch",
     "cost_stays_near_the_roofline",
