@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -11,7 +12,22 @@ from torch import Tensor, nn
 from l0gate._chain import Chain
 from l0gate._errors import L0GateError, check
 
-_FUNCTIONS: dict[str, type[nn.Module]] = {"tanh": nn.Tanh, "sigmoid": nn.Sigmoid, "relu": nn.ReLU}
+_FUNCTIONS: dict[str, Callable[[], nn.Module]] = {
+    "tanh": nn.Tanh,
+    "sigmoid": nn.Sigmoid,
+    "relu": nn.ReLU,
+    "softmax": partial(nn.Softmax, dim=-1),
+    "swish": nn.SiLU,
+    "gelu": nn.GELU,
+    "gelu_tanh": partial(nn.GELU, approximate="tanh"),
+    "softplus": nn.Softplus,
+    "softsign": nn.Softsign,
+    "hard_tanh": nn.Hardtanh,
+    "relu6": nn.ReLU6,
+    "hard_sigmoid": nn.Hardsigmoid,
+    "linear": nn.Identity,
+}
+_SLOPED: dict[str, Callable[[float], nn.Module]] = {"leaky_relu": nn.LeakyReLU, "elu": nn.ELU}
 _RECURRENT: dict[str, Any] = {"lstm": nn.LSTM, "gru": nn.GRU, "rnn": nn.RNN}
 
 
@@ -53,8 +69,12 @@ class ChainModel(nn.Module):
         if kind == "add":
             return None
         if kind == "activation":
-            check(layer["function"] in _FUNCTIONS, _message(layer, "has no torch module here"))
-            return _FUNCTIONS[layer["function"]]()
+            function = layer["function"]
+            if function in _SLOPED:
+                return _SLOPED[function](layer["slope"])
+            why = f"has the function {function!r}, for which torch has no module"
+            check(function in _FUNCTIONS, _message(layer, why))
+            return _FUNCTIONS[function]()
         prefix = f"{path}." if path else ""
         if kind in ("embedding", "linear"):
             rows, columns = given[f"{prefix}weight"].shape

@@ -11,9 +11,13 @@ from format_cases import amplifier, direction, linear, nets, saved
 from hypothesis import given, settings
 
 import l0gate
+from l0gate._chain import Chain
+from l0gate._vocabulary import ACTIVATIONS
+from l0gate.backends._torch.chain_model import ChainModel
 from l0gate.formats.layers import Activation, Embedding, Layer, Recurrent, Selection
 from l0gate.formats.proof import example_sequences
 from l0gate.formats.runner import run_net
+from l0gate.reference._activations import activation
 
 RNG = np.random.default_rng(0)
 
@@ -27,6 +31,23 @@ def test_it_computes_what_the_net_does(layers: list[Layer]) -> None:
         np.testing.assert_allclose(y[:, 0].detach(), run_net(saved(layers), x), atol=1e-5)
         again, _ = model(torch.as_tensor(x)[:, None], states)
         assert again.shape == y.shape
+
+
+@pytest.mark.parametrize("function", sorted({*ACTIVATIONS} - {"hard_sigmoid_keras2"}))
+def test_every_activation_is_the_same_in_torch(function: str) -> None:
+    layers = [linear(RNG, 3, 5), Activation(function)]
+    x = (3 * RNG.standard_normal((40, 3))).astype(np.float32)
+    y, _ = saved(layers).to_torch()(torch.as_tensor(x)[:, None])
+    np.testing.assert_allclose(y[:, 0].detach(), run_net(saved(layers), x), atol=1e-5)
+
+
+def test_a_slope_is_kept() -> None:
+    for function in ("leaky_relu", "elu"):
+        sloped = {"type": "activation", "function": function, "slope": 0.3}
+        chain = Chain([{"type": "linear", "name": "out", "bias": False}, sloped])
+        y, _ = ChainModel(chain, {"out.weight": np.eye(2)})(torch.tensor([[[-2.0, 2.0]]]))
+        expected = activation(function, 0.3)(np.array([-2.0, 2.0], np.float32))
+        np.testing.assert_allclose(y[0, 0].detach(), expected, atol=1e-6)
 
 
 @pytest.mark.parametrize("cell", ["lstm", "gru"])
@@ -66,6 +87,7 @@ def test_an_imported_net_is_gated_shrunk_and_exported(tmp_path: Path, cell: str)
             r"sizes \[3, 4\]",
         ),
         ([Selection(np.array([1]), 2), *amplifier()], "1 of 2 inputs"),
+        ([*amplifier(), Activation("hard_sigmoid_keras2")], "'hard_sigmoid_keras2', for which"),
     ],
 )
 def test_what_torch_lacks_is_said(layers: list[Layer], message: str) -> None:
