@@ -37,7 +37,6 @@ from typing import TYPE_CHECKING
 from l0gate import _former_names
 from l0gate._backend import Backend
 from l0gate._budget import Budget
-from l0gate._calibration import calibrate
 from l0gate._errors import L0GateError
 from l0gate._gate import gate
 from l0gate._hard_concrete import HardConcrete
@@ -48,6 +47,7 @@ from l0gate._version import __version__ as __version__
 from l0gate.layout.layout import Layout
 
 if TYPE_CHECKING:
+    from l0gate._calibration import calibrate
     from l0gate._hooks import hookimpl
     from l0gate._quantize import quantize
     from l0gate._saved_model import SavedModel, load, save
@@ -79,6 +79,7 @@ __getattr__, __dir__ = import_later(
     __name__,
     __all__,
     {
+        "calibrate": "_calibration",
         "export": "formats.export",
         "hookimpl": "_hooks",
         "import_": "formats.export",

@@ -195,29 +195,31 @@ def read(path: str | os.PathLike[str]) -> SavedModel:
         raise L0GateError(f"`path` {os.fspath(path)!r} cannot be read: {error.strerror}") from None
     try:
         with file:
-            _refuse_torch(file)
-            return _decode(file)
+            try:
+                return _decode(file)
+            except L0GateError:
+                if _is_pickled(file):
+                    raise L0GateError(
+                        "is no l0gate file but one of torch.save, or another pickle: give it to"
+                        " torch.load, or save the small model with l0gate.save"
+                    ) from None
+                raise
     except L0GateError as error:
         raise L0GateError(f"`path` {os.fspath(path)!r} {error}") from None
 
 
-def _refuse_torch(file: BinaryIO) -> None:
-    """Refuse a file that `torch.save` wrote: a zip file with a pickle, or, long ago, a pickle."""
+def _is_pickled(file: BinaryIO) -> bool:
+    """Whether `torch.save` wrote a file: a zip file with a pickle, or, long ago, a pickle."""
     import zipfile
 
     if not file.seekable():  # a pipe
-        return
+        return False
+    file.seek(0)
     start = file.read(2)
-    pickled = len(start) == 2 and start[0] == 0x80 and start[1] <= 5
     if start == b"PK" and zipfile.is_zipfile(file):
         with contextlib.suppress(zipfile.BadZipFile), zipfile.ZipFile(file) as archive:
-            pickled = any(name.endswith("/data.pkl") for name in archive.namelist())
-    file.seek(0)
-    check(
-        not pickled,
-        "is no l0gate file but one of torch.save, or another pickle: give it to torch.load, or save"
-        " the small model with l0gate.save",
-    )
+            return any(name.endswith("/data.pkl") for name in archive.namelist())
+    return len(start) == 2 and start[0] == 0x80 and start[1] <= 5
 
 
 def _encode(saved: SavedModel) -> bytes:

@@ -26,8 +26,19 @@ A distribution adds a format through an entry point in the group `l0gate` whose 
 
 from __future__ import annotations
 
-from l0gate.formats.format import Content, Format
-from l0gate.formats.proof import Proof
-from l0gate.formats.runner import Runner
+from typing import TYPE_CHECKING
+
+from l0gate._later import import_later
+
+if TYPE_CHECKING:
+    from l0gate.formats.format import Content, Format
+    from l0gate.formats.proof import Proof
+    from l0gate.formats.runner import Runner
 
 __all__ = ["Content", "Format", "Proof", "Runner"]
+# Whoever looks for a backend imports this package too, to register the formats.
+__getattr__, __dir__ = import_later(
+    __name__,
+    __all__,
+    {"Content": "format", "Format": "format", "Proof": "proof", "Runner": "runner"},
+)

@@ -54,6 +54,15 @@ def test_import_loads_numpy_and_nothing_heavy() -> None:
     assert python(f"import sys, l0gate; print([m for m in {later} if m in sys.modules])") == "[]"
 
 
+def test_finding_a_backend_loads_no_format() -> None:
+    code = (
+        "import sys, l0gate; l0gate.get_backend('numpy');"
+        " print([m for m in sys.modules if m.startswith('l0gate.formats.')"
+        " and m != 'l0gate.formats._builtin'])"
+    )
+    assert python(code) == "[]"
+
+
 def test_loading_a_net_needs_neither_torch_nor_plugins(tmp_path: object) -> None:
     path = f"{tmp_path}/net.npz"
     code = (
