@@ -9,13 +9,12 @@ from typing import Any
 import numpy as np
 
 from l0gate._errors import L0GateError, check
-from l0gate._saved_model import Deviation, SavedModel
-from l0gate.formats.export import saved_model_of
+from l0gate._saved_model import Deviation, SavedModel, saved_model_of
 from l0gate.formats.layers import layers_of
 from l0gate.formats.proof import example_sequences
 from l0gate.formats.runner import run_net
 
-__all__ = ["quantize", "quantized_rows"]
+__all__ = ["quantize", "quantized", "quantized_rows"]
 
 
 def quantize(net: Any, sequences: Sequence[Any] | None = None) -> Any:
@@ -36,8 +35,16 @@ def quantize(net: Any, sequences: Sequence[Any] | None = None) -> Any:
     >>> saved.parameters["rnn.weight_hh_l0"].dtype, saved.deviation.error_to_signal < 1e-3
     (dtype('int8'), True)
     """
-    saved = saved_model_of(net)
+    saved = saved_model_of(net, "net")
     check(not saved.scales, "`net` has int8 weights already")
+    small = quantized(saved)
+    return replace(small, deviation=_deviation(saved, small, sequences)).net()
+
+
+def quantized(saved: SavedModel) -> SavedModel:
+    """A saved model with its matrices in int8, without the deviation; one in int8 as it is."""
+    if saved.scales:
+        return saved
     parameters: dict[str, Any] = {}
     scales: dict[str, np.ndarray] = {}
     for name, array in saved.parameters.items():
@@ -49,8 +56,7 @@ def quantize(net: Any, sequences: Sequence[Any] | None = None) -> Any:
             raise L0GateError(f"parameter `{name}` holds numbers that are not finite")
         parameters[name], scales[name] = quantized_rows(values)
     check(bool(scales), "`net` has no matrix")
-    small = replace(saved, parameters=parameters, scales=scales, certificate=None)
-    return replace(small, deviation=_deviation(saved, small, sequences)).net()
+    return replace(saved, parameters=parameters, scales=scales, certificate=None)
 
 
 def quantized_rows(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

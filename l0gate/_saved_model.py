@@ -48,9 +48,8 @@ class SavedModel:
     `chain` describes a model that `l0gate.load` can run by itself; without one, loading needs
     `into=`. `kept` has the indices of the kept neurons per axis, `dense_sizes` the number of all.
     `metadata` is any JSON of the user, such as a vocabulary. `held` is what the backend notes of a
-    model beside its parameters, by kind and name.
-    `metadata` is any JSON of the user, such as a vocabulary. `scales` has a scale (O,) for every
-    row of the parameters that are stored in int8, and `deviation` how far that moved the outputs.
+    model beside its parameters, by kind and name. `scales` has a scale (O,) for every row of the
+    parameters that are stored in int8, and `deviation` how far that moved the outputs.
     """
 
     parameters: Mapping[str, np.ndarray]
@@ -84,7 +83,7 @@ class SavedModel:
             raise L0GateError(
                 "the saved model is no chain of layers; load it with `into=` the model's class"
             )
-        index, size = self._input_kept or (np.zeros(0), 0)
+        index, size = self.input_kept or (np.zeros(0), 0)
         check(
             len(index) == size,
             f"the net reads {len(index)} of {size} inputs, which a torch module here cannot choose",
@@ -92,7 +91,11 @@ class SavedModel:
         return get_backend("torch").chain_model(self)
 
     @property
-    def _input_kept(self) -> tuple[np.ndarray, int] | None:
+    def input_kept(self) -> tuple[np.ndarray, int] | None:
+        """The indices of the kept input features, and how many the dense model has.
+
+        None if no recurrent layer reads the input features.
+        """
         axis = None if self.chain is None else self.chain.input_axis
         return None if axis is None else (self.kept[axis], self.dense_sizes[axis])
 
@@ -110,7 +113,7 @@ class SavedModel:
         states = [(self.kept[a], self.dense_sizes[a]) for a in chain.state_axes if a in self.kept]
         net = Net(chain.layers, batch_first=chain.batch_first).bind(
             self.float_parameters(),
-            input_kept=self._input_kept,
+            input_kept=self.input_kept,
             kept=states if len(states) == len(chain.state_axes) else None,
             engine=engine,
         )
@@ -135,22 +138,27 @@ def save(
     >>> y.shape, float(y.max())
     ((5, 1, 2), 3.0)
     """
-    if isinstance(small, SavedModel):
-        saved = small
-    else:
-        check(
-            not isinstance(small, Mapping),
-            "`small` is a dict of arrays, which cannot run by itself; bind it to a net"
-            " (`get_backend('numpy').net(layers).bind(small)`) or give a `SavedModel`",
-        )
-        backend = get_backend(small)
-        check(backend.owns_model(small), f"`small` is {type(small).__name__}; it must be a model")
-        saved = backend.describe(small)
+    check(
+        not isinstance(small, Mapping),
+        "`small` is a dict of arrays, which cannot run by itself; bind it to a net"
+        " (`get_backend('numpy').net(layers).bind(small)`) or give a `SavedModel`",
+    )
+    saved = saved_model_of(small, "small")
     if metadata is not None:
         if not isinstance(metadata, Mapping):  # no check(): a deep one has no repr
             raise L0GateError(f"`metadata` is {metadata!r}; it must be a dict")
         saved = SavedModel(**{**vars(saved), "metadata": dict(metadata)})
     write_atomically(path, _encode(saved))
+
+
+def saved_model_of(model: Any, name: str) -> SavedModel:
+    """The `SavedModel` of a net or small model, or the given one; `name` is for messages."""
+    if isinstance(model, SavedModel):
+        return model
+    backend = get_backend(model)
+    check(backend.owns_model(model), f"`{name}` is {type(model).__name__}; it must be a model")
+    described: SavedModel = backend.describe(model)
+    return described
 
 
 def load(path: str | os.PathLike[str], *, into: Any = None, engine: str = "numpy") -> Any:

@@ -8,8 +8,8 @@ from dataclasses import replace
 from typing import Any
 
 from l0gate._errors import L0GateError, check, warn
-from l0gate._registry import get_backend, registry
-from l0gate._saved_model import SavedModel
+from l0gate._registry import registry
+from l0gate._saved_model import SavedModel, saved_model_of
 from l0gate.files import check_path, write_atomically
 from l0gate.formats.assembly import assembled
 from l0gate.formats.format import Content, Format
@@ -17,7 +17,7 @@ from l0gate.formats.layers import Layer, layers_of, recurrent_layers
 from l0gate.formats.padding import padded
 from l0gate.formats.proof import Proof, prove
 
-__all__ = ["export", "get_format", "import_", "read_file", "saved_model_of"]
+__all__ = ["export", "get_format", "import_", "read_file"]
 
 _LARGEST = 2**32  # bytes of a file that is read whole
 
@@ -59,10 +59,9 @@ def export(
     target = check_path(path)
     chosen = get_format(format, target, writing=True)
     _check_options(chosen, options, chosen.options)
-    saved = saved_model_of(net)
+    saved = saved_model_of(net, "net")
     chain = saved.chain
-    layers = layers_of(saved)
-    layers = _padded(layers, chosen, pad_to, options)
+    layers = _padded(layers_of(saved), chosen, pad_to, options)
     content = Content(
         layers,
         saved.metadata,
@@ -75,8 +74,9 @@ def export(
         proof = Proof(chosen.name, "nothing", 0.0, 0.0, 0, False, len(written))
     else:
         try:
-            net = chosen.reference(saved, **options)
-            proof = prove(net, layers, runner, chosen.name, len(written))
+            proof = prove(
+                chosen.reference(saved, **options), layers, runner, chosen.name, len(written)
+            )
         finally:
             runner.close()
     if chosen.keeps_proof:
@@ -117,17 +117,6 @@ def read_file(
         ) from None
 
 
-def saved_model_of(net: Any) -> SavedModel:
-    """The `SavedModel` of a net, a small model or a `SavedModel`."""
-    if isinstance(net, SavedModel):
-        return net
-    backend = get_backend(net)
-    check(backend.owns_model(net), f"`net` is {type(net).__name__}; it must be a model")
-    found = backend.describe(net)
-    assert isinstance(found, SavedModel)
-    return found
-
-
 def get_format(
     name: str | None, path: str, *, writing: bool, content: bytes | None = None
 ) -> Format:
@@ -136,15 +125,15 @@ def get_format(
         check(isinstance(name, str), f"`format` is {name!r}; it must be the name of a format")
         return _usable(_made(name), writing)
     formats = _all_formats()
-    fitting = [f for f in formats if path.lower().endswith(f.suffixes) and f.suffixes]
+    fitting = [f for f in formats if f.suffixes and path.lower().endswith(f.suffixes)]
     if content is not None:
         fitting = [f for f in fitting if f.reads and f.recognizes(content)]
-    elif writing:
+    else:
         fitting = [f for f in fitting if f.writes] or fitting
-    if content is None and len(fitting) > 1:
         names = " and ".join(repr(f.name) for f in fitting)
-        raise L0GateError(
-            f"`path` {path!r} ends as the files of {names} do; say which with `format`"
+        check(
+            len(fitting) <= 1,
+            f"`path` {path!r} ends as the files of {names} do; say which with `format`",
         )
     if not fitting:
         endings = ", ".join(f"{s} ({f.name})" for f in formats for s in f.suffixes)
@@ -185,13 +174,12 @@ def _made(name: str) -> Format:
 
 
 def _check_options(chosen: Format, given: Mapping[str, Any], allowed: Mapping[str, Any]) -> None:
-    unknown = sorted(set(given) - set(allowed))
-    known = ", ".join(f"`{key}`" for key in allowed) or "none"
-    check(
-        not unknown,
-        f"`{unknown[0] if unknown else ''}` is no option of the format {chosen.name!r}; options:"
-        f" {known}",
-    )
+    for key in given:
+        known = ", ".join(f"`{name}`" for name in allowed) or "none"
+        check(
+            key in allowed,
+            f"`{key}` is no option of the format {chosen.name!r}; options: {known}",
+        )
     for key, value in given.items():
         check(
             not isinstance(allowed[key], bool) or isinstance(value, bool),

@@ -177,10 +177,9 @@ def layers_of(saved: SavedModel) -> list[Layer]:
         )
     parameters = {name: np.asarray(a, np.float32) for name, a in saved.float_parameters().items()}
     found: list[Layer] = []
-    if chain.input_axis is not None and chain.input_axis in saved.kept:
-        index, size = saved.kept[chain.input_axis], saved.dense_sizes[chain.input_axis]
-        if len(index) != size:
-            found.append(Selection(np.asarray(index, np.int64), int(size)))
+    index, size = saved.input_kept or (np.zeros(0), 0)
+    if len(index) != size:
+        found.append(Selection(np.asarray(index, np.int64), int(size)))
     layers = list(chain.layers)
     for position, layer in enumerate(layers):
         if _is_skip(layers, position):

@@ -12,11 +12,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from format_cases import amplifier, saved
 from saved_model_cases import LAYERS, pruned
 
 import l0gate
 from l0gate import L0GateError
-from l0gate._saved_model import SavedModel, read
+from l0gate._saved_model import SavedModel, read, saved_model_of
 from l0gate.files import write_atomically
 from l0gate.npz import pack, unpack
 
@@ -422,3 +423,9 @@ def test_a_torch_file_is_called_one(tmp_path: Path, zipped: bool) -> None:
     torch.save({"w": torch.ones(2)}, path, _use_new_zipfile_serialization=zipped)
     with pytest.raises(L0GateError, match=r"is no l0gate file but one of torch.save"):
         l0gate.load(path)
+
+
+def test_what_can_be_saved_and_exported() -> None:
+    net = saved(amplifier())
+    assert saved_model_of(net, "net") is net
+    assert saved_model_of(net.net(), "net") is net

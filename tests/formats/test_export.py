@@ -14,7 +14,7 @@ import l0gate
 from l0gate._registry import registry
 from l0gate.formats import Content, Format
 from l0gate.formats._nam import Nam
-from l0gate.formats.export import get_format, read_file, saved_model_of
+from l0gate.formats.export import get_format, read_file
 from l0gate.formats.layers import Layer, Linear
 
 NET = saved(amplifier())
@@ -137,8 +137,3 @@ def test_nets_without_weights_of_recurrent_layers(tmp_path: Path) -> None:
     l0gate.export(net, tmp_path / "net.json", "rtneural")
     with pytest.raises(l0gate.L0GateError, match="no recurrent layer"):
         l0gate.export(net, tmp_path / "net.json", "rtneural", pad_to="target")
-
-
-def test_what_can_be_exported() -> None:
-    assert saved_model_of(NET) is NET
-    assert saved_model_of(NET.net()) is NET

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from l0gate._errors import warn
-from l0gate._quantize import quantize
+from l0gate._quantize import quantized
 from l0gate._saved_model import SavedModel
 from l0gate.formats._c.compiler import CompiledHeader, find_compiler
 from l0gate.formats._c.header import c_header, check_name
@@ -34,10 +34,7 @@ class C(Format):
     reads = False
 
     def reference(self, saved: SavedModel, *, int8: bool = False, **options: Any) -> SavedModel:
-        if not int8 or saved.scales:
-            return saved
-        found: SavedModel = quantize(saved).saved
-        return found
+        return quantized(saved) if int8 else saved
 
     def write(
         self,

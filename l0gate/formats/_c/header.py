@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from l0gate._errors import check
-from l0gate._quantize import quantize
+from l0gate._quantize import quantized
 from l0gate._saved_model import SavedModel
 from l0gate.formats._c.arrays import LANES, c_array
 from l0gate.formats._c.code import Code, code_of
@@ -222,7 +222,7 @@ def _selftest(code: Code, layers: Sequence[Layer], saved: SavedModel) -> str:
     p, upper = code.prefix, code.prefix.upper()
     rng = np.random.default_rng(0)
     if code.int8:
-        saved = quantize(saved).saved
+        saved = quantized(saved)
     if isinstance(layers[0], Embedding):
         x: np.ndarray = rng.integers(0, len(layers[0].weight), _TEST_STEPS)
     else:
