@@ -10,6 +10,8 @@ The modules, in reading order:
 - `proof`: a written file, run beside the net that it was written from
 - `padding`: closed neurons for programs that take some hidden sizes only
 - `json_text`: reading JSON without trust, and writing it with few digits
+- `one_stack`: the base of formats of one stack of recurrent layers
+- `keras_layout`: weights as Keras and RTNeural keep them
 - `_rtneural`, `_guitarml`, `_nam`: the formats of audio plugins
 - `_onnx`: ONNX, for whole sequences and streams
 - `_c`: a C99 header

@@ -6,11 +6,11 @@ writes `model_data` and a `state_dict` with torch's names and layout.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from l0gate._errors import L0GateError, check
-from l0gate.formats.format import Content, Format, refuse
+from l0gate.formats.format import Content, refuse
 from l0gate.formats.json_text import array, integer, numbers, parse, section, text
 from l0gate.formats.layers import (
     BLOCKS,
@@ -21,52 +21,50 @@ from l0gate.formats.layers import (
     Skip,
     input_size,
     output_size,
-    recurrent_layers,
     with_all_inputs,
 )
+from l0gate.formats.one_stack import OneStack
 
 __all__ = ["GuitarML"]
 
-_NAME = "GuitarML's JSON"
 _CELLS = {"LSTM": "lstm", "GRU": "gru", "RNN": "rnn"}
 
 
-class GuitarML(Format):
+class GuitarML(OneStack):
     """One stack of LSTM or GRU layers of one size, a linear layer, and the input added or not."""
 
     name = "guitarml"
     suffixes = (".json",)
     summary = "amplifier models of GuitarML: an LSTM or GRU and a linear layer"
     reader = "NeuralPi, Proteus, Chowdhury's and AIDA-X's trainers"
-    holds: ClassVar[Mapping[str, Any]] = {
-        "cells": "LSTM, GRU",
-        "unequal": False,
-        "bidirectional": False,
-        "embedding": False,
-    }
+    holds: ClassVar[Mapping[str, Any]] = {**OneStack.holds, "cells": "LSTM, GRU"}
+    title = "GuitarML's JSON"
+    body = "holds an LSTM or GRU and then a linear layer"
+    instead = "use the format 'onnx' or 'c', which hold such nets"
 
     def recognizes(self, content: bytes) -> bool:
         return b'"model_data"' in content
 
-    def accepted_sizes(self, hidden: Sequence[int], **options: Any) -> list[int]:
-        return [max(hidden)] * len(hidden)
+    def check_cell(self, layer: Recurrent, first: Recurrent) -> None:
+        if layer.cell != first.cell or layer.cell not in ("lstm", "gru"):
+            why = "holds a stack of LSTM layers or one of GRU layers"
+        elif not layer.standard or not layer.reset_after:
+            why = "knows tanh, sigmoid and torch's GRU (reset_after) only"
+        else:
+            return
+        raise refuse(layer, self.title, why, self.instead)
 
     def write(self, content: Content, **options: Any) -> bytes:
         layers = with_all_inputs(content.layers)
         skip = isinstance(layers[-1], Skip)
         body = layers[:-1] if skip else layers
-        stack, last = recurrent_layers(body), body[-1]
-        if not stack or not isinstance(last, Linear):
-            raise refuse(last, _NAME, "holds an LSTM or GRU and then a linear layer", _INSTEAD)
-        for layer in body[:-1]:
-            if not isinstance(layer, Recurrent):
-                raise refuse(layer, _NAME, "has no place for it", _INSTEAD)
+        stack, last = self.stack_of(body)
         first = stack[0]
-        for layer in stack:
-            _check_layer(layer, first)
         width = input_size(layers)
         if skip and width != 1:
-            raise refuse(layers[-1], _NAME, f"adds one input; the net has {width}", _INSTEAD)
+            raise refuse(
+                layers[-1], self.title, f"adds one input; the net has {width}", self.instead
+            )
         arrays: dict[str, Any] = {}
         for depth, layer in enumerate(stack):
             end = layer.directions[0]
@@ -131,25 +129,6 @@ class GuitarML(Format):
 
 
 _STEMS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
-_INSTEAD = "use the format 'onnx' or 'c', which hold such nets"
-
-
-def _check_layer(layer: Recurrent, first: Recurrent) -> None:
-    if layer.cell != first.cell or layer.cell not in ("lstm", "gru"):
-        raise refuse(layer, _NAME, "holds a stack of LSTM layers or one of GRU layers", _INSTEAD)
-    if not layer.standard or not layer.reset_after:
-        raise refuse(
-            layer, _NAME, "knows tanh, sigmoid and torch's GRU (reset_after) only", _INSTEAD
-        )
-    if len(layer.directions) == 2:
-        raise refuse(layer, _NAME, "has layers of one direction only", _INSTEAD)
-    if layer.outputs != first.outputs:
-        raise refuse(
-            layer,
-            _NAME,
-            f"has one hidden size for all layers, and the first has {first.outputs}",
-            'give `pad_to="target"`, which adds closed neurons: the outputs stay the same',
-        )
 
 
 def _array(arrays: dict[str, Any], name: str, shape: tuple[int, ...]) -> Any:

@@ -14,59 +14,47 @@ import numpy as np
 
 from l0gate._errors import L0GateError, check
 from l0gate.formats.assembly import assembled
-from l0gate.formats.format import Content, Format, refuse
+from l0gate.formats.format import Content, refuse
 from l0gate.formats.json_text import array, integer, numbers, parse, section, text
 from l0gate.formats.layers import (
     Direction,
     Layer,
     Linear,
     Recurrent,
-    Skip,
     input_size,
     output_size,
     recurrent_layers,
     with_all_inputs,
 )
+from l0gate.formats.one_stack import OneStack
 
 __all__ = ["Nam"]
 
-_NAME = "the .nam format"
-_INSTEAD = "use the format 'rtneural', which AIDA-X and NeuralAudio read, or 'onnx'"
 _SILENCE = 48_000  # zero samples before which a stream's first state is taken, as nam's own export
 
 
-class Nam(Format):
+class Nam(OneStack):
     """LSTM layers of one size, one input, one output."""
 
     name = "nam"
     suffixes = (".nam",)
     summary = "amplifier models of Neural Amp Modeler: LSTM layers and a head"
     reader = "Neural Amp Modeler, its plugin and what builds on its core"
-    holds: ClassVar[Mapping[str, Any]] = {
-        "cells": "LSTM",
-        "unequal": False,
-        "bidirectional": False,
-        "embedding": False,
-    }
+    title = "the .nam format"
+    body = "holds LSTM layers and then a linear layer"
+    instead = "use the format 'rtneural', which AIDA-X and NeuralAudio read, or 'onnx'"
     options: ClassVar[Mapping[str, Any]] = {"sample_rate": None}
 
-    def accepted_sizes(self, hidden: Sequence[int], **options: Any) -> list[int]:
-        return [max(hidden)] * len(hidden)
+    def check_cell(self, layer: Recurrent, first: Recurrent) -> None:
+        if layer.cell != "lstm" or not layer.standard:
+            why = "has LSTM layers with tanh and sigmoid only"
+            raise refuse(layer, self.title, why, self.instead)
 
     def write(self, content: Content, *, sample_rate: Any = None, **options: Any) -> bytes:
         layers = with_all_inputs(content.layers)
-        stack, last = recurrent_layers(layers), layers[-1]
-        if isinstance(last, Skip):
-            raise refuse(last, _NAME, "has no place for it", _INSTEAD)
-        if not stack or not isinstance(last, Linear):
-            raise refuse(last, _NAME, "holds LSTM layers and then a linear layer", _INSTEAD)
-        for layer in layers[:-1]:
-            if not isinstance(layer, Recurrent):
-                raise refuse(layer, _NAME, "has no place for it", _INSTEAD)
-        for layer in stack:
-            _check_layer(layer, stack[0])
+        stack, last = self.stack_of(layers)
         if output_size(layers) != 1:
-            raise refuse(last, _NAME, "has one output", _INSTEAD)
+            raise refuse(last, self.title, "has one output", self.instead)
         own = content.metadata.get("nam", {})
         rate = own.get("sample_rate") if sample_rate is None else sample_rate
         valid = isinstance(rate, (int, float)) and not isinstance(rate, bool) and 0 < rate < 1e9
@@ -130,20 +118,6 @@ class Nam(Format):
 def _take(flat: np.ndarray, shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
     size = int(np.prod(shape))
     return flat[:size].reshape(shape), flat[size:]
-
-
-def _check_layer(layer: Recurrent, first: Recurrent) -> None:
-    if layer.cell != "lstm" or not layer.standard:
-        raise refuse(layer, _NAME, "has LSTM layers with tanh and sigmoid only", _INSTEAD)
-    if len(layer.directions) == 2:
-        raise refuse(layer, _NAME, "has layers of one direction only", _INSTEAD)
-    if layer.outputs != first.outputs:
-        raise refuse(
-            layer,
-            _NAME,
-            f"has one hidden size for all layers, and the first has {first.outputs}",
-            'give `pad_to="target"`, which adds closed neurons: the outputs stay the same',
-        )
 
 
 def _first_state(content: Content, layers: Sequence[Layer]) -> list[Any]:

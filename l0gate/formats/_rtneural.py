@@ -14,6 +14,7 @@ import numpy as np
 from l0gate._errors import L0GateError, check
 from l0gate.formats.format import Content, Format, refuse
 from l0gate.formats.json_text import array, integer, numbers, parse, section, text
+from l0gate.formats.keras_layout import from_keras, to_keras
 from l0gate.formats.layers import (
     Activation,
     Direction,
@@ -171,18 +172,8 @@ def _recurrent_weights(layer: Recurrent) -> list[Any]:
     if not layer.standard or not layer.reset_after:
         raise refuse(layer, _NAME, "knows tanh, sigmoid and a GRU with reset_after only", _INSTEAD)
     end = layer.directions[0]
-    b_ih, b_hh = end.biases()
-    if layer.cell == "lstm":
-        return [numbers(end.weight_ih.T), numbers(end.weight_hh.T), numbers(b_ih + b_hh)]
-    arrays = (_swapped(a) for a in (end.weight_ih, end.weight_hh, b_ih, b_hh))
-    w, u, b, r = arrays
-    return [numbers(w.T), numbers(u.T), [numbers(b), numbers(r)]]
-
-
-def _swapped(array: np.ndarray) -> np.ndarray:
-    """Exchange the blocks r and z of a GRU's rows: torch's order to Keras's, and back."""
-    first, second, third = np.split(array, 3)
-    return np.concatenate([second, first, third])
+    filled = Direction(end.weight_ih, end.weight_hh, *end.biases())  # a bias is required
+    return [numbers(array) for array in to_keras(layer, filled)]
 
 
 def _golden(content: Content, layers: Sequence[Layer]) -> dict[str, Any]:
@@ -212,14 +203,16 @@ def _read_recurrent(entry: Any, where: str, position: int, inputs: int) -> tuple
     cell, hidden = entry["type"], _size(entry, where)
     gates = 4 if cell == "lstm" else 3
     kernel, recurrent, bias = _parts(entry, where, 3)
-    w = array(kernel, (inputs, gates * hidden), f"the kernel of {where}").T
-    u = array(recurrent, (hidden, gates * hidden), f"the recurrent kernel of {where}").T
-    if cell == "lstm":
-        b = array(bias, (gates * hidden,), f"the bias of {where}")
-        end = Direction(w, u, b, np.zeros_like(b))
-    else:
-        b = array(bias, (2, gates * hidden), f"the bias of {where}")
-        end = Direction(*(_swapped(a) for a in (w, u, b[0], b[1])))
+    end = from_keras(
+        cell,
+        array(kernel, (inputs, gates * hidden), f"the kernel of {where}"),
+        array(recurrent, (hidden, gates * hidden), f"the recurrent kernel of {where}"),
+        array(
+            bias,
+            (gates * hidden,) if cell == "lstm" else (2, gates * hidden),
+            f"the bias of {where}",
+        ),
+    )
     return [Recurrent(f"{cell}_{position}", cell, (end,))], hidden
 
 

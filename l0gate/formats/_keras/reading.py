@@ -13,6 +13,7 @@ import numpy as np
 
 from l0gate._errors import L0GateError, check
 from l0gate.formats.json_text import integer, section
+from l0gate.formats.keras_layout import from_keras
 from l0gate.formats.layers import (
     BLOCKS,
     Activation,
@@ -24,7 +25,7 @@ from l0gate.formats.layers import (
     Recurrent,
 )
 
-__all__ = ["Arrays", "layers_of_model", "swapped"]
+__all__ = ["Arrays", "layers_of_model"]
 
 Arrays = Callable[[str, str, str], list[np.ndarray]]  # (class, layer's name, part) -> its arrays
 _CELLS = {"LSTM": "lstm", "GRU": "gru", "SimpleRNN": "rnn"}
@@ -94,8 +95,8 @@ class _Reader:
         if kind in _IGNORED:
             return []
         if kind in _CELLS:
-            end, function = self._cell(kind, given, self.arrays(kind, name, "cell"), name)
-            return [self._recurrent(name, kind, (end,), given), *function]
+            end = self._cell(kind, given, self.arrays(kind, name, "cell"), name)
+            return [self._recurrent(name, kind, (end,), given)]
         if kind == "Bidirectional":
             return self._bidirectional(given, name)
         if kind == "TimeDistributed":
@@ -152,10 +153,10 @@ class _Reader:
             f"has return_sequences=False in the bidirectional layer {name!r}: its last outputs"
             " belong to two time steps",
         )
-        ends = []
-        for part in ("forward_layer", "backward_layer"):
-            end, _ = self._cell(kind, options, self.arrays("Bidirectional", name, part), name)
-            ends.append(end)
+        ends = (
+            self._cell(kind, options, self.arrays("Bidirectional", name, part), name)
+            for part in ("forward_layer", "backward_layer")
+        )
         return [self._recurrent(name, kind, tuple(ends), options)]
 
     def _recurrent(
@@ -182,21 +183,18 @@ class _Reader:
 
     def _cell(
         self, kind: str, given: Mapping[str, Any], arrays: list[np.ndarray], name: str
-    ) -> tuple[Direction, list[Layer]]:
+    ) -> Direction:
         units = integer(given, "units", where=repr(name))
         rows = BLOCKS[_CELLS[kind]] * units
         biased = given.get("use_bias", True)
         kernel, recurrent, *rest = self._sized(arrays, 3 if biased else 2, name)
         _expect(kernel, (None, rows), name)
         _expect(recurrent, (units, rows), name)
-        weights = [kernel.T, recurrent.T]
-        if biased:
+        bias = rest[0] if biased else None
+        if bias is not None:
             two = kind == "GRU" and self._resets_after(given, name)
-            _expect(rest[0], (2, rows) if two else (rows,), name)
-            weights += [rest[0][0], rest[0][1]] if two else [rest[0], np.zeros_like(rest[0])]
-        if kind == "GRU":
-            weights = [swapped(array) for array in weights]
-        return Direction(*weights), []
+            _expect(bias, (2, rows) if two else (rows,), name)
+        return from_keras(_CELLS[kind], kernel, recurrent, bias)
 
     def _dense(self, given: Mapping[str, Any], name: str, arrays: list[np.ndarray]) -> list[Layer]:
         units = integer(given, "units", where=repr(name))
@@ -273,9 +271,3 @@ def _expect(array: np.ndarray, shape: tuple[int | None, ...], name: str) -> None
     )
     expected = ", ".join("any" if size is None else str(size) for size in shape)
     check(fits, f"has an array of shape {array.shape} for {name!r}; expected ({expected})")
-
-
-def swapped(array: np.ndarray) -> np.ndarray:
-    """Exchange the first two of three blocks of rows: Keras's z, r, h and torch's r, z, n."""
-    first, second, third = np.split(array, 3)
-    return np.concatenate([second, first, third])

@@ -13,11 +13,10 @@ import numpy as np
 
 from l0gate._errors import L0GateError
 from l0gate.formats._keras.h5 import needs_h5py
-from l0gate.formats._keras.reading import swapped
 from l0gate.formats.format import Content, refuse
+from l0gate.formats.keras_layout import to_keras
 from l0gate.formats.layers import (
     Activation,
-    Direction,
     Embedding,
     Layer,
     Linear,
@@ -118,7 +117,7 @@ def _described(layer: Layer) -> tuple[str, dict[str, Any], dict[str, list[np.nda
         options["recurrent_activation"] = _function(layer, layer.recurrent_activation)
     if layer.cell == "gru":
         options["reset_after"] = layer.reset_after
-    cells = [_cell(layer, end) for end in layer.directions]
+    cells = [to_keras(layer, end) for end in layer.directions]
     if len(cells) == 1:
         return _CLASSES[layer.cell], options, {"cell/": cells[0]}
     if layer.directions[0].hidden != layer.directions[1].hidden:
@@ -126,19 +125,6 @@ def _described(layer: Layer) -> tuple[str, dict[str, Any], dict[str, list[np.nda
     inner = _entry(_CLASSES[layer.cell], "forward", options)
     both = {"forward_layer/cell/": cells[0], "backward_layer/cell/": cells[1]}
     return "Bidirectional", {"layer": inner, "merge_mode": "concat"}, both
-
-
-def _cell(layer: Recurrent, end: Direction) -> list[np.ndarray]:
-    """Kernel, recurrent kernel and bias of one direction, as Keras has them."""
-    own = [end.weight_ih, end.weight_hh]
-    if end.bias_ih is not None:
-        two = layer.cell == "gru" and layer.reset_after
-        b_ih, b_hh = end.biases()
-        own += [b_ih, b_hh] if two else [b_ih + b_hh]
-    if layer.cell == "gru":
-        own = [swapped(array) for array in own]
-    kernel, recurrent, *bias = own
-    return [kernel.T, recurrent.T, *([np.stack(bias)] if len(bias) == 2 else bias)]
 
 
 def _function(layer: Layer, name: str) -> str:

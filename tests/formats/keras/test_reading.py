@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import l0gate
-from l0gate.formats._keras.reading import layers_of_model, swapped
+from l0gate.formats._keras.reading import layers_of_model
 from l0gate.formats.layers import Activation, Linear, Other, Recurrent
 
 
@@ -51,12 +51,6 @@ def test_a_gru_of_old_files_resets_before() -> None:
     (gru,) = read(entry("GRU", units=2, return_sequences=True), arrays=arrays)
     assert isinstance(gru, Recurrent)
     assert not gru.reset_after
-
-
-def test_blocks_are_exchanged_and_back() -> None:
-    array = np.arange(6)
-    assert swapped(array).tolist() == [2, 3, 0, 1, 4, 5]
-    assert swapped(swapped(array)).tolist() == array.tolist()
 
 
 def test_convolutions_and_norms_keep_their_options() -> None:
