@@ -65,12 +65,13 @@ class GuitarML(OneStack):
             raise refuse(
                 layers[-1], self.title, f"adds one input; the net has {width}", self.instead
             )
+        biased = any(layer.directions[0].bias_ih is not None for layer in stack)
         arrays: dict[str, Any] = {}
         for depth, layer in enumerate(stack):
             end = layer.directions[0]
             found = (end.weight_ih, end.weight_hh, *(end.biases()))
             for stem, values in zip(_STEMS, found, strict=True):
-                if stem.startswith("weight") or first.directions[0].bias_ih is not None:
+                if stem.startswith("weight") or biased:
                     arrays[f"rec.{stem}_l{depth}"] = numbers(values)
         arrays["lin.weight"] = numbers(last.weight)
         if last.bias is not None:

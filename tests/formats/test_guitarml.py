@@ -62,6 +62,16 @@ def test_what_it_cannot_hold_is_refused(layers: list[Layer], message: str) -> No
         GUITARML.write(Content(layers))
 
 
+def test_a_stack_of_which_some_layers_have_biases() -> None:
+    layers: list[Layer] = [
+        Recurrent("a", "gru", (direction(RNG, "gru", 1, 3, bias=False),)),
+        Recurrent("b", "gru", (direction(RNG, "gru", 3, 3),)),
+        linear(RNG, 3, 1),
+    ]
+    written = GUITARML.write(Content(layers))
+    assert prove(saved(layers), layers, GUITARML.runner(written), "guitarml", 0).stepwise
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
