@@ -21,7 +21,7 @@ from l0gate.formats.layers import (
     Recurrent,
     Selection,
     Skip,
-    with_all_inputs,
+    with_storable_choice,
 )
 from l0gate.layout.stacked import join
 
@@ -43,8 +43,7 @@ def assembled(
     (5, 1, 2)
     """
     check(len(layers) > 0, "the file holds no layers")
-    if not any(isinstance(layer, Recurrent) for layer in layers[:2]):
-        layers = with_all_inputs(layers)  # only before a recurrent layer can inputs be left out
+    layers = with_storable_choice(layers)
     entries: list[dict[str, Any]] = []
     parameters: dict[str, np.ndarray] = {}
     selection: Selection | None = None

@@ -34,6 +34,7 @@ __all__ = [
     "output_size",
     "recurrent_layers",
     "with_all_inputs",
+    "with_storable_choice",
 ]
 
 Array: TypeAlias = np.ndarray
@@ -288,6 +289,18 @@ def with_all_inputs(layers: Sequence[Layer]) -> list[Layer]:
         else:
             found.append(layer)
     return found
+
+
+def with_storable_choice(layers: Sequence[Layer]) -> Sequence[Layer]:
+    """The same net, with a choice of inputs only where a saved net can keep it.
+
+    That is before a recurrent layer, whose input features are an axis, and in increasing order.
+    """
+    first, following = (*layers, None, None)[:2]
+    if not isinstance(first, Selection):
+        return layers
+    kept = isinstance(following, Recurrent) and bool((np.diff(first.index) > 0).all())
+    return layers if kept else with_all_inputs(layers)
 
 
 def _scattered(layer: Recurrent | Linear, selection: Selection) -> Layer:

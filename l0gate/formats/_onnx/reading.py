@@ -6,7 +6,6 @@ reason, and is an error only if the net's output depends on it.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -26,9 +25,8 @@ from l0gate.formats.layers import (
     Layer,
     Linear,
     Recurrent,
-    Selection,
     Skip,
-    with_all_inputs,
+    with_storable_choice,
 )
 
 __all__ = ["content_of"]
@@ -235,21 +233,11 @@ def _finished(stream: Stream) -> list[Layer]:
         "returns the last step of a layer of two directions, whose other direction ends at the"
         " first step",
     )
-    if isinstance(found[0], Selection) and not _is_gated(found):
-        return with_all_inputs(found)
-    return found
+    return list(with_storable_choice(found))
 
 
 def _two_ways(layer: Layer) -> bool:
     return isinstance(layer, Recurrent) and len(layer.directions) == 2
-
-
-def _is_gated(layers: list[Layer]) -> bool:
-    """Whether a saved net can keep the choice of inputs: in order, for a recurrent layer."""
-    chosen, following = layers[0], layers[1] if len(layers) > 1 else None
-    assert isinstance(chosen, Selection)
-    ordered = bool((np.diff(chosen.index) > 0).all())
-    return ordered and isinstance(following, Recurrent)
 
 
 def _metadata(model: Any) -> dict[str, Any]:
@@ -260,5 +248,5 @@ def _metadata(model: Any) -> dict[str, Any]:
     found.pop("onnx", None)
     others = {key: text for key, text in texts.items() if not key.startswith(PREFIX)}
     if others:
-        found["onnx"] = json.loads(json.dumps(others))
+        found["onnx"] = others
     return found

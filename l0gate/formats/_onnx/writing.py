@@ -39,7 +39,6 @@ __all__ = ["PREFIX", "PRODUCER", "model_bytes"]
 PRODUCER, PREFIX = "l0gate", "l0gate."
 _NAME = "ONNX"
 _INSTEAD = "use l0gate.save, whose files hold every net of l0gate"
-_OPERATORS = {"lstm": "LSTM", "gru": "GRU", "rnn": "RNN"}
 _LARGEST = 2**31 - 2**20  # bytes of a protobuf message, with some left for the graph
 
 
@@ -172,7 +171,7 @@ class _Graph:
         return both[0] if len(both) == 1 else self.add("Concat", both, axis=2)
 
     def _direction(self, layer: Recurrent, end: Direction, value: str, suffix: str) -> str:
-        name, operator = f"{layer.name}{suffix}", _OPERATORS[layer.cell]
+        name = f"{layer.name}{suffix}"
         inputs = [value, *self._weights(layer.cell, end, name), ""]
         parts = "hc" if layer.cell == "lstm" else "h"
         number = len(self.states)
@@ -195,7 +194,9 @@ class _Graph:
         attributes = self._attributes(layer)
         if suffix:
             attributes["direction"] = "reverse"
-        y = self.add(operator, inputs, name, outputs, hidden_size=end.hidden, **attributes)
+        y = self.add(
+            layer.cell.upper(), inputs, name, outputs, hidden_size=end.hidden, **attributes
+        )
         self.weights.setdefault("directions_axis", np.array([1], np.int64))
         return self.add("Squeeze", [y, "directions_axis"])  # (T, 1, B, H) -> (T, B, H)
 
