@@ -72,20 +72,18 @@ def gate(
         method is None or isinstance(method, (str, Method)),
         f"`method` is {method!r}; it must be a name or a l0gate.methods.Method",
     )
-    options = {
-        "equal": equal,
-        "freeze": freeze,
-        "strict": strict,
-        "gate_learning_rate": gate_learning_rate,
-        "seed": seed,
-        "warm_start": warm_start,
-        "distill": distill,
-        "method": method,
-    }
     # Backends need not take options that were left as they are.
-    usual = {"equal": False, "freeze": (), "strict": False, "seed": 0, "warm_start": False}
-    usual |= {"distill": False}
-    changed = {name: value for name, value in options.items() if value != usual.get(name)}
+    options: dict[str, tuple[Any, Any]] = {
+        "equal": (equal, False),
+        "freeze": (freeze, ()),
+        "strict": (strict, False),
+        "gate_learning_rate": (gate_learning_rate, None),
+        "seed": (seed, 0),
+        "warm_start": (warm_start, False),
+        "distill": (distill, False),
+        "method": (method, None),
+    }
+    changed = {name: value for name, (value, usual) in options.items() if value != usual}
     return get_backend(model).gate_model(
         model,
         example_inputs=example_inputs,
