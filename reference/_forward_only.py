@@ -12,11 +12,19 @@ import numpy as np
 
 from l0gate._errors import L0GateError
 from l0gate.layout.stacked import join
-from l0gate.reference._layers import Layer, Parameters, Pass, RecurrentState, expect, find
+from l0gate.reference._layers import (
+    Layer,
+    Parameters,
+    Pass,
+    RecurrentState,
+    Weighted,
+    expect,
+    find,
+)
 from l0gate.reference._scan import Array
 
 
-class Conv1d(Layer):
+class Conv1d(Weighted):
     """y[t] = bias + sum over k of weight[:, :, k] x[t stride + k dilation - left].
 
     weight (O, I / groups, K), bias (O,). The input is padded with `left` and `right` zeros. With
@@ -33,14 +41,6 @@ class Conv1d(Layer):
         self.name, self.bias, self.padding = name, bias, padding
         self.stride, self.dilation, self.groups = stride, dilation, groups
         self.causal = padding == "causal" and stride == 1
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        return (join(self.name, "weight"),) + ((join(self.name, "bias"),) if self.bias else ())
-
-    def weight_and_bias(self, parameters: Parameters) -> tuple[Array, Array | None]:
-        """weight (O, I / groups, K), and bias (O,) or None."""
-        return parameters[self.names[0]], parameters[self.names[1]] if self.bias else None
 
     def input_size(self, parameters: Parameters) -> int:
         return int(self._weight(parameters).shape[1]) * self.groups

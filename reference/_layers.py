@@ -238,19 +238,25 @@ class Embedding(Layer):
         return None, ()
 
 
-class Linear(Layer):
-    """y = weight (x z) + bias, with weight (O, I), bias (O,) and the gates z (I,) of its input."""
+class Weighted(Layer):
+    """A layer with a `weight` and, if `bias` is True, a bias (O,): the base of two layers."""
 
-    def __init__(self, name: str, bias: bool, reads: tuple[str, ...]) -> None:
-        self.name, self.bias, self.reads = name, bias, reads
+    bias: bool
 
     @property
     def names(self) -> tuple[str, ...]:
         return (join(self.name, "weight"),) + ((join(self.name, "bias"),) if self.bias else ())
 
     def weight_and_bias(self, parameters: Parameters) -> tuple[Array, Array | None]:
-        """weight (O, I), and bias (O,) or None."""
+        """The weight, and the bias (O,) or None."""
         return parameters[self.names[0]], parameters[self.names[1]] if self.bias else None
+
+
+class Linear(Weighted):
+    """y = weight (x z) + bias, with weight (O, I), bias (O,) and the gates z (I,) of its input."""
+
+    def __init__(self, name: str, bias: bool, reads: tuple[str, ...]) -> None:
+        self.name, self.bias, self.reads = name, bias, reads
 
     def input_size(self, parameters: Parameters) -> int:
         return int(matrix(parameters, self.names[0]).shape[1])
