@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 from faults import assert_found, found_in
-from faulty_backends import (
+from faulty_generators import (
     OneStream,
     UniformAvoidsTheEnds,
     UniformOfBits,
