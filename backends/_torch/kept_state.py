@@ -64,6 +64,7 @@ def change_held(model: nn.Module, change: Callable[[str, Tensor], Tensor]) -> No
 
     The attributes get new values: what they held is not changed.
     """
+    memo = _kept_as_is(model)
     for path, key, module, found in list(_attributes(model)):
         names = {id(t): f"{path}.{key}[{i}]".lstrip(".") for i, t in enumerate(found)}
 
@@ -71,27 +72,37 @@ def change_held(model: nn.Module, change: Callable[[str, Tensor], Tensor]) -> No
             return change(names[id(tensor)], tensor)
 
         with CopyTensors(changed):
-            module.__dict__[key] = copy.deepcopy(module.__dict__[key], _kept_as_is(model))
+            module.__dict__[key] = copy.deepcopy(module.__dict__[key], dict(memo))
 
 
 def _attributes(model: nn.Module) -> Iterator[tuple[str, str, nn.Module, list[Tensor]]]:
     """Path, attribute, module and tensors for every plain attribute that holds tensors."""
+    memo = _kept_as_is(model)
     for path, module in model.named_modules():
         if isinstance(module, torch.jit.ScriptModule):
             continue
         for key, value in vars(module).items():
-            if key in _OWN or value is None or isinstance(value, (int, float, str)):
-                continue
-            found: list[Tensor] = []
-
-            def note(tensor: Tensor, found: list[Tensor] = found) -> Tensor:
-                found.append(tensor)
-                return tensor
-
-            with CopyTensors(note):
-                copy.deepcopy(value, _kept_as_is(model))
+            found = [] if key in _OWN else _tensors_in(value, memo)
             if found:
                 yield path, key, module, found
+
+
+def _tensors_in(value: Any, memo: Mapping[int, Any]) -> list[Tensor]:
+    """The tensors in an object of any class; `memo` is that of `_kept_as_is`."""
+    found: list[Tensor] = []
+
+    def note(tensor: Tensor) -> Tensor:
+        found.append(tensor)
+        return tensor
+
+    if not _is_plain(value):
+        with CopyTensors(note):
+            copy.deepcopy(value, dict(memo))
+    return found
+
+
+def _is_plain(value: Any) -> bool:
+    return value is None or isinstance(value, (int, float, str))
 
 
 def _kept_as_is(model: nn.Module) -> dict[int, Any]:
@@ -121,7 +132,8 @@ class KeptState:
     @property
     def buffers(self) -> list[str]:
         """Names of the buffers that a call changes."""
-        return [f"{p}.{k}".lstrip(".") for (p, k), v in self.values.items() if _is_buffer(v)]
+        found = [place for place, value in self.values.items() if isinstance(value, _Buffer)]
+        return [f"{path}.{key}".lstrip(".") for path, key in found]
 
     def restore(self, model: nn.Module) -> None:
         """Put the state back into a copy of the model, on the device and in the dtype it has now.
@@ -154,10 +166,6 @@ class _Buffer:
     value: Tensor | None
 
 
-def _is_buffer(value: Any) -> bool:
-    return isinstance(value, _Buffer)
-
-
 @dataclass(frozen=True)
 class Held:
     """What a model holds beside its parameters that depends on its axes, or changes in a call.
@@ -187,8 +195,8 @@ class Watch:
     def __init__(self, model: nn.Module) -> None:
         self.model = model
         self.before = dict(_values(model))
-        self.marks = {place: _mark(model, value) for place, value in self.before.items()}
         memo = _kept_as_is(model)
+        self.marks = {place: _mark(value, memo) for place, value in self.before.items()}
         for buffer in model.buffers():
             del memo[id(buffer)]
         with CopyTensors(own_copy):
@@ -196,12 +204,12 @@ class Watch:
 
     def changed(self) -> KeptState:
         """The state that the calls since then have changed, as it was before."""
-        now = dict(_values(self.model))
+        now, memo = dict(_values(self.model)), _kept_as_is(self.model)
         values, absent = {}, []
         for place, value in now.items():
             if place not in self.before:
                 absent.append(place)
-            elif _mark(self.model, value) != self.marks[place]:
+            elif _mark(value, memo) != self.marks[place]:
                 values[place] = self.copies[place]
         like = next(iter(self.model.parameters())).detach().new_empty(0)
         return KeptState(values, tuple(absent), like)
@@ -218,21 +226,15 @@ def _values(model: nn.Module) -> Iterator[tuple[tuple[str, str], Any]]:
                 yield (path, key), value
 
 
-def _mark(model: nn.Module, value: Any) -> Any:
+def _mark(value: Any, memo: Mapping[int, Any]) -> Any:
     """Differs after a call that has changed the value: a plain value, or tensors in anything."""
-    if value is None or isinstance(value, (int, float, str)):
+    if _is_plain(value):
         return value
-    found: list[Any] = []
-
-    def note(tensor: Tensor) -> Tensor:
-        found.append((tensor, tensor._version))  # the tensor is kept: no other gets its id
-        return tensor
-
     if isinstance(value, _Buffer):
-        return _Tensors([] if value.value is None else [(value.value, value.value._version)])
-    with CopyTensors(note):
-        copy.deepcopy(value, _kept_as_is(model))
-    return _Tensors(found)
+        found = [] if value.value is None else [value.value]
+    else:
+        found = _tensors_in(value, memo)
+    return _Tensors([(tensor, tensor._version) for tensor in found])  # keeps them: ids stay unique
 
 
 class _Tensors:
